@@ -1,0 +1,2 @@
+#![doc = "The command line; the story is told in lib.rs."]
+fn main() {}

@@ -1,0 +1,1 @@
+//! Turns an outcome into words for a console, a step summary, a deployment status. Pure.
