@@ -1,1 +1,501 @@
-//! (being written)
+//! Whether what runs is healthy: samples in, verdict out.
+//!
+//! The agent takes samples; this file judges them. Docker's own word and the exit of a container come first, then the
+//! primary endpoint; the backup endpoint speaks only when the primary cannot be reached at all.
+
+use serde::{Deserialize, Serialize};
+
+/// What "healthy" means for an application. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthRules {
+    /// Asked from the host.
+    pub primary: Option<String>,
+    /// Asked from the host when the primary cannot be reached at all.
+    pub backup: Option<String>,
+    /// Asked from the runner, as users see it.
+    pub public: Option<String>,
+    /// Good answers in a row that make a version healthy.
+    pub successes: u32,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
+    /// How long a version may take to become healthy; never shorter than the services' own healthchecks need.
+    pub deadline_ms: u64,
+    pub degraded: Degraded,
+    pub version: Option<VersionCheck>,
+    /// How long a healthy version must stay so before it is confirmed.
+    pub bake_ms: u64,
+}
+
+/// What a degraded verdict leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Degraded {
+    Accept,
+    Fail,
+}
+
+/// Where an endpoint tells its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionCheck {
+    Header(String),
+    /// A field of the JSON answer; inner fields are separated by dots.
+    Json(String),
+}
+
+/// One look at the containers and the endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Milliseconds since the watch began.
+    pub at_ms: u64,
+    pub containers: Vec<ContainerSample>,
+    pub primary: Option<Answer>,
+    pub backup: Option<Answer>,
+}
+
+/// One container of the candidate version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerSample {
+    pub service: String,
+    pub state: ContainerState,
+    pub restarts: u32,
+}
+
+/// The states that matter for health.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// Running, and its healthcheck (if it has one) says it is well.
+    Well,
+    /// Running; its healthcheck has not decided yet.
+    Starting,
+    /// Running; its healthcheck says it is not well.
+    Unhealthy(String),
+    /// Ended and about to be restarted by Docker.
+    Restarting,
+    /// Ended for good.
+    Exited(i32),
+    /// Not there at all.
+    Missing,
+}
+
+/// What an endpoint answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Status { code: u16, version: Option<String> },
+    Unreachable(String),
+}
+
+/// What is known so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict", content = "reason")]
+pub enum Verdict {
+    Undecided(String),
+    Healthy,
+    /// Serves, though the primary endpoint cannot be reached.
+    Degraded(String),
+    Unhealthy(String),
+}
+
+/// Restarts after which a container counts as crash-looping. A service may lose a race with its database once or twice.
+const CRASH_LOOP: u32 = 3;
+
+/// Judges samples of one version, in the order in which they were taken.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    rules: &'a HealthRules,
+    /// The version that the endpoint must report, when the rules ask for it.
+    expected: &'a str,
+    deadline_ms: u64,
+    good_in_a_row: u32,
+    backup_in_a_row: u32,
+    /// When it became healthy.
+    healthy_since: Option<u64>,
+    bad_in_a_row: u32,
+    last_trouble: String,
+}
+
+impl<'a> Judge<'a> {
+    /// `needs_ms` is what the slowest of the services' own healthchecks may take.
+    pub fn new(rules: &'a HealthRules, expected: &'a str, needs_ms: u64) -> Self {
+        Judge {
+            rules,
+            expected,
+            deadline_ms: rules.deadline_ms.max(needs_ms),
+            good_in_a_row: 0,
+            backup_in_a_row: 0,
+            healthy_since: None,
+            bad_in_a_row: 0,
+            last_trouble: "it was not asked yet".to_owned(),
+        }
+    }
+
+    /// The time within which a version must become healthy, in milliseconds.
+    pub fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    /// When the version became healthy, in milliseconds since the watch began.
+    pub fn healthy_since(&self) -> Option<u64> {
+        self.healthy_since
+    }
+
+    /// Takes one sample into account. `Undecided` means: look again.
+    pub fn judge(&mut self, sample: &Sample) -> Verdict {
+        if let Some(reason) = definite_failure(&sample.containers) {
+            return Verdict::Unhealthy(reason);
+        }
+        match self.trouble(sample) {
+            None => self.good(sample.at_ms),
+            Some(trouble) => self.bad(trouble, sample),
+        }
+    }
+
+    fn good(&mut self, at_ms: u64) -> Verdict {
+        self.bad_in_a_row = 0;
+        self.good_in_a_row += 1;
+        if self.healthy_since.is_none() && self.good_in_a_row >= self.rules.successes {
+            self.healthy_since = Some(at_ms);
+        }
+        match self.healthy_since {
+            Some(since) if at_ms >= since + self.rules.bake_ms => Verdict::Healthy,
+            Some(_) => Verdict::Undecided("healthy; watching that it stays so".to_owned()),
+            None => Verdict::Undecided(format!(
+                "good answer {} of {} in a row",
+                self.good_in_a_row, self.rules.successes
+            )),
+        }
+    }
+
+    fn bad(&mut self, trouble: String, sample: &Sample) -> Verdict {
+        self.good_in_a_row = 0;
+        self.bad_in_a_row += 1;
+        self.count_backup(sample);
+        self.last_trouble = trouble;
+        if self.healthy_since.is_some() {
+            // One lost answer is no verdict; as many in a row as make it healthy are.
+            return if self.bad_in_a_row >= self.rules.successes.max(2) {
+                Verdict::Unhealthy(format!("it was healthy, then {}", self.last_trouble))
+            } else {
+                Verdict::Undecided(self.last_trouble.clone())
+            };
+        }
+        if sample.at_ms < self.deadline_ms {
+            return Verdict::Undecided(self.last_trouble.clone());
+        }
+        self.at_the_deadline(sample)
+    }
+
+    fn at_the_deadline(&self, sample: &Sample) -> Verdict {
+        let reason = format!("{} after {} s", self.last_trouble, self.deadline_ms / 1000);
+        let primary_is_gone = matches!(sample.primary, Some(Answer::Unreachable(_)));
+        if primary_is_gone
+            && self.backup_in_a_row >= self.rules.successes
+            && containers_trouble(sample).is_none()
+        {
+            return match self.rules.degraded {
+                Degraded::Accept => {
+                    Verdict::Degraded(format!("{reason}; the backup endpoint answers"))
+                }
+                Degraded::Fail => {
+                    Verdict::Unhealthy(format!("{reason}; only the backup endpoint answers"))
+                }
+            };
+        }
+        Verdict::Unhealthy(reason)
+    }
+
+    fn count_backup(&mut self, sample: &Sample) {
+        match &sample.backup {
+            Some(Answer::Status { code, .. }) if is_success(*code) => self.backup_in_a_row += 1,
+            _ => self.backup_in_a_row = 0,
+        }
+    }
+
+    fn trouble(&self, sample: &Sample) -> Option<String> {
+        containers_trouble(sample).or_else(|| match (&self.rules.primary, &sample.primary) {
+            (None, _) => None,
+            (Some(url), None) => Some(format!("{url} was not asked")),
+            (Some(url), Some(Answer::Unreachable(why))) => {
+                Some(format!("{url} could not be reached ({why})"))
+            }
+            (Some(url), Some(Answer::Status { code, .. })) if !is_success(*code) => {
+                Some(format!("{url} answered {code}"))
+            }
+            (Some(url), Some(Answer::Status { version, .. })) => {
+                self.version_trouble(url, version.as_deref())
+            }
+        })
+    }
+
+    fn version_trouble(&self, url: &str, seen: Option<&str>) -> Option<String> {
+        self.rules.version.as_ref()?;
+        match seen {
+            Some(seen) if same_version(seen, self.expected) => None,
+            Some(seen) => Some(format!(
+                "{url} reports version {seen:?} instead of {}",
+                self.expected
+            )),
+            None => Some(format!(
+                "{url} reports no version, {} is expected",
+                self.expected
+            )),
+        }
+    }
+}
+
+/// `1.2.0` and `v1.2.0` are one version: applications rarely report the tag's `v`.
+fn same_version(seen: &str, expected: &str) -> bool {
+    seen.strip_prefix('v').unwrap_or(seen) == expected.strip_prefix('v').unwrap_or(expected)
+}
+
+fn is_success(code: u16) -> bool {
+    (200..300).contains(&code)
+}
+
+fn definite_failure(containers: &[ContainerSample]) -> Option<String> {
+    containers.iter().find_map(|c| match &c.state {
+        ContainerState::Exited(code) => Some(format!(
+            "the container of {} exited with code {code}",
+            c.service
+        )),
+        ContainerState::Unhealthy(why) if why.is_empty() => Some(format!(
+            "Docker's healthcheck of {} says unhealthy",
+            c.service
+        )),
+        ContainerState::Unhealthy(why) => Some(format!(
+            "Docker's healthcheck of {} says unhealthy: {why}",
+            c.service
+        )),
+        _ if c.restarts >= CRASH_LOOP => Some(format!(
+            "the container of {} keeps crashing ({} restarts)",
+            c.service, c.restarts
+        )),
+        ContainerState::Well
+        | ContainerState::Starting
+        | ContainerState::Restarting
+        | ContainerState::Missing => None,
+    })
+}
+
+fn containers_trouble(sample: &Sample) -> Option<String> {
+    sample.containers.iter().find_map(|c| match c.state {
+        ContainerState::Well => None,
+        ContainerState::Starting => Some(format!(
+            "the healthcheck of {} is still starting",
+            c.service
+        )),
+        ContainerState::Restarting => Some(format!("the container of {} is restarting", c.service)),
+        ContainerState::Missing => Some(format!("the container of {} is missing", c.service)),
+        ContainerState::Unhealthy(_) | ContainerState::Exited(_) => {
+            Some(format!("{} is not well", c.service))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> HealthRules {
+        HealthRules {
+            primary: Some("http://127.0.0.1:8080/api/status".to_owned()),
+            backup: Some("http://127.0.0.1:8080/health".to_owned()),
+            public: None,
+            successes: 3,
+            interval_ms: 1000,
+            timeout_ms: 5000,
+            deadline_ms: 10_000,
+            degraded: Degraded::Accept,
+            version: None,
+            bake_ms: 0,
+        }
+    }
+
+    fn status(code: u16) -> Option<Answer> {
+        Some(Answer::Status {
+            code,
+            version: None,
+        })
+    }
+
+    fn gone() -> Option<Answer> {
+        Some(Answer::Unreachable("connection refused".to_owned()))
+    }
+
+    fn sample(
+        at_ms: u64,
+        state: ContainerState,
+        primary: Option<Answer>,
+        backup: Option<Answer>,
+    ) -> Sample {
+        let containers = vec![ContainerSample {
+            service: "web".to_owned(),
+            state,
+            restarts: 0,
+        }];
+        Sample {
+            at_ms,
+            containers,
+            primary,
+            backup,
+        }
+    }
+
+    /// Judges the same look once a second until there is a verdict.
+    fn settle(rules: &HealthRules, expected: &str, look: impl Fn(u64) -> Sample) -> (u64, Verdict) {
+        let mut judge = Judge::new(rules, expected, 0);
+        for at in (0..100_000).step_by(1000) {
+            match judge.judge(&look(at)) {
+                Verdict::Undecided(_) => {}
+                verdict => return (at, verdict),
+            }
+        }
+        panic!("no verdict");
+    }
+
+    #[test]
+    fn as_many_good_answers_in_a_row_as_asked_for_are_healthy() {
+        let (at, verdict) = settle(&rules(), "v1.0.0", |at| {
+            sample(at, ContainerState::Well, status(200), None)
+        });
+        assert_eq!((at, verdict), (2000, Verdict::Healthy));
+    }
+
+    #[test]
+    fn a_bad_answer_between_starts_the_count_again() {
+        let (at, _) = settle(&rules(), "v1.0.0", |at| {
+            sample(
+                at,
+                ContainerState::Well,
+                status(if at == 1000 { 503 } else { 200 }),
+                None,
+            )
+        });
+        assert_eq!(at, 4000);
+    }
+
+    #[test]
+    fn a_definite_error_of_the_primary_is_unhealthy_though_the_backup_answers() {
+        let (at, verdict) = settle(&rules(), "v1.0.0", |at| {
+            sample(at, ContainerState::Well, status(500), status(200))
+        });
+        assert_eq!(at, 10_000);
+        assert!(
+            matches!(&verdict, Verdict::Unhealthy(why) if why.contains("answered 500")),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn an_unreachable_primary_with_an_answering_backup_is_degraded() {
+        let (_, verdict) = settle(&rules(), "v1.0.0", |at| {
+            sample(at, ContainerState::Well, gone(), status(200))
+        });
+        assert!(matches!(verdict, Verdict::Degraded(_)), "{verdict:?}");
+        let strict = HealthRules {
+            degraded: Degraded::Fail,
+            ..rules()
+        };
+        let (_, verdict) = settle(&strict, "v1.0.0", |at| {
+            sample(at, ContainerState::Well, gone(), status(200))
+        });
+        assert!(matches!(verdict, Verdict::Unhealthy(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn nothing_reachable_is_unhealthy() {
+        let (_, verdict) = settle(&rules(), "v1.0.0", |at| {
+            sample(at, ContainerState::Well, gone(), gone())
+        });
+        assert!(matches!(verdict, Verdict::Unhealthy(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn an_exit_and_a_crash_loop_are_told_at_once() {
+        let (at, verdict) = settle(&rules(), "v1.0.0", |at| {
+            sample(at, ContainerState::Exited(1), gone(), gone())
+        });
+        assert_eq!(at, 0);
+        assert!(matches!(verdict, Verdict::Unhealthy(_)));
+        let (at, _) = settle(&rules(), "v1.0.0", |at| {
+            let mut look = sample(at, ContainerState::Restarting, gone(), gone());
+            look.containers[0].restarts = (at / 1000) as u32;
+            look
+        });
+        assert_eq!(at, 3000);
+    }
+
+    #[test]
+    fn the_wrong_version_never_becomes_healthy() {
+        let rules = HealthRules {
+            version: Some(VersionCheck::Header("X-App-Version".to_owned())),
+            ..rules()
+        };
+        let answer = |version: &str| {
+            Some(Answer::Status {
+                code: 200,
+                version: Some(version.to_owned()),
+            })
+        };
+        let (_, verdict) = settle(&rules, "v1.2.0", |at| {
+            sample(at, ContainerState::Well, answer("v1.1.0"), status(200))
+        });
+        assert!(
+            matches!(&verdict, Verdict::Unhealthy(why) if why.contains("v1.1.0")),
+            "{verdict:?}"
+        );
+        let (_, verdict) = settle(&rules, "v1.2.0", |at| {
+            sample(at, ContainerState::Well, answer("1.2.0"), None)
+        });
+        assert_eq!(verdict, Verdict::Healthy);
+    }
+
+    #[test]
+    fn the_deadline_is_never_shorter_than_the_services_own_healthchecks() {
+        let mut judge_rules = rules();
+        judge_rules.deadline_ms = 1000;
+        assert_eq!(
+            Judge::new(&judge_rules, "v1.0.0", 45_000).deadline_ms(),
+            45_000
+        );
+    }
+
+    #[test]
+    fn a_version_that_turns_bad_while_it_bakes_is_unhealthy() {
+        let rules = HealthRules {
+            bake_ms: 10_000,
+            ..rules()
+        };
+        let (at, verdict) = settle(&rules, "v1.0.0", |at| {
+            sample(
+                at,
+                ContainerState::Well,
+                status(if at < 6000 { 200 } else { 500 }),
+                None,
+            )
+        });
+        assert_eq!(at, 8000);
+        assert!(
+            matches!(&verdict, Verdict::Unhealthy(why) if why.starts_with("it was healthy")),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn without_endpoints_the_containers_decide() {
+        let rules = HealthRules {
+            primary: None,
+            backup: None,
+            ..rules()
+        };
+        let (at, verdict) = settle(&rules, "v1.0.0", |at| {
+            let state = if at < 4000 {
+                ContainerState::Starting
+            } else {
+                ContainerState::Well
+            };
+            sample(at, state, None, None)
+        });
+        assert_eq!((at, verdict), (6000, Verdict::Healthy));
+    }
+}

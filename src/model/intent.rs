@@ -1,1 +1,1 @@
-//! (being written)
+//! What a run is to do: the event and the inputs, decided.

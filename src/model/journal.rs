@@ -1,1 +1,530 @@
-//! (being written)
+//! What a transaction wrote down, and what follows from it.
+//!
+//! [`next`] is the only place that decides what an engine does: a first run, a recovery after a crash and an unwind are
+//! the same loop over it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::health::Verdict;
+use super::outcome::Failure;
+use super::release::ReleaseName;
+use super::retention::Removal;
+use super::step::Step;
+
+/// The version of the journal's format. An agent refuses a journal with a higher one.
+pub const SCHEMA: u32 = 1;
+
+/// Times that the step after the commit point is tried before a person is asked.
+const PUBLISH_TRIES: usize = 3;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Counts from 0.
+    pub n: u64,
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// The transaction exists. Always the first record.
+    Begin(Box<Begin>),
+    Started {
+        step: Step,
+    },
+    Done {
+        step: Step,
+        output: Output,
+    },
+    Failed {
+        step: Step,
+        failure: Failure,
+    },
+    /// Something stopped the transaction from outside: a crash, an abort, a deadline.
+    Interrupted {
+        reason: String,
+    },
+    UndoStarted {
+        step: Step,
+    },
+    UndoDone {
+        step: Step,
+    },
+    UndoFailed {
+        step: Step,
+        failure: Failure,
+    },
+    /// Progress, for people.
+    Note {
+        text: String,
+    },
+    /// Something that a person should know although the transaction goes on.
+    Warning {
+        text: String,
+    },
+    /// The last container logs of a service that failed.
+    Logs {
+        service: String,
+        text: String,
+    },
+    End {
+        end: End,
+    },
+}
+
+/// Who and what a transaction is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begin {
+    pub schema: u32,
+    pub tx: String,
+    pub seq: u64,
+    /// What was asked for, in words: `deploy v1.2.0`.
+    pub what: String,
+    pub holder: Holder,
+    /// What served when it began.
+    pub previous: Option<ReleaseName>,
+    pub previous_tag: Option<String>,
+    /// When it unwinds by itself unless it is confirmed: a time on the host's boot clock.
+    pub deadline: BootTime,
+}
+
+/// A time on the clock that counts from the host's start. One of another boot has always passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTime {
+    pub boot_id: String,
+    pub ms: u64,
+}
+
+impl BootTime {
+    pub fn has_passed(&self, now: &BootTime) -> bool {
+        self.boot_id != now.boot_id || now.ms >= self.ms
+    }
+
+    pub fn plus_ms(&self, ms: u64) -> BootTime {
+        BootTime {
+            boot_id: self.boot_id.clone(),
+            ms: self.ms.saturating_add(ms),
+        }
+    }
+}
+
+/// Who runs a transaction, for whoever has to wait for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// `deploy v1.2.0`.
+    pub what: String,
+    pub run_url: Option<String>,
+    pub actor: Option<String>,
+    /// Filled in by the host when the lock is taken.
+    pub since: Option<Timestamp>,
+    pub pid: Option<u32>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    Committed,
+    Unwound,
+}
+
+/// What a step found or made, for the steps after it and for the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Output {
+    Nothing,
+    Preflight(Box<PreflightOutput>),
+    Unpacked {
+        release: ReleaseName,
+        compose_sha256: String,
+    },
+    Fetched {
+        images: Vec<FetchedImage>,
+    },
+    BackedUp {
+        name: String,
+        bytes: u64,
+        path: String,
+    },
+    Migrated {
+        services: Vec<String>,
+    },
+    CutOver {
+        services: Vec<String>,
+        removed: Vec<String>,
+    },
+    Baked(Baked),
+    Confirmed {
+        by: ConfirmedBy,
+    },
+    Pruned {
+        removed: Vec<Removal>,
+    },
+}
+
+/// What Preflight saw; undo goes back to exactly this.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreflightOutput {
+    pub project: String,
+    /// The release to go to, when the transaction is a rollback.
+    pub target: Option<ReleaseName>,
+    pub networks: Vec<String>,
+    pub volumes: Vec<String>,
+    pub images: Vec<String>,
+    pub free_bytes: u64,
+    pub backup_estimate_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchedImage {
+    pub service: String,
+    pub reference: String,
+    pub id: String,
+    pub pin: String,
+    pub size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baked {
+    pub verdict: Verdict,
+    /// From the cutover to the first good answer, in milliseconds.
+    pub startup_ms: u64,
+    pub samples: u32,
+    /// By when the runner must confirm.
+    pub confirm_by: BootTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfirmedBy {
+    Runner,
+    /// The transaction was started on the host itself, where nobody can lose sight of it.
+    Host,
+}
+
+/// What an engine does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Perform(Step),
+    Undo(Step),
+    Finish(End),
+    /// This step could not be undone (or not be finished after the commit): a person is needed.
+    Stuck(Step),
+    Closed(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StepState {
+    Untouched,
+    Started,
+    Done,
+    Failed,
+    Undone,
+    UndoFailed,
+}
+
+/// A journal, read back: the state of each step.
+struct Folded {
+    steps: [StepState; Step::ALL.len()],
+    unwinding: bool,
+    publish_failures: usize,
+    end: Option<End>,
+}
+
+fn fold(entries: &[Entry]) -> Folded {
+    let mut folded = Folded {
+        steps: [StepState::Untouched; Step::ALL.len()],
+        unwinding: false,
+        publish_failures: 0,
+        end: None,
+    };
+    for entry in entries {
+        match &entry.event {
+            Event::Started { step } => folded.set(*step, StepState::Started),
+            Event::Done { step, .. } => folded.set(*step, StepState::Done),
+            Event::Failed { step, .. } => folded.failed(*step),
+            Event::Interrupted { .. } => folded.interrupted(),
+            Event::UndoStarted { step } => folded.set(*step, StepState::Started),
+            Event::UndoDone { step } => folded.set(*step, StepState::Undone),
+            Event::UndoFailed { step, .. } => folded.set(*step, StepState::UndoFailed),
+            Event::End { end } => folded.end = Some(*end),
+            Event::Begin(_) | Event::Note { .. } | Event::Warning { .. } | Event::Logs { .. } => {}
+        }
+    }
+    folded
+}
+
+impl Folded {
+    fn get(&self, step: Step) -> StepState {
+        self.steps[step as usize]
+    }
+
+    fn set(&mut self, step: Step, state: StepState) {
+        self.steps[step as usize] = state;
+    }
+
+    fn committed(&self) -> bool {
+        self.get(Step::Confirm) == StepState::Done
+    }
+
+    fn failed(&mut self, step: Step) {
+        self.set(step, StepState::Failed);
+        if !step.is_after_commit() {
+            self.unwinding = true;
+        } else if step == Step::Publish {
+            self.publish_failures += 1;
+        }
+    }
+
+    /// A crash or an abort unwinds what is not committed, and gives what got stuck another try.
+    fn interrupted(&mut self) {
+        self.publish_failures = 0;
+        if !self.committed() {
+            self.unwinding = true;
+        }
+        for state in &mut self.steps {
+            if *state == StepState::UndoFailed {
+                *state = StepState::Started;
+            }
+        }
+    }
+
+    fn next_undo(&self) -> Next {
+        for step in Step::ALL.into_iter().rev() {
+            match self.get(step) {
+                StepState::Untouched | StepState::Undone => {}
+                StepState::UndoFailed => return Next::Stuck(step),
+                StepState::Started | StepState::Done | StepState::Failed => {
+                    return Next::Undo(step);
+                }
+            }
+        }
+        Next::Finish(End::Unwound)
+    }
+
+    fn next_perform(&self) -> Next {
+        for step in Step::ALL {
+            match self.get(step) {
+                StepState::Done => {}
+                StepState::Failed if step.is_tidying() => {}
+                StepState::Failed if self.publish_failures >= PUBLISH_TRIES => {
+                    return Next::Stuck(step);
+                }
+                StepState::Untouched
+                | StepState::Started
+                | StepState::Failed
+                | StepState::Undone
+                | StepState::UndoFailed => return Next::Perform(step),
+            }
+        }
+        Next::Finish(End::Committed)
+    }
+}
+
+/// Decides what follows from a journal.
+///
+/// Before the `Done` of Confirm, any failure or interruption undoes every step that was begun, last one first. After it
+/// the transaction is only ever finished.
+pub fn next(entries: &[Entry]) -> Next {
+    let folded = fold(entries);
+    match folded.end {
+        Some(end) => Next::Closed(end),
+        None if folded.unwinding => folded.next_undo(),
+        None => folded.next_perform(),
+    }
+}
+
+/// Whether the commit point was reached: from there on the new version stays.
+pub fn is_committed(entries: &[Entry]) -> bool {
+    fold(entries).committed()
+}
+
+/// Whether a step that may change what serves was ever begun.
+pub fn touched_the_application(entries: &[Entry]) -> bool {
+    entries
+        .iter()
+        .any(|e| matches!(&e.event, Event::Started { step } if step.may_touch_the_application()))
+}
+
+/// The first record's content.
+pub fn begin(entries: &[Entry]) -> Option<&Begin> {
+    match entries.first().map(|e| &e.event) {
+        Some(Event::Begin(begin)) => Some(begin),
+        _ => None,
+    }
+}
+
+/// The output of a step that is done.
+pub fn output(entries: &[Entry], wanted: Step) -> Option<&Output> {
+    entries.iter().rev().find_map(|e| match &e.event {
+        Event::Done { step, output } if *step == wanted => Some(output),
+        _ => None,
+    })
+}
+
+/// What made the transaction unwind: the first failure or interruption.
+pub fn cause(entries: &[Entry]) -> Option<(Option<Step>, Failure)> {
+    entries.iter().find_map(|e| match &e.event {
+        Event::Failed { step, failure } if !step.is_after_commit() => {
+            Some((Some(*step), failure.clone()))
+        }
+        Event::Interrupted { reason } => Some((None, Failure::new(reason.clone()))),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(events: Vec<Event>) -> Vec<Entry> {
+        events
+            .into_iter()
+            .enumerate()
+            .map(|(n, event)| Entry {
+                n: n as u64,
+                at: Timestamp::UNIX_EPOCH,
+                event,
+            })
+            .collect()
+    }
+
+    fn done(step: Step) -> Event {
+        Event::Done {
+            step,
+            output: Output::Nothing,
+        }
+    }
+
+    fn done_until(last: Step) -> Vec<Event> {
+        Step::ALL
+            .into_iter()
+            .filter(|s| *s <= last)
+            .flat_map(|step| [Event::Started { step }, done(step)])
+            .collect()
+    }
+
+    fn failed(step: Step) -> Event {
+        Event::Failed {
+            step,
+            failure: Failure::new("it broke"),
+        }
+    }
+
+    #[test]
+    fn steps_follow_each_other_to_the_end() {
+        assert_eq!(next(&[]), Next::Perform(Step::Preflight));
+        for pair in Step::ALL.windows(2) {
+            assert_eq!(next(&journal(done_until(pair[0]))), Next::Perform(pair[1]));
+        }
+        assert_eq!(
+            next(&journal(done_until(Step::Prune))),
+            Next::Finish(End::Committed)
+        );
+    }
+
+    #[test]
+    fn a_failure_before_the_commit_undoes_every_begun_step_in_reverse() {
+        for step in Step::ALL.into_iter().filter(|s| !s.is_after_commit()) {
+            let mut events: Vec<Event> = done_until(step);
+            events.pop();
+            events.push(failed(step));
+            let mut undone = vec![];
+            while let Next::Undo(step) = next(&journal(events.clone())) {
+                undone.push(step);
+                events.push(Event::UndoStarted { step });
+                events.push(Event::UndoDone { step });
+            }
+            let mut expected: Vec<Step> = Step::ALL.into_iter().filter(|s| *s <= step).collect();
+            expected.reverse();
+            assert_eq!(undone, expected);
+            assert_eq!(next(&journal(events)), Next::Finish(End::Unwound));
+        }
+    }
+
+    #[test]
+    fn an_interruption_after_the_commit_only_finishes() {
+        let mut events = done_until(Step::Confirm);
+        events.push(Event::Started {
+            step: Step::Publish,
+        });
+        events.push(Event::Interrupted {
+            reason: "the agent was gone".to_owned(),
+        });
+        assert_eq!(next(&journal(events)), Next::Perform(Step::Publish));
+    }
+
+    #[test]
+    fn an_interruption_before_the_commit_unwinds_even_when_confirm_had_started() {
+        let mut events = done_until(Step::Bake);
+        events.push(Event::Started {
+            step: Step::Confirm,
+        });
+        events.push(Event::Interrupted {
+            reason: "the agent was gone".to_owned(),
+        });
+        assert_eq!(next(&journal(events)), Next::Undo(Step::Confirm));
+    }
+
+    #[test]
+    fn an_undo_that_fails_is_stuck_until_somebody_comes_back() {
+        let mut events = done_until(Step::Cutover);
+        events.push(failed(Step::Bake));
+        events.push(Event::UndoStarted { step: Step::Bake });
+        events.push(Event::UndoFailed {
+            step: Step::Bake,
+            failure: Failure::new("no disk"),
+        });
+        assert_eq!(next(&journal(events.clone())), Next::Stuck(Step::Bake));
+        events.push(Event::Interrupted {
+            reason: "a new contact".to_owned(),
+        });
+        assert_eq!(next(&journal(events)), Next::Undo(Step::Bake));
+    }
+
+    #[test]
+    fn publishing_is_tried_again_and_then_a_person_is_asked() {
+        let mut events = done_until(Step::Confirm);
+        for _ in 0..2 {
+            events.push(Event::Started {
+                step: Step::Publish,
+            });
+            events.push(failed(Step::Publish));
+            assert_eq!(next(&journal(events.clone())), Next::Perform(Step::Publish));
+        }
+        events.push(failed(Step::Publish));
+        assert_eq!(next(&journal(events)), Next::Stuck(Step::Publish));
+    }
+
+    #[test]
+    fn tidying_up_that_fails_never_stops_a_committed_transaction() {
+        let mut events = done_until(Step::Publish);
+        events.extend([failed(Step::Drain), done(Step::Retire), failed(Step::Prune)]);
+        assert_eq!(next(&journal(events)), Next::Finish(End::Committed));
+    }
+
+    #[test]
+    fn a_time_of_another_boot_has_passed() {
+        let deadline = BootTime {
+            boot_id: "a".to_owned(),
+            ms: 1000,
+        };
+        assert!(!deadline.has_passed(&BootTime {
+            boot_id: "a".to_owned(),
+            ms: 999
+        }));
+        assert!(deadline.has_passed(&BootTime {
+            boot_id: "a".to_owned(),
+            ms: 1000
+        }));
+        assert!(deadline.has_passed(&BootTime {
+            boot_id: "b".to_owned(),
+            ms: 0
+        }));
+    }
+}

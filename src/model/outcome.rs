@@ -1,1 +1,227 @@
-//! (being written)
+//! What came of a run: the one value that every report is made from.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::health::Verdict;
+use super::retention::Removal;
+use super::step::Step;
+
+/// The outcome in a word; it fixes the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    Deployed,
+    /// There was nothing to do.
+    Unchanged,
+    /// The host is untouched.
+    Refused,
+    /// The version before serves again.
+    RolledBack,
+    /// An undo failed; a person is needed.
+    Stuck,
+    /// Contact was lost; the host settles itself.
+    Unknown,
+}
+
+/// The exit code of a defect of Belay's own.
+pub const EXIT_BUG: u8 = 70;
+
+impl Word {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Word::Deployed | Word::Unchanged => 0,
+            Word::Refused => 10,
+            Word::RolledBack => 20,
+            Word::Stuck => 30,
+            Word::Unknown => 40,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Word::Deployed => "deployed",
+            Word::Unchanged => "unchanged",
+            Word::Refused => "refused",
+            Word::RolledBack => "rolled-back",
+            Word::Stuck => "stuck",
+            Word::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A failure in three lines: what failed, what the host is doing now, what to do next. The last two may still be unknown
+/// where the failure is noticed; whoever knows adds them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub error: String,
+    pub host: Option<String>,
+    pub next: Option<String>,
+}
+
+impl Failure {
+    pub fn new(error: impl Into<String>) -> Self {
+        Failure {
+            error: error.into(),
+            host: None,
+            next: None,
+        }
+    }
+
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// An error with its causes, as one sentence.
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Failure::new(text)
+    }
+}
+
+/// What kind of work a run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    Deploy,
+    Rollback,
+    Backup,
+    Plan,
+}
+
+/// Everything that a report may say. Times are in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub word: Word,
+    pub work: Work,
+    pub app: String,
+    pub environment: String,
+    /// `user@host:port`, for people.
+    pub host: String,
+    /// What was asked for: the tag, or the version or backup to roll back to.
+    pub asked: String,
+    pub revision: Option<String>,
+    /// What served before.
+    pub previous: Option<String>,
+    /// What serves now, as the host's records say; `None` when nothing does or nothing is known.
+    pub serving: Option<String>,
+    pub started: Timestamp,
+    pub durations: Durations,
+    pub steps: Vec<StepTime>,
+    pub images: Vec<ImageReport>,
+    pub verdict: Option<Verdict>,
+    pub backup: Option<BackupReport>,
+    pub removed: Vec<Removal>,
+    pub strategies: Vec<StrategyReport>,
+    pub warnings: Vec<String>,
+    pub failure: Option<Failure>,
+    /// Where the failure happened, when it was a step.
+    pub failed_step: Option<Step>,
+    pub logs: Vec<ServiceLog>,
+    /// Versions that can be rolled back to, newest first.
+    pub rollback_targets: Vec<String>,
+    /// By when the host settles itself, if contact was lost.
+    pub settles_by: Option<Timestamp>,
+    pub urls: Urls,
+    /// Requests asked by the health watch and those that failed after the version was first healthy.
+    pub requests: Requests,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Durations {
+    pub build_ms: Option<u64>,
+    pub test_ms: Option<u64>,
+    pub transfer_ms: Option<u64>,
+    pub transfer_bytes: Option<u64>,
+    /// From cutover to the first good answer.
+    pub startup_ms: Option<u64>,
+    pub total_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepTime {
+    pub step: Step,
+    pub ms: u64,
+    pub result: StepResult,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepResult {
+    Done,
+    Failed,
+    Undone,
+    UndoFailed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageReport {
+    pub service: String,
+    pub reference: String,
+    pub id: String,
+    pub size: u64,
+    pub previous_size: Option<u64>,
+    pub budget: Option<u64>,
+}
+
+impl ImageReport {
+    pub fn is_over_budget(&self) -> bool {
+        self.budget.is_some_and(|budget| self.size > budget)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupReport {
+    pub name: String,
+    pub path: String,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrategyReport {
+    pub service: String,
+    pub strategy: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceLog {
+    pub service: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Urls {
+    pub environment: Option<String>,
+    pub run: Option<String>,
+    pub repository: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Requests {
+    pub failed: Option<u64>,
+    pub longest_gap_ms: Option<u64>,
+}

@@ -1,1 +1,167 @@
-//! (being written)
+//! Everything that the host needs to know to carry out one transaction: what the runner sends, and what a dry run shows.
+
+use serde::{Deserialize, Serialize};
+
+use super::compose::StrategyWish;
+use super::health::HealthRules;
+use super::journal::Holder;
+use super::release::RollbackTo;
+
+/// The version of the plan's format.
+pub const SCHEMA: u32 = 1;
+
+/// One transaction, as the runner wants it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub schema: u32,
+    /// Names this transaction on both sides; 32 hexadecimal digits from the runner.
+    pub tx: String,
+    pub work: PlannedWork,
+    pub app: String,
+    pub environment: String,
+    /// The Compose project's name, where belay.yml settles it.
+    pub project: Option<String>,
+    pub health: HealthRules,
+    pub confirm: ConfirmRule,
+    pub backup: BackupRules,
+    /// Versions (releases and their images) to keep.
+    pub keep_releases: usize,
+    pub holder: Holder,
+    pub limits: Limits,
+}
+
+/// What the transaction is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "work")]
+pub enum PlannedWork {
+    Deploy(Box<DeployWork>),
+    Rollback {
+        to: RollbackTo,
+        reason: Option<String>,
+    },
+}
+
+impl PlannedWork {
+    /// The work in words: `deploy v1.2.0`.
+    pub fn describe(&self) -> String {
+        match self {
+            PlannedWork::Deploy(deploy) => format!("deploy {}", deploy.tag),
+            PlannedWork::Rollback {
+                to: RollbackTo::Previous,
+                ..
+            } => "rollback to the version before".to_owned(),
+            PlannedWork::Rollback {
+                to: RollbackTo::Tag(tag),
+                ..
+            } => format!("rollback to {tag}"),
+            PlannedWork::Rollback {
+                to: RollbackTo::Backup(name),
+                ..
+            } => format!("rollback to {name}"),
+        }
+    }
+}
+
+/// A new release: its files and images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeployWork {
+    pub tag: String,
+    pub revision: String,
+    /// The Compose file; its path says which of `files` it is.
+    pub compose_path: String,
+    pub files: Vec<ShippedFile>,
+    pub images: Vec<PlannedImage>,
+    pub strategies: Vec<StrategyWish>,
+}
+
+/// A file from the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShippedFile {
+    /// Relative to the root on the host.
+    pub path: String,
+    pub mode: u32,
+    /// Whether it goes under the root when the release goes live, or is only read to render the Compose file.
+    pub placed: bool,
+    pub base64: String,
+}
+
+/// An image that Belay brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedImage {
+    pub service: String,
+    /// The reference under which it arrives, `belay/<app>-<service>:<tag>`.
+    pub reference: String,
+    /// The image ID; the host must have exactly this one.
+    pub id: String,
+    pub size: u64,
+    pub source: ImageSource,
+}
+
+/// How an image reaches the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// Through `docker load` over the same connection.
+    Stream,
+    /// Pulled by the host.
+    Registry,
+}
+
+/// How the transaction is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfirmRule {
+    /// By the runner, over a fresh connection, with the text whose SHA-256 this is, within this time after Bake.
+    Runner {
+        nonce_sha256: String,
+        within_ms: u64,
+    },
+    /// By the host itself once Bake is through: for a transaction that was started on the host.
+    Host,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRules {
+    pub keep: usize,
+    /// Lines of every service's log.
+    pub log_lines: u32,
+    pub data: DataRule,
+}
+
+/// Which application data a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataRule {
+    /// Every named volume and writable bind mount of the project, copied while it is in use.
+    Auto,
+    None,
+    Only(Vec<DataWish>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataWish {
+    /// A volume's name in the Compose file, or an absolute path on the host.
+    pub source: String,
+    pub strategy: DataStrategy,
+    pub service: Option<String>,
+    pub command: Vec<String>,
+}
+
+/// How data is brought to rest while it is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataStrategy {
+    Live,
+    Pause,
+    Stop,
+    Dump,
+}
+
+/// Bounds on time. In milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// From begin to Bake's end; the host unwinds by itself when it has passed.
+    pub transaction_ms: u64,
+    /// How long to wait for another transaction's lock.
+    pub lock_wait_ms: u64,
+}

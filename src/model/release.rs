@@ -1,1 +1,349 @@
-//! (being written)
+//! What a tag becomes on the host, and which earlier one a rollback means.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::compose::Strategy;
+
+/// The name of a release's directory, `<seq>-<tag>`: unique on the host, and in order of deployment.
+pub type ReleaseName = String;
+
+/// The record of one release, written once into its directory and never changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    pub schema: u32,
+    pub name: ReleaseName,
+    /// The transaction that made it; orders releases.
+    pub seq: u64,
+    /// The tag as pushed, or `adopted` for what ran on the host before Belay came.
+    pub tag: String,
+    /// The git revision, where there is one.
+    pub revision: Option<String>,
+    pub project: String,
+    pub services: Vec<ReleaseService>,
+    /// SHA-256 of the rendered Compose file.
+    pub compose_sha256: String,
+    /// Files that the release puts beside the Compose file.
+    pub files: Vec<ReleaseFile>,
+    pub created: Timestamp,
+}
+
+/// One service of a release, with the image that it is pinned to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseService {
+    pub name: String,
+    /// What the user's own file called the image (or `built` for one that Belay built).
+    pub reference: String,
+    pub image_id: String,
+    /// The reference in the rendered file: `belay/<project>-<service>:<12 digits of the ID>`.
+    pub pin: String,
+    pub size: u64,
+    pub strategy: Strategy,
+    /// Why this strategy, in words.
+    pub reason: String,
+    /// How long the service's own healthcheck may take until it can say "healthy", in milliseconds.
+    pub healthcheck_needs_ms: Option<u64>,
+}
+
+/// A file that a release puts under the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseFile {
+    /// Relative to the root.
+    pub path: String,
+    pub mode: u32,
+    pub sha256: String,
+}
+
+/// What serves, and how it came to: the content of `.belay/current`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Current {
+    pub schema: u32,
+    pub release: ReleaseName,
+    pub tag: String,
+    pub revision: Option<String>,
+    pub project: String,
+    /// The transaction that made it current.
+    pub seq: u64,
+    pub since: Timestamp,
+    pub how: How,
+    /// What served before: the content of `docker-compose.yml.backup`.
+    pub previous: Option<ReleaseName>,
+    /// Releases that a rollback has left behind. A rollback without a name never goes to one of them.
+    #[serde(default)]
+    pub bad: Vec<ReleaseName>,
+}
+
+/// How a release became current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    Deploy,
+    Rollback,
+}
+
+/// What a person asked to roll back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RollbackTo {
+    /// The version before the one that was deployed last.
+    Previous,
+    /// A version by its tag.
+    Tag(String),
+    /// What a backup was taken of, by the backup's name.
+    Backup(String),
+}
+
+impl RollbackTo {
+    /// Reads the words of the command line and of the workflow's input: nothing or `previous`, a backup's file name, a tag.
+    pub fn parse(text: &str) -> RollbackTo {
+        let text = text.trim();
+        if text.is_empty() || text == "previous" {
+            return RollbackTo::Previous;
+        }
+        match text.strip_suffix(".tar.gz").unwrap_or(text) {
+            name if name.starts_with("backup_") => RollbackTo::Backup(name.to_owned()),
+            _ => RollbackTo::Tag(text.to_owned()),
+        }
+    }
+}
+
+/// A release that can be rolled back to, as far as the decision needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KnownRelease {
+    pub name: ReleaseName,
+    pub seq: u64,
+    pub tag: String,
+    pub revision: Option<String>,
+    pub created: Timestamp,
+    /// Images that are no longer on the host.
+    pub missing_images: Vec<String>,
+}
+
+/// A backup, as far as the decision needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KnownBackup {
+    pub name: String,
+    pub release: Option<ReleaseName>,
+}
+
+/// Where a rollback goes, or that it has nothing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RollbackChoice {
+    Go(KnownRelease),
+    /// The wanted release serves already; the text says why nothing is done.
+    Already(String),
+    Impossible {
+        error: String,
+        next: String,
+    },
+}
+
+/// Decides which release a rollback means.
+///
+/// Without a name it is what served before the last *deployment*; asked twice in a row it has nothing to do the second
+/// time, rather than going one version too far.
+pub fn choose_rollback(
+    to: &RollbackTo,
+    current: Option<&Current>,
+    releases: &[KnownRelease],
+    backups: &[KnownBackup],
+) -> RollbackChoice {
+    let Some(current) = current else {
+        return impossible(
+            "nothing is deployed here, so there is nothing to roll back",
+            "push a release tag first",
+        );
+    };
+    let wanted = match to {
+        RollbackTo::Previous if current.how == How::Rollback => {
+            return RollbackChoice::Already(format!(
+                "{} was already rolled back to; name a version to go further back",
+                current.tag
+            ));
+        }
+        RollbackTo::Previous => match &current.previous {
+            Some(name) => releases.iter().find(|r| &r.name == name),
+            None => {
+                return impossible(
+                    &format!(
+                        "{} is the first version here, so there is none before it",
+                        current.tag
+                    ),
+                    "deploy a corrected version with a new tag",
+                );
+            }
+        },
+        // The newest release of a tag is meant: a development tag may have been deployed more than once.
+        RollbackTo::Tag(tag) => releases
+            .iter()
+            .filter(|r| &r.tag == tag)
+            .max_by_key(|r| r.seq),
+        RollbackTo::Backup(name) => match backups.iter().find(|b| &b.name == name) {
+            None => {
+                return impossible(
+                    &format!("there is no backup {name} on this host"),
+                    "list them with `belay backups`",
+                );
+            }
+            Some(backup) => match &backup.release {
+                None => {
+                    return impossible(
+                        &format!("backup {name} was taken when nothing was deployed"),
+                        "choose a later one; list them with `belay backups`",
+                    );
+                }
+                Some(release) => releases.iter().find(|r| &r.name == release),
+            },
+        },
+    };
+    match wanted {
+        None => impossible(
+            &format!("{} is no longer kept on this host", describe(to)),
+            "choose a kept version (see `belay status`), or deploy that tag again",
+        ),
+        Some(release) if release.name == current.release => {
+            RollbackChoice::Already(format!("{} is what serves now", release.tag))
+        }
+        Some(release) if !release.missing_images.is_empty() => impossible(
+            &format!(
+                "the images of {} are gone from this host: {}",
+                release.tag,
+                release.missing_images.join(", ")
+            ),
+            "choose another version, or deploy that tag again",
+        ),
+        Some(release) => RollbackChoice::Go(release.clone()),
+    }
+}
+
+fn impossible(error: &str, next: &str) -> RollbackChoice {
+    RollbackChoice::Impossible {
+        error: error.to_owned(),
+        next: next.to_owned(),
+    }
+}
+
+fn describe(to: &RollbackTo) -> String {
+    match to {
+        RollbackTo::Previous => "the version before".to_owned(),
+        RollbackTo::Tag(tag) => tag.clone(),
+        RollbackTo::Backup(name) => format!("what backup {name} was taken of"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(seq: u64, tag: &str) -> KnownRelease {
+        KnownRelease {
+            name: format!("{seq}-{tag}"),
+            seq,
+            tag: tag.to_owned(),
+            revision: None,
+            created: Timestamp::UNIX_EPOCH,
+            missing_images: vec![],
+        }
+    }
+
+    fn current(seq: u64, tag: &str, how: How, previous: Option<&str>) -> Current {
+        Current {
+            schema: 1,
+            release: format!("{seq}-{tag}"),
+            tag: tag.to_owned(),
+            revision: None,
+            project: "app".to_owned(),
+            seq,
+            since: Timestamp::UNIX_EPOCH,
+            how,
+            previous: previous.map(str::to_owned),
+            bad: vec![],
+        }
+    }
+
+    fn go(choice: RollbackChoice) -> String {
+        match choice {
+            RollbackChoice::Go(release) => release.name,
+            other => panic!("not a rollback: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_a_name_it_is_the_version_before() {
+        let releases = [release(9, "v1.0.0"), release(10, "v1.1.0")];
+        let now = current(10, "v1.1.0", How::Deploy, Some("9-v1.0.0"));
+        assert_eq!(
+            go(choose_rollback(
+                &RollbackTo::Previous,
+                Some(&now),
+                &releases,
+                &[]
+            )),
+            "9-v1.0.0"
+        );
+    }
+
+    #[test]
+    fn twice_in_a_row_is_not_one_too_far() {
+        let releases = [
+            release(1, "v1.0.0"),
+            release(2, "v1.1.0"),
+            release(3, "v1.2.0"),
+        ];
+        let now = current(2, "v1.1.0", How::Rollback, Some("3-v1.2.0"));
+        let choice = choose_rollback(&RollbackTo::Previous, Some(&now), &releases, &[]);
+        assert!(matches!(choice, RollbackChoice::Already(_)), "{choice:?}");
+    }
+
+    #[test]
+    fn the_newest_release_of_a_tag_is_meant() {
+        let releases = [
+            release(99, "dev-20241215"),
+            release(100, "dev-20241215"),
+            release(101, "v1.0.0"),
+        ];
+        let now = current(101, "v1.0.0", How::Deploy, None);
+        let to = RollbackTo::parse("dev-20241215");
+        assert_eq!(
+            go(choose_rollback(&to, Some(&now), &releases, &[])),
+            "100-dev-20241215"
+        );
+    }
+
+    #[test]
+    fn a_release_without_its_images_is_refused_before_anything_is_touched() {
+        let mut old = release(1, "v1.0.0");
+        old.missing_images = vec!["belay/app-web:0123".to_owned()];
+        let now = current(2, "v1.1.0", How::Deploy, Some("1-v1.0.0"));
+        let choice = choose_rollback(
+            &RollbackTo::Previous,
+            Some(&now),
+            &[old, release(2, "v1.1.0")],
+            &[],
+        );
+        assert!(
+            matches!(choice, RollbackChoice::Impossible { .. }),
+            "{choice:?}"
+        );
+    }
+
+    #[test]
+    fn a_backup_means_the_release_that_it_was_taken_of() {
+        let releases = [release(1, "v1.0.0"), release(2, "v1.1.0")];
+        let backups = [KnownBackup {
+            name: "backup_20241215_143022".to_owned(),
+            release: Some("1-v1.0.0".to_owned()),
+        }];
+        let now = current(2, "v1.1.0", How::Deploy, Some("1-v1.0.0"));
+        let to = RollbackTo::parse("backup_20241215_143022.tar.gz");
+        assert_eq!(
+            go(choose_rollback(&to, Some(&now), &releases, &backups)),
+            "1-v1.0.0"
+        );
+        let other = RollbackTo::parse("backup_20200101_000000");
+        assert!(matches!(
+            choose_rollback(&other, Some(&now), &releases, &backups),
+            RollbackChoice::Impossible { .. }
+        ));
+    }
+}
