@@ -1,1 +1,159 @@
-//! (being written)
+//! What the repository says about its tags, read with the `git` binary on the runner or a laptop.
+//!
+//! The name of a tag never becomes an argument: all tags are listed, the one in question is looked up here, and git is
+//! only ever given object ids that git itself printed. No shell takes part. Nothing is fetched, written or locked, and
+//! variables that would point git at another repository are taken out of its environment. Fails when the folder is not
+//! a repository, and when git is missing or refuses (a checkout that belongs to another user, for example).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use crate::model::tag::{History, Place, RepositoryFacts, Tag};
+
+/// Why there are no facts about a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The folder is in no repository, so there is nothing to know.
+    #[error("this folder is not in a git repository")]
+    OutsideRepository,
+    /// There is no `git` on this machine, or it could not be started.
+    #[error("could not run git")]
+    NotRun(#[source] std::io::Error),
+    /// Git ran and refused.
+    #[error("git could not read the repository: {0}")]
+    Refused(String),
+}
+
+/// Everything that bears on the tag `name`, which may be any text and need not exist.
+pub fn repository_facts(dir: &Path, name: &str) -> Result<RepositoryFacts, GitError> {
+    let history = match git(dir, &["rev-parse", "--is-shallow-repository"])?.trim() {
+        "true" => History::Shallow,
+        _ => History::Complete,
+    };
+    let tags = read_tags(dir)?;
+    let place = match tags.get(name) {
+        Some(commit) => Place::Tagged(commit.clone()),
+        None => head(dir).map_or(Place::Nowhere, Place::Head),
+    };
+    let contained = match &place {
+        Place::Tagged(commit) | Place::Head(commit) => contained_in(dir, commit)?,
+        Place::Nowhere => BTreeSet::new(),
+    };
+    Ok(RepositoryFacts {
+        history,
+        tags,
+        place,
+        contained,
+    })
+}
+
+/// Every tag that is one of Belay's and points, directly or through annotated tags, to a commit.
+fn read_tags(dir: &Path) -> Result<BTreeMap<String, String>, GitError> {
+    const FORMAT: &str =
+        "--format=%(objecttype) %(objectname) %(*objecttype) %(*objectname) %(refname)";
+    let listing = git(dir, &["for-each-ref", FORMAT, "refs/tags"])?;
+    let mut tags = BTreeMap::new();
+    for line in listing.lines() {
+        // Without an annotation the starred fields are empty, and leave their spaces behind.
+        let (fields, name) = line.split_once(" refs/tags/").unwrap_or((line, ""));
+        if Tag::parse(name).is_err() {
+            continue;
+        }
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let commit = match fields[..] {
+            ["commit", commit] | ["tag", _, "commit", commit] => Some(commit.to_owned()),
+            ["tag", object, "tag", _] => commit_of(dir, object),
+            _ => None,
+        };
+        if let Some(commit) = commit {
+            tags.insert(name.to_owned(), commit);
+        }
+    }
+    Ok(tags)
+}
+
+fn contained_in(dir: &Path, commit: &str) -> Result<BTreeSet<String>, GitError> {
+    let merged = format!("--merged={commit}");
+    let listing = git(
+        dir,
+        &["for-each-ref", &merged, "--format=%(refname)", "refs/tags"],
+    )?;
+    let names = listing
+        .lines()
+        .filter_map(|line| line.strip_prefix("refs/tags/"));
+    Ok(names
+        .filter(|name| Tag::parse(name).is_ok())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The commit that is checked out; nothing in a repository without commits.
+fn head(dir: &Path) -> Option<String> {
+    commit_of(dir, "HEAD")
+}
+
+fn commit_of(dir: &Path, object: &str) -> Option<String> {
+    let peeled = format!("{object}^{{commit}}");
+    let answer = git(
+        dir,
+        &[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &peeled,
+        ],
+    )
+    .ok()?;
+    // Before 2.30, rev-parse repeats --end-of-options in its answer.
+    answer
+        .lines()
+        .rfind(|line| line.bytes().all(|b| b.is_ascii_hexdigit()))
+        .map(str::to_owned)
+}
+
+fn git(dir: &Path, arguments: &[&str]) -> Result<String, GitError> {
+    let output = command(dir)
+        .args(arguments)
+        .output()
+        .map_err(GitError::NotRun)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("not a git repository") {
+        return Err(GitError::OutsideRepository);
+    }
+    Err(GitError::Refused(
+        said.lines()
+            .next()
+            .unwrap_or("it gave no reason")
+            .escape_debug()
+            .to_string(),
+    ))
+}
+
+fn command(dir: &Path) -> Command {
+    let mut command = Command::new("git");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        // GIT_CONFIG_* stays: that is how a runner declares its checkout to be safe.
+        if text.starts_with("GIT_")
+            && !text.starts_with("GIT_CONFIG")
+            && text != "GIT_CEILING_DIRECTORIES"
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+        .env("LC_ALL", "C")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_NO_LAZY_FETCH", "1");
+    command
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .arg("--no-pager")
+        .arg("-C")
+        .arg(dir);
+    command
+}

@@ -4,3 +4,4 @@ pub mod actions;
 pub mod git;
 pub mod github;
 pub mod ssh;
+pub mod tag_command;
