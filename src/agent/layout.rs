@@ -1,1 +1,182 @@
-//! (being written)
+//! Every path on the host, in one place.
+//!
+//! Runs on the host. Nothing here reads or writes.
+
+use std::path::{Path, PathBuf};
+
+/// Where things are under an application's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+/// The directory of Belay's own state, under the root.
+pub const STATE: &str = ".belay";
+/// The directory of backups, under the root.
+pub const BACKUPS: &str = "backups";
+/// The file that says what serves now. Plain `docker-compose up -d` reads it.
+pub const COMPOSE: &str = "docker-compose.yml";
+/// The file that says what served before: the emergency path.
+pub const COMPOSE_BACKUP: &str = "docker-compose.yml.backup";
+
+/// Files that Compose would read instead of, or on top of, [`COMPOSE`].
+pub const RIVAL_FILES: [&str; 7] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yaml",
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
+
+impl Layout {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Layout { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn compose(&self) -> PathBuf {
+        self.root.join(COMPOSE)
+    }
+
+    pub fn compose_backup(&self) -> PathBuf {
+        self.root.join(COMPOSE_BACKUP)
+    }
+
+    pub fn backups(&self) -> PathBuf {
+        self.root.join(BACKUPS)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root.join(STATE)
+    }
+
+    /// Held (flock) by the one engine that may change the host.
+    pub fn lock(&self) -> PathBuf {
+        self.state().join("lock")
+    }
+
+    /// Who holds the lock, for people.
+    pub fn holder(&self) -> PathBuf {
+        self.state().join("lock.json")
+    }
+
+    /// The number of the last transaction; an engine with a lower one may not change anything.
+    pub fn seq(&self) -> PathBuf {
+        self.state().join("seq")
+    }
+
+    pub fn current(&self) -> PathBuf {
+        self.state().join("current")
+    }
+
+    pub fn rollback_script(&self) -> PathBuf {
+        self.state().join("rollback.sh")
+    }
+
+    /// Messages of engines that could not even write their journal.
+    pub fn engine_log(&self) -> PathBuf {
+        self.state().join("engine.log")
+    }
+
+    pub fn binaries(&self) -> PathBuf {
+        self.state().join("bin")
+    }
+
+    pub fn journals(&self) -> PathBuf {
+        self.state().join("journal")
+    }
+
+    pub fn journal(&self, seq: u64) -> PathBuf {
+        self.journals().join(format!("{seq:08}.log"))
+    }
+
+    pub fn journal_plan(&self, seq: u64) -> PathBuf {
+        self.journals().join(format!("{seq:08}.plan.json"))
+    }
+
+    /// What a waiting engine looks for: the runner's confirmation of a transaction.
+    pub fn confirmation(&self, seq: u64) -> PathBuf {
+        self.journals().join(format!("{seq:08}.confirm"))
+    }
+
+    /// What an engine looks for between any two looks: a wish to stop.
+    pub fn abort(&self, seq: u64) -> PathBuf {
+        self.journals().join(format!("{seq:08}.abort"))
+    }
+
+    /// Plans that were handed over and have no journal yet.
+    pub fn incoming(&self) -> PathBuf {
+        self.state().join("incoming")
+    }
+
+    pub fn incoming_plan(&self, tx: &str) -> PathBuf {
+        self.incoming().join(format!("{tx}.json"))
+    }
+
+    /// Images that a runner has loaded for a transaction that has not begun yet.
+    pub fn staged(&self, tx: &str) -> PathBuf {
+        self.incoming().join(format!("{tx}.images"))
+    }
+
+    pub fn releases(&self) -> PathBuf {
+        self.state().join("releases")
+    }
+
+    pub fn release(&self, name: &str) -> ReleaseLayout {
+        ReleaseLayout {
+            dir: self.releases().join(name),
+        }
+    }
+
+    /// What was in the root where a transaction puts its release's files; gone when the transaction is over.
+    pub fn displaced(&self, seq: u64) -> PathBuf {
+        self.state().join("displaced").join(format!("{seq:08}"))
+    }
+
+    /// Logs of containers of failed deployments.
+    pub fn failed_logs(&self, seq: u64) -> PathBuf {
+        self.state().join("failed").join(format!("{seq:08}"))
+    }
+}
+
+/// Where things are in one release's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseLayout {
+    dir: PathBuf,
+}
+
+impl ReleaseLayout {
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The record. Written last: a directory without it is not a release.
+    pub fn record(&self) -> PathBuf {
+        self.dir.join("release.json")
+    }
+
+    /// The rendered Compose file.
+    pub fn compose(&self) -> PathBuf {
+        self.dir.join(COMPOSE)
+    }
+
+    /// What `docker compose config` made of the user's files, before pinning.
+    pub fn normalised(&self) -> PathBuf {
+        self.dir.join("compose.json")
+    }
+
+    /// The files that the release brings, as shipped.
+    pub fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+
+    /// Where the user's files are laid out to be rendered; gone afterwards.
+    pub fn rendering(&self) -> PathBuf {
+        self.dir.join("rendering")
+    }
+}

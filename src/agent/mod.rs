@@ -1,4 +1,16 @@
 //! The half of Belay that runs on the host: it takes the lock, keeps the journal, does and undoes the steps.
 
+pub mod adopt;
 pub mod backup;
+pub mod command;
+pub mod docker;
+pub mod durable;
+pub mod engine;
+pub mod facts;
+pub mod host;
+pub mod journal;
 pub mod layout;
+pub mod lock;
+pub mod state;
+pub mod steps;
+pub mod verbs;

@@ -85,6 +85,20 @@ pub enum Answer {
     Unreachable(String),
 }
 
+impl Answer {
+    /// The answer as the end of a sentence that begins with the URL.
+    pub fn describe(&self) -> String {
+        match self {
+            Answer::Status { code, .. } => format!("answered {code}"),
+            Answer::Unreachable(why) => format!("could not be reached ({why})"),
+        }
+    }
+
+    pub fn is_success(&self) -> bool {
+        matches!(self, Answer::Status { code, .. } if is_success(*code))
+    }
+}
+
 /// What is known so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "reason")]
@@ -206,8 +220,8 @@ impl<'a> Judge<'a> {
 
     fn count_backup(&mut self, sample: &Sample) {
         match &sample.backup {
-            Some(Answer::Status { code, .. }) if is_success(*code) => self.backup_in_a_row += 1,
-            _ => self.backup_in_a_row = 0,
+            Some(answer) if answer.is_success() => self.backup_in_a_row += 1,
+            Some(_) | None => self.backup_in_a_row = 0,
         }
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::health::Verdict;
-use super::outcome::Failure;
+use super::outcome::{Failure, StrategyReport};
 use super::release::ReleaseName;
 use super::retention::Removal;
 use super::step::Step;
@@ -141,10 +141,11 @@ pub enum Output {
     Preflight(Box<PreflightOutput>),
     Unpacked {
         release: ReleaseName,
-        compose_sha256: String,
+        services: Vec<String>,
     },
     Fetched {
         images: Vec<FetchedImage>,
+        strategies: Vec<StrategyReport>,
     },
     BackedUp {
         name: String,
@@ -173,6 +174,8 @@ pub struct PreflightOutput {
     pub project: String,
     /// The release to go to, when the transaction is a rollback.
     pub target: Option<ReleaseName>,
+    /// Services that ran.
+    pub running: Vec<String>,
     pub networks: Vec<String>,
     pub volumes: Vec<String>,
     pub images: Vec<String>,

@@ -13,3 +13,4 @@ pub mod retention;
 pub mod secret;
 pub mod step;
 pub mod tag;
+pub mod yaml;

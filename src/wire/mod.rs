@@ -1,1 +1,177 @@
-//! What the two machines say to each other: JSON values, one a line.
+//! What the two machines say to each other: JSON values, one a line, over the standard streams of one agent call.
+//!
+//! The runner never derives success from an exit status: each verb answers with one of these values, or the answer is not
+//! known.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::journal::{End, Entry, Holder};
+use crate::model::outcome::Failure;
+use crate::model::release::{Current, KnownRelease};
+
+/// The version of this language. An agent is uploaded by the runner that speaks to it, so both sides have the same one;
+/// it is here to tell a foreign answer from a broken one.
+pub const LANGUAGE: u32 = 1;
+
+/// The verbs of `belay agent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Facts,
+    Load,
+    Begin,
+    Follow,
+    Confirm,
+    Abort,
+    Recover,
+    Backup,
+    Backups,
+    Logs,
+}
+
+impl Verb {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Facts => "facts",
+            Verb::Load => "load",
+            Verb::Begin => "begin",
+            Verb::Follow => "follow",
+            Verb::Confirm => "confirm",
+            Verb::Abort => "abort",
+            Verb::Recover => "recover",
+            Verb::Backup => "backup",
+            Verb::Backups => "backups",
+            Verb::Logs => "logs",
+        }
+    }
+}
+
+/// Any verb's answer: what it was asked for, or why it could not be had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer<T> {
+    Ok(T),
+    Failed(Failure),
+}
+
+/// What a host is like, and what is on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    pub language: u32,
+    pub now: Timestamp,
+    pub engine: EngineFacts,
+    pub free_bytes: u64,
+    pub current: Option<Current>,
+    pub releases: Vec<KnownRelease>,
+    /// The images of what serves, for comparison.
+    pub images: Vec<ServiceImage>,
+    pub services: Vec<ServiceState>,
+    pub backups: Vec<BackupFacts>,
+    pub holder: Option<Holder>,
+    /// A transaction that is not over.
+    pub open: Option<OpenTransaction>,
+}
+
+/// The engine and Compose of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineFacts {
+    pub engine: String,
+    pub compose: String,
+    /// As images name it: `amd64`, `arm64`.
+    pub architecture: String,
+    pub live_restore: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceImage {
+    pub service: String,
+    pub id: String,
+    pub size: u64,
+}
+
+/// A container of the project, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceState {
+    pub service: String,
+    pub container: String,
+    pub state: String,
+    pub health: Option<String>,
+    pub image_id: String,
+    pub restarts: u32,
+}
+
+/// A backup, for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupFacts {
+    pub name: String,
+    pub seq: u64,
+    pub created: Timestamp,
+    pub release: Option<String>,
+    pub tag: Option<String>,
+    pub reason: String,
+    pub bytes: u64,
+    /// Images that the backup names.
+    pub images: usize,
+    /// Sources whose copy may not be consistent, with the reason.
+    pub inconsistent: Vec<String>,
+    /// What a fresh look found, when one was asked for: nothing is well.
+    pub problem: Option<String>,
+    pub verified: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenTransaction {
+    pub seq: u64,
+    pub what: String,
+    pub stuck: bool,
+}
+
+/// What came of handing over a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Begun {
+    /// It runs (or has run): follow it.
+    Running { seq: u64 },
+    /// Somebody else was busy until the patience was over.
+    Busy { holder: Holder },
+    /// Nothing was begun.
+    Refused(Failure),
+}
+
+/// A line while following a transaction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    Entry(Box<Entry>),
+    /// The host is there; nothing new. Sent often, so that silence means a dead link.
+    Alive,
+    /// No engine works on the transaction any more and no one of this host could go on with it.
+    Stopped(Failure),
+}
+
+/// What an image transfer came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// IDs that the host has now.
+    pub present: Vec<String>,
+    pub missing: Vec<String>,
+    pub said: String,
+}
+
+/// A runner's images for a transaction that is yet to begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    pub references: Vec<String>,
+    pub since: Timestamp,
+}
+
+/// What a confirmation came to: the host decides once, and both sides say the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confirmed {
+    Committed,
+    /// It came too late (or after a failure): the host has gone back, or is going back.
+    Unwound {
+        end: Option<End>,
+    },
+}

@@ -1,0 +1,148 @@
+//! What a host is like and what is on it, for the runner's plan and for `belay status`.
+//!
+//! Runs on the host. Reads only.
+
+use super::host::{Container, DockerHealth, Host, HostError, RunState};
+use super::layout::Layout;
+use super::{backup, lock, state};
+use crate::model::journal::{self, Next, next};
+use crate::model::outcome::Failure;
+use crate::model::release::{KnownBackup, KnownRelease, Release};
+use crate::wire::{BackupFacts, HostFacts, LANGUAGE, OpenTransaction, ServiceImage, ServiceState};
+
+/// A look at the host that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    State(#[from] state::StateError),
+}
+
+/// Gathers everything.
+pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
+    let engine = host.engine().map_err(|e| {
+        Failure::of(&e)
+            .next("check that Docker runs on the host and that the user is in the group docker")
+    })?;
+    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+    let serving = match &current {
+        Some(current) => state::release(layout, &current.release).map_err(|e| Failure::of(&e))?,
+        None => None,
+    };
+    let containers = match &current {
+        Some(current) => host
+            .containers(&current.project)
+            .map_err(|e| Failure::of(&e))?,
+        None => vec![],
+    };
+    Ok(HostFacts {
+        language: LANGUAGE,
+        now: host.now(),
+        engine,
+        free_bytes: host
+            .free_bytes(layout.root())
+            .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?,
+        releases: known_releases(host, layout).map_err(|e| Failure::of(&e))?,
+        images: serving.as_ref().map(service_images).unwrap_or_default(),
+        services: containers.iter().map(service_state).collect(),
+        backups: backup_facts(layout),
+        holder: lock::holder(layout)
+            .map_err(|e| Failure::new(format!("could not look at the lock: {e}")))?,
+        open: open_transaction(layout).map_err(|e| Failure::of(&e))?,
+        current,
+    })
+}
+
+/// Every release that is kept, with the images that it misses.
+pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelease>, FactsError> {
+    let mut known = vec![];
+    for release in state::releases(layout)? {
+        let missing_images = missing_images(host, &release)?;
+        known.push(KnownRelease {
+            name: release.name,
+            seq: release.seq,
+            tag: release.tag,
+            revision: release.revision,
+            created: release.created,
+            missing_images,
+        });
+    }
+    Ok(known)
+}
+
+fn missing_images(host: &dyn Host, release: &Release) -> Result<Vec<String>, HostError> {
+    let mut missing = vec![];
+    for service in release.services.iter().filter(|s| !s.image_id.is_empty()) {
+        if host.image(&service.image_id)?.is_none() {
+            missing.push(format!("{} ({})", service.name, service.image_id));
+        }
+    }
+    Ok(missing)
+}
+
+/// Every backup, as far as a rollback needs it.
+pub fn known_backups(layout: &Layout) -> Vec<KnownBackup> {
+    backup::list(layout.root())
+        .into_iter()
+        .map(|entry| KnownBackup {
+            name: entry.name,
+            release: entry.manifest.release,
+        })
+        .collect()
+}
+
+/// Every backup, oldest first.
+pub fn backup_facts(layout: &Layout) -> Vec<BackupFacts> {
+    backup::list(layout.root())
+        .into_iter()
+        .map(backup::BackupEntry::facts)
+        .collect()
+}
+
+fn service_images(release: &Release) -> Vec<ServiceImage> {
+    release
+        .services
+        .iter()
+        .map(|s| ServiceImage {
+            service: s.name.clone(),
+            id: s.image_id.clone(),
+            size: s.size,
+        })
+        .collect()
+}
+
+fn service_state(container: &Container) -> ServiceState {
+    ServiceState {
+        service: container.service.clone(),
+        container: container.name.clone(),
+        state: match container.state {
+            RunState::Created => "created".to_owned(),
+            RunState::Running => "running".to_owned(),
+            RunState::Restarting => "restarting".to_owned(),
+            RunState::Paused => "paused".to_owned(),
+            RunState::Exited(code) => format!("exited ({code})"),
+        },
+        health: container.health.as_ref().map(|health| match health {
+            DockerHealth::Starting => "starting".to_owned(),
+            DockerHealth::Healthy => "healthy".to_owned(),
+            DockerHealth::Unhealthy(_) => "unhealthy".to_owned(),
+        }),
+        image_id: container.image_id.clone(),
+        restarts: container.restarts,
+    }
+}
+
+fn open_transaction(layout: &Layout) -> Result<Option<OpenTransaction>, state::StateError> {
+    let Some(seq) = state::open_transactions(layout)?.pop() else {
+        return Ok(None);
+    };
+    let entries = super::journal::read(&layout.journal(seq))?;
+    Ok(Some(OpenTransaction {
+        seq,
+        what: journal::begin(&entries)
+            .map(|b| b.what.clone())
+            .unwrap_or_default(),
+        stuck: matches!(next(&entries), Next::Stuck(_)),
+    }))
+}

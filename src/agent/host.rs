@@ -1,0 +1,155 @@
+//! What the steps need from a host's engine, Compose, network and clock.
+//!
+//! [`Host`] has two implementations that pass one contract suite: [`super::docker::RealHost`], which asks the host's own
+//! Docker, and the fake one of the scenario tests. Files are not behind this trait: tests give the steps a directory.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::backup::DataReader;
+use crate::model::health::{Answer, VersionCheck};
+use crate::model::journal::BootTime;
+use crate::wire::EngineFacts;
+
+/// A failed look at, or change of, the host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("{what} failed: {said}")]
+    Command { what: String, said: String },
+    #[error("{what} took longer than {seconds} s")]
+    TooLong { what: String, seconds: u64 },
+    #[error("could not run {program}")]
+    Start {
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("could not understand what {what} printed")]
+    Answer {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("Docker's engine does not answer: {0}")]
+    NoEngine(String),
+    #[error("there is no Docker Compose on this host")]
+    NoCompose,
+}
+
+/// A container of the project, in whatever state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub service: String,
+    pub image_id: String,
+    /// What the container was created from, as its Compose file said.
+    pub image: String,
+    pub state: RunState,
+    pub health: Option<DockerHealth>,
+    pub restarts: u32,
+    pub restart_policy: String,
+    /// The project directory that Compose was given.
+    pub working_dir: String,
+    /// Made by `docker compose run`.
+    pub one_off: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    Created,
+    Running,
+    Restarting,
+    Paused,
+    Exited(i32),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DockerHealth {
+    Starting,
+    Healthy,
+    /// With what the check printed last.
+    Unhealthy(String),
+}
+
+/// An image of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    pub id: String,
+    pub tags: Vec<String>,
+    pub digests: Vec<String>,
+    pub architecture: String,
+    pub size: u64,
+}
+
+/// A name that the engine has for an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageName {
+    pub reference: String,
+    pub id: String,
+}
+
+/// A Compose file, and the project that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Composition {
+    pub project: String,
+    /// Relative paths in the file start here, and its `.env` is here.
+    pub directory: PathBuf,
+    pub file: PathBuf,
+}
+
+/// A host, as far as a transaction needs it. Every call has a deadline of its own.
+pub trait Host {
+    fn now(&self) -> Timestamp;
+    fn boot_time(&self) -> BootTime;
+    fn sleep(&self, time: Duration);
+
+    fn engine(&self) -> Result<EngineFacts, HostError>;
+
+    /// Every container of a project.
+    fn containers(&self, project: &str) -> Result<Vec<Container>, HostError>;
+    /// The images of all containers on the host, whoever's they are.
+    fn images_in_use(&self) -> Result<Vec<String>, HostError>;
+    fn image(&self, reference: &str) -> Result<Option<Image>, HostError>;
+    /// Names of images that begin with a prefix.
+    fn image_names(&self, prefix: &str) -> Result<Vec<ImageName>, HostError>;
+    fn name_image(&self, id: &str, reference: &str) -> Result<(), HostError>;
+    /// Removes a name, and the image with its last name. Finds nothing to do when the name is gone.
+    fn forget_image(&self, reference: &str) -> Result<(), HostError>;
+    fn pull(&self, reference: &str) -> Result<(), HostError>;
+
+    /// What Compose makes of a file: `docker compose config`.
+    fn render(
+        &self,
+        composition: &Composition,
+        variables: &[(String, String)],
+    ) -> Result<Value, HostError>;
+    /// Makes one service run as the file says, without its dependencies; leaves it alone when it does already.
+    fn up(&self, composition: &Composition, service: &str) -> Result<(), HostError>;
+    fn stop(&self, container: &str) -> Result<(), HostError>;
+    fn remove_container(&self, container: &str) -> Result<(), HostError>;
+    /// The last lines that a container wrote.
+    fn logs(&self, container: &str, lines: u32) -> Result<String, HostError>;
+
+    fn networks(&self, project: &str) -> Result<Vec<String>, HostError>;
+    fn remove_network(&self, name: &str) -> Result<(), HostError>;
+    fn volumes(&self, project: &str) -> Result<Vec<String>, HostError>;
+    fn remove_volume(&self, name: &str) -> Result<(), HostError>;
+
+    /// Asks an endpoint once. Never fails: an endpoint that cannot be reached is an answer.
+    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer;
+
+    fn free_bytes(&self, path: &Path) -> std::io::Result<u64>;
+    /// Reads volumes, bind mounts and logs for a backup. `image` is one that the host has.
+    fn data_reader<'a>(
+        &'a self,
+        image: Option<&'a str>,
+        project: &'a str,
+    ) -> Box<dyn DataReader + 'a>;
+}

@@ -1,0 +1,295 @@
+//! The journal on disk: one file a transaction, only ever appended to, each record synced before anything depends on it.
+//!
+//! Runs on the host. A record is one line, `<crc32c> <json>`. A torn last line (a crash while writing) is ignored and cut
+//! off; damage before the last line is refused, because then nothing that follows can be trusted. A failed write or sync
+//! is fatal for the engine: what is on the disk is then read afresh by the next one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::durable;
+use super::layout::Layout;
+use crate::model::journal::{Entry, Event};
+
+/// Why a journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("could not read the journal {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not write the journal {path}")]
+    Write {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the journal {path} is damaged in record {record}")]
+    Damaged { path: String, record: usize },
+    #[error("the journal {path} was written by a newer Belay (format {schema})")]
+    Newer { path: String, schema: u32 },
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: String,
+    file: File,
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Creates the journal of a new transaction.
+    pub fn create(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
+        let path = layout.journal(seq);
+        let text = path.display().to_string();
+        let wrap = |source| JournalError::Write {
+            path: text.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(wrap)?;
+        durable::sync_dir(&layout.journals()).map_err(wrap)?;
+        Ok(Journal {
+            path: text,
+            file,
+            entries: vec![],
+        })
+    }
+
+    /// Opens a journal to go on with it, and cuts off a torn last record.
+    pub fn open(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
+        let path = layout.journal(seq);
+        let text = path.display().to_string();
+        let (entries, good_bytes) = read_with_length(&path)?;
+        let wrap = |source| JournalError::Write {
+            path: text.clone(),
+            source,
+        };
+        let file = OpenOptions::new().append(true).open(&path).map_err(wrap)?;
+        file.set_len(good_bytes).map_err(wrap)?;
+        file.sync_data().map_err(wrap)?;
+        Ok(Journal {
+            path: text,
+            file,
+            entries,
+        })
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Writes a record and waits until it is on the disk.
+    pub fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        let entry = Entry {
+            n: self.entries.len() as u64,
+            at,
+            event,
+        };
+        self.write(&entry).map_err(|source| JournalError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn write(&mut self, entry: &Entry) -> io::Result<()> {
+        let line = encode(entry)?;
+        self.file.write_all(line.as_bytes())?;
+        self.file.sync_data()
+    }
+}
+
+fn encode(entry: &Entry) -> io::Result<String> {
+    let json = serde_json::to_string(entry).map_err(io::Error::other)?;
+    Ok(format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())))
+}
+
+/// Reads a journal without opening it for writing. A torn last record is left out.
+pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
+    read_with_length(path).map(|(entries, _)| entries)
+}
+
+fn read_with_length(path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
+    let text = path.display().to_string();
+    let bytes = fs::read(path).map_err(|source| JournalError::Read {
+        path: text.clone(),
+        source,
+    })?;
+    decode(&bytes, &text)
+}
+
+/// Decodes a journal's bytes; also says how many of them are whole records.
+fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
+    let mut entries = vec![];
+    let mut good_bytes = 0;
+    let mut rest = bytes;
+    while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        let (line, after) = rest.split_at(end + 1);
+        match decode_line(&line[..end]) {
+            Some(entry) => {
+                check_schema(&entry, path)?;
+                entries.push(entry);
+            }
+            // Blocks of a torn write may reach the disk out of order; the missing ones read as zeros.
+            None if after.is_empty() && line.contains(&0) => break,
+            None => {
+                return Err(JournalError::Damaged {
+                    path: path.to_owned(),
+                    record: entries.len(),
+                });
+            }
+        }
+        good_bytes += line.len() as u64;
+        rest = after;
+    }
+    Ok((entries, good_bytes))
+}
+
+fn decode_line(line: &[u8]) -> Option<Entry> {
+    let text = std::str::from_utf8(line).ok()?;
+    let (crc, json) = text.split_once(' ')?;
+    let expected = u32::from_str_radix(crc, 16).ok()?;
+    if crc.len() != 8 || crc32c::crc32c(json.as_bytes()) != expected {
+        return None;
+    }
+    serde_json::from_str(json).ok()
+}
+
+fn check_schema(entry: &Entry, path: &str) -> Result<(), JournalError> {
+    match &entry.event {
+        Event::Begin(begin) if begin.schema > crate::model::journal::SCHEMA => {
+            Err(JournalError::Newer {
+                path: path.to_owned(),
+                schema: begin.schema,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The numbers of all transactions that have a journal, in order.
+pub fn sequence_numbers(layout: &Layout) -> io::Result<Vec<u64>> {
+    let mut numbers = vec![];
+    let entries = match fs::read_dir(layout.journals()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(numbers),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if let Some(number) = name
+            .to_str()
+            .and_then(|n| n.strip_suffix(".log"))
+            .and_then(|n| n.parse().ok())
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::step::Step;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::new(dir.path());
+        fs::create_dir_all(layout.journals()).expect("the journal directory");
+        (dir, layout)
+    }
+
+    fn started(step: Step) -> Event {
+        Event::Started { step }
+    }
+
+    fn written(layout: &Layout) -> Vec<u8> {
+        let mut journal = Journal::create(layout, 1).expect("created");
+        for step in Step::ALL {
+            journal
+                .append(Timestamp::UNIX_EPOCH, started(step))
+                .expect("appended");
+        }
+        fs::read(layout.journal(1)).expect("readable")
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back() {
+        let (_dir, layout) = layout();
+        written(&layout);
+        let entries = read(&layout.journal(1)).expect("readable");
+        assert_eq!(entries.len(), Step::ALL.len());
+        assert_eq!(entries[3].n, 3);
+        assert_eq!(entries[3].event, started(Step::Backup));
+    }
+
+    #[test]
+    fn a_torn_last_record_is_ignored_and_cut_off() {
+        let (_dir, layout) = layout();
+        let bytes = written(&layout);
+        let last_line = bytes[..bytes.len() - 1]
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .expect("several lines")
+            + 1;
+        for cut in last_line..bytes.len() {
+            fs::write(layout.journal(1), &bytes[..cut]).expect("written");
+            let mut journal = Journal::open(&layout, 1).expect("opened");
+            assert_eq!(journal.entries().len(), Step::ALL.len() - 1, "cut at {cut}");
+            journal
+                .append(Timestamp::UNIX_EPOCH, started(Step::Prune))
+                .expect("appended");
+            assert_eq!(
+                read(&layout.journal(1)).expect("readable").len(),
+                Step::ALL.len()
+            );
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_before_the_last_record_is_refused() {
+        let (_dir, layout) = layout();
+        let bytes = written(&layout);
+        let last_line = bytes[..bytes.len() - 1]
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .expect("several lines")
+            + 1;
+        for position in 0..last_line {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[position] ^= 1 << bit;
+                let read = decode(&damaged, "journal");
+                assert!(
+                    read.is_err(),
+                    "a flip of bit {bit} in byte {position} went unnoticed"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_belay_is_refused() {
+        let json = r#"{"n":0,"at":"1970-01-01T00:00:00Z","event":"begin","schema":99,"tx":"","seq":1,"what":"","holder":{"what":""},"previous":null,"previous_tag":null,"deadline":{"boot_id":"","ms":0}}"#;
+        let line = format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes()));
+        assert!(matches!(
+            decode(line.as_bytes(), "journal"),
+            Err(JournalError::Newer { schema: 99, .. })
+        ));
+    }
+}

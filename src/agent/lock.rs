@@ -1,0 +1,119 @@
+//! The one lock of a host: a kernel lock (flock) on a file, with the holder's details beside it for people.
+//!
+//! Runs on the host. The kernel frees the lock when its process ends, however it ends, so there is nothing to unlock by
+//! hand and nothing that goes stale. Rust opens files close-on-exec, so no child of the engine keeps the lock alive.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::durable;
+use super::layout::Layout;
+use crate::model::journal::Holder;
+
+/// Proof that this process is the one that may change the host.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: File,
+}
+
+/// What came of asking for the lock.
+#[derive(Debug)]
+pub enum Locking {
+    Held(HostLock),
+    /// Somebody else has it; the details may be missing for a moment after it changed hands.
+    Busy(Option<Holder>),
+}
+
+/// Takes the lock if it is free.
+pub fn take(layout: &Layout, holder: &Holder) -> io::Result<Locking> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(layout.lock())?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            let text = serde_json::to_vec_pretty(holder).map_err(io::Error::other)?;
+            durable::replace(&layout.holder(), &text, 0o600)?;
+            Ok(Locking::Held(HostLock { _file: file }))
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Locking::Busy(read_holder(layout))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who holds the lock now; `None` when it is free.
+pub fn holder(layout: &Layout) -> io::Result<Option<Holder>> {
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(layout.lock())
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_holder(layout).unwrap_or_default())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_holder(layout: &Layout) -> Option<Holder> {
+    serde_json::from_slice(&std::fs::read(layout.holder()).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::new(dir.path());
+        std::fs::create_dir_all(layout.state()).expect("the state directory");
+        (dir, layout)
+    }
+
+    #[test]
+    fn a_second_taker_learns_who_holds_it() {
+        let (_dir, layout) = layout();
+        let first = Holder {
+            what: "deploy v1.0.0".to_owned(),
+            ..Holder::default()
+        };
+        let held = take(&layout, &first).expect("the lock works");
+        assert!(matches!(held, Locking::Held(_)));
+        match take(&layout, &Holder::default()).expect("the lock works") {
+            Locking::Busy(Some(holder)) => assert_eq!(holder.what, "deploy v1.0.0"),
+            other => panic!("the lock was given twice: {other:?}"),
+        }
+        assert!(super::holder(&layout).expect("readable").is_some());
+        drop(held);
+        assert!(super::holder(&layout).expect("readable").is_none());
+        assert!(matches!(
+            take(&layout, &Holder::default()).expect("the lock works"),
+            Locking::Held(_)
+        ));
+    }
+
+    #[test]
+    fn a_child_of_the_holder_does_not_keep_it() {
+        let (_dir, layout) = layout();
+        let held = take(&layout, &Holder::default()).expect("the lock works");
+        let mut child = std::process::Command::new("sleep")
+            .arg("30")
+            .spawn()
+            .expect("a child");
+        drop(held);
+        let again = take(&layout, &Holder::default()).expect("the lock works");
+        child.kill().expect("the child ends");
+        child.wait().expect("the child ended");
+        assert!(matches!(again, Locking::Held(_)));
+    }
+}

@@ -1,0 +1,306 @@
+//! Belay's records on the host: what serves, the releases, the numbers of transactions, wishes left for an engine.
+//!
+//! Runs on the host. Reading never changes anything; writing goes through [`durable`], so a crash leaves the old record or
+//! the new one.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::durable;
+use super::journal::{self, Journal, JournalError};
+use super::layout::Layout;
+use super::lock::HostLock;
+use crate::model::compose::ComposeFile;
+use crate::model::journal::{Entry, Next, next};
+use crate::model::plan::Plan;
+use crate::model::release::{Current, Release};
+
+/// Journals of transactions that are over, to keep.
+const KEPT_JOURNALS: usize = 30;
+
+/// A record that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("could not read {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not write {path}")]
+    Write {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is not what Belay wrote there")]
+    Format {
+        path: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+fn read_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.display().to_string();
+    move |source| StateError::Read { path, source }
+}
+
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.display().to_string();
+    move |source| StateError::Write { path, source }
+}
+
+/// Reads a file that may not be there.
+pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(read_error(path)(error)),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let Some(bytes) = read_optional(path)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|source| StateError::Format {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(Some(value))
+}
+
+/// Writes a record as JSON.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(io::Error::other)
+        .map_err(write_error(path))?;
+    write(path, &text, 0o600)
+}
+
+/// Writes a file whole.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    durable::replace(path, bytes, mode).map_err(write_error(path))
+}
+
+/// Removes a file that may be gone already.
+pub fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a directory that may be gone already, with all that is in it.
+pub fn remove_dir(path: &Path) -> Result<(), StateError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes a directory that only its owner may enter.
+pub fn make_dir(path: &Path) -> Result<(), StateError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(write_error(path))
+}
+
+/// Makes Belay's own directories, as private as they must be.
+pub fn prepare(layout: &Layout) -> Result<(), StateError> {
+    for dir in [
+        layout.state(),
+        layout.journals(),
+        layout.incoming(),
+        layout.releases(),
+        layout.binaries(),
+    ] {
+        make_dir(&dir)?;
+    }
+    fs::set_permissions(layout.state(), fs::Permissions::from_mode(0o700))
+        .map_err(write_error(&layout.state()))
+}
+
+/// What serves.
+pub fn current(layout: &Layout) -> Result<Option<Current>, StateError> {
+    read_json(&layout.current())
+}
+
+pub fn set_current(layout: &Layout, current: &Current) -> Result<(), StateError> {
+    write_json(&layout.current(), current)
+}
+
+/// A release's record; `None` when it is not (or no longer) there.
+pub fn release(layout: &Layout, name: &str) -> Result<Option<Release>, StateError> {
+    read_json(&layout.release(name).record())
+}
+
+/// A release's normalised Compose file, before pinning.
+pub fn normalised(layout: &Layout, name: &str) -> Result<Option<ComposeFile>, StateError> {
+    let value: Option<serde_json::Value> = read_json(&layout.release(name).normalised())?;
+    Ok(value.and_then(|value| ComposeFile::new(value).ok()))
+}
+
+/// Every complete release, by its number.
+pub fn releases(layout: &Layout) -> Result<Vec<Release>, StateError> {
+    let mut releases = vec![];
+    for name in names(&layout.releases())? {
+        releases.extend(release(layout, &name)?);
+    }
+    releases.sort_by_key(|r| r.seq);
+    Ok(releases)
+}
+
+/// The names in a directory that may not be there.
+pub fn names(dir: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(read_error(dir)(error)),
+    };
+    let mut names = vec![];
+    for entry in entries {
+        names.extend(entry.map_err(read_error(dir))?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The number of the last transaction; 0 before the first.
+pub fn seq(layout: &Layout) -> Result<u64, StateError> {
+    let path = layout.seq();
+    let Some(bytes) = read_optional(&path)? else {
+        return Ok(0);
+    };
+    String::from_utf8_lossy(&bytes)
+        .trim()
+        .parse()
+        .map_err(|e| read_error(&path)(io::Error::new(io::ErrorKind::InvalidData, e)))
+}
+
+/// Takes the next number. It is on the disk before anything is done under it.
+pub fn next_seq(layout: &Layout, _lock: &HostLock) -> Result<u64, StateError> {
+    // A lost number file must never lead to a number's second use: journals and releases remember theirs, too.
+    let journals = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    let released = releases(layout)?.last().map_or(0, |r| r.seq);
+    let last = seq(layout)?
+        .max(journals.last().copied().unwrap_or(0))
+        .max(released);
+    let seq = last + 1;
+    write(&layout.seq(), format!("{seq}\n").as_bytes(), 0o600)?;
+    Ok(seq)
+}
+
+/// The number of a journal's transaction.
+pub fn seq_of(journal: &Journal) -> u64 {
+    crate::model::journal::begin(journal.entries()).map_or(0, |begin| begin.seq)
+}
+
+/// The plan of a transaction.
+pub fn plan(layout: &Layout, seq: u64) -> Result<Plan, StateError> {
+    let path = layout.journal_plan(seq);
+    let missing = || read_error(&path)(io::Error::from(io::ErrorKind::NotFound));
+    read_json(&path)?.ok_or_else(missing)
+}
+
+/// Transactions that are not over, oldest first.
+pub fn open_transactions(layout: &Layout) -> Result<Vec<u64>, StateError> {
+    let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    let mut open = vec![];
+    for seq in numbers {
+        if !is_over(&journal::read(&layout.journal(seq))?) {
+            open.push(seq);
+        }
+    }
+    Ok(open)
+}
+
+fn is_over(entries: &[Entry]) -> bool {
+    matches!(next(entries), Next::Closed(_))
+}
+
+/// The number and the records of the transaction that a runner knows by its name.
+pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Vec<Entry>)>, StateError> {
+    let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    for seq in numbers.into_iter().rev() {
+        let entries = journal::read(&layout.journal(seq))?;
+        if crate::model::journal::begin(&entries).is_some_and(|begin| begin.tx == tx) {
+            return Ok(Some((seq, entries)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether somebody asked for the transaction to stop, and why.
+pub fn abort_wish(layout: &Layout, seq: u64) -> Result<Option<String>, StateError> {
+    let bytes = read_optional(&layout.abort(seq))?;
+    Ok(bytes.map(|b| {
+        String::from_utf8_lossy(&b)
+            .trim()
+            .chars()
+            .take(200)
+            .collect()
+    }))
+}
+
+/// Removes what only an open transaction needs.
+pub fn close(layout: &Layout, journal: &Journal) -> Result<(), StateError> {
+    let seq = seq_of(journal);
+    remove(&layout.abort(seq))?;
+    remove(&layout.confirmation(seq))?;
+    if let Some(begin) = crate::model::journal::begin(journal.entries()) {
+        remove(&layout.incoming_plan(&begin.tx))?;
+        remove(&layout.staged(&begin.tx))?;
+    }
+    remove_dir(&layout.displaced(seq))?;
+    // The plan holds the shipped files, which the release now has; the journal stays as the record of what happened.
+    remove(&layout.journal_plan(seq))
+}
+
+/// Removes a journal without a single whole record.
+pub fn discard_journal(layout: &Layout, seq: u64) -> Result<(), StateError> {
+    remove(&layout.journal(seq))?;
+    remove(&layout.journal_plan(seq))
+}
+
+/// Removes leftovers that no transaction can need any more: half-written files, and the oldest journals.
+pub fn sweep(layout: &Layout) -> Result<(), StateError> {
+    let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    for seq in numbers.iter().rev().skip(KEPT_JOURNALS) {
+        if is_over(&journal::read(&layout.journal(*seq))?) {
+            discard_journal(layout, *seq)?;
+            remove_dir(&layout.failed_logs(*seq))?;
+        }
+    }
+    for name in names(&layout.journals())? {
+        let seq = name
+            .strip_suffix(".plan.json")
+            .and_then(|n| n.parse::<u64>().ok());
+        if seq.is_some_and(|seq| !numbers.contains(&seq)) {
+            remove(&layout.journals().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the state directory can be written, without leaving anything.
+pub fn check_writable(layout: &Layout) -> Result<(), StateError> {
+    let path = layout.state().join("writable");
+    OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(&path)
+        .map_err(write_error(&path))?;
+    remove(&path)
+}

@@ -1,0 +1,269 @@
+//! The steps of a transaction: what each does, and how it is undone.
+//!
+//! Runs on the host, called by the engine only. Both directions are absolute ("make it so"), so each finds its work
+//! already done after a crash and can be repeated. A step reads what earlier steps recorded in the journal; it keeps
+//! nothing in memory for later ones.
+
+mod backup;
+mod bake;
+mod confirm;
+mod cutover;
+mod fetch;
+mod files;
+mod migrate;
+mod preflight;
+mod prune;
+mod publish;
+mod retire;
+mod unpack;
+
+use super::host::{Composition, Container, Host};
+use super::journal::{Journal, JournalError};
+use super::layout::Layout;
+use super::state;
+use crate::model::compose::{ComposeFile, Strategy};
+use crate::model::journal::{self, Begin, Entry, Event, Output, PreflightOutput};
+use crate::model::outcome::Failure;
+use crate::model::plan::{DeployWork, Plan, PlannedWork};
+use crate::model::release::{Release, ReleaseName};
+use crate::model::step::Step;
+
+pub use preflight::settle_project;
+
+/// Performs a step.
+pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, Failure> {
+    match step {
+        Step::Preflight => preflight::perform(work),
+        Step::Unpack => unpack::perform(work),
+        Step::Fetch => fetch::perform(work),
+        Step::Backup => backup::perform(work),
+        Step::Migrate => migrate::perform(work),
+        // Every service is replaced in place (stop-first): there is no candidate beside an incumbent to start, to ask
+        // before it gets traffic, or to drain.
+        Step::Start | Step::Probe | Step::Drain => Ok(Output::Nothing),
+        Step::Cutover => cutover::perform(work),
+        Step::Bake => bake::perform(work),
+        Step::Confirm => confirm::perform(work),
+        Step::Publish => publish::perform(work),
+        Step::Retire => retire::perform(work),
+        Step::Prune => prune::perform(work),
+    }
+}
+
+/// Undoes a step that was begun, whether or not it got far.
+pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), Failure> {
+    match step {
+        Step::Unpack => unpack::undo(work),
+        Step::Fetch => fetch::undo(work),
+        Step::Backup => backup::undo(work),
+        Step::Migrate => migrate::undo(work),
+        Step::Cutover => cutover::undo(work),
+        // They change nothing.
+        Step::Preflight | Step::Start | Step::Probe | Step::Bake | Step::Confirm => Ok(()),
+        // They come after the commit point and are only ever finished.
+        Step::Publish | Step::Drain | Step::Retire | Step::Prune => Ok(()),
+    }
+}
+
+/// What a step works with.
+pub struct Work<'a> {
+    pub host: &'a dyn Host,
+    pub layout: &'a Layout,
+    pub plan: &'a Plan,
+    journal: &'a mut Journal,
+    journal_error: Option<JournalError>,
+}
+
+impl<'a> Work<'a> {
+    pub fn new(
+        host: &'a dyn Host,
+        layout: &'a Layout,
+        plan: &'a Plan,
+        journal: &'a mut Journal,
+    ) -> Self {
+        Work {
+            host,
+            layout,
+            plan,
+            journal,
+            journal_error: None,
+        }
+    }
+
+    /// Whether every note reached the journal. One that did not ends the engine.
+    pub fn into_result(self) -> Result<(), JournalError> {
+        self.journal_error.map_or(Ok(()), Err)
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        self.journal.entries()
+    }
+
+    /// Tells people how it goes.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.record(Event::Note { text: text.into() });
+    }
+
+    /// Tells people something that they should look at.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.record(Event::Warning { text: text.into() });
+    }
+
+    fn record(&mut self, event: Event) {
+        if self.journal_error.is_none() {
+            self.journal_error = self.journal.append(self.host.now(), event).err();
+        }
+    }
+
+    pub fn begin(&self) -> Result<&Begin, Failure> {
+        journal::begin(self.entries()).ok_or_else(|| Failure::new("the journal has no beginning"))
+    }
+
+    pub fn seq(&self) -> Result<u64, Failure> {
+        self.begin().map(|begin| begin.seq)
+    }
+
+    /// The new release's plan, when the transaction is a deployment.
+    pub fn deploy(&self) -> Option<&'a DeployWork> {
+        match &self.plan.work {
+            PlannedWork::Deploy(deploy) => Some(deploy),
+            PlannedWork::Rollback { .. } => None,
+        }
+    }
+
+    pub fn preflight(&self) -> Result<&PreflightOutput, Failure> {
+        match journal::output(self.entries(), Step::Preflight) {
+            Some(Output::Preflight(output)) => Ok(output),
+            _ => Err(Failure::new("the journal has no record of the preflight")),
+        }
+    }
+
+    /// The name of the release that this transaction brings.
+    pub fn candidate_name(&self) -> Result<ReleaseName, Failure> {
+        match &self.plan.work {
+            PlannedWork::Deploy(deploy) => Ok(format!("{}-{}", self.seq()?, deploy.tag)),
+            PlannedWork::Rollback { .. } => {
+                let target = self.preflight()?.target.clone();
+                target.ok_or_else(|| Failure::new("the journal does not say what to roll back to"))
+            }
+        }
+    }
+
+    /// The release that this transaction brings.
+    pub fn candidate(&self) -> Result<Release, Failure> {
+        let name = self.candidate_name()?;
+        self.release(&name)
+    }
+
+    /// The release that served when the transaction began.
+    pub fn previous(&self) -> Result<Option<Release>, Failure> {
+        self.begin()?
+            .previous
+            .as_deref()
+            .map(|name| self.release(name))
+            .transpose()
+    }
+
+    fn release(&self, name: &str) -> Result<Release, Failure> {
+        let found = state::release(self.layout, name).map_err(|e| Failure::of(&e))?;
+        found.ok_or_else(|| {
+            Failure::new(format!(
+                "the record of release {name} is gone from the host"
+            ))
+        })
+    }
+
+    /// A release's Compose file as the user wrote it, normalised.
+    pub fn normalised(&self, release: &str) -> Result<ComposeFile, Failure> {
+        let found = state::normalised(self.layout, release).map_err(|e| Failure::of(&e))?;
+        found.ok_or_else(|| {
+            Failure::new(format!(
+                "the Compose file of release {release} is gone from the host"
+            ))
+        })
+    }
+
+    /// A release's rendered file, for Compose.
+    pub fn composition(&self, release: &Release) -> Composition {
+        Composition {
+            project: release.project.clone(),
+            directory: self.layout.root().to_owned(),
+            file: self.layout.release(&release.name).compose(),
+        }
+    }
+
+    /// Why to stop waiting, if there is a reason: an abort, or the transaction's deadline.
+    pub fn wish_to_stop(&self) -> Result<Option<String>, Failure> {
+        let begin = self.begin()?;
+        if begin.deadline.has_passed(&self.host.boot_time()) {
+            return Ok(Some("the transaction's deadline passed".to_owned()));
+        }
+        state::abort_wish(self.layout, begin.seq).map_err(|e| Failure::of(&e))
+    }
+}
+
+/// The long-running services of a release, each after what it depends on.
+fn long_running(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = release
+        .services
+        .iter()
+        .filter(|s| s.strategy != Strategy::OneShot)
+        .map(|s| s.name.clone())
+        .collect();
+    file.in_order(&names).map_err(|e| Failure::of(&e))
+}
+
+/// The one-shot services of a release, each after what it depends on.
+fn one_shots(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = release
+        .services
+        .iter()
+        .filter(|s| s.strategy == Strategy::OneShot)
+        .map(|s| s.name.clone())
+        .collect();
+    file.in_order(&names).map_err(|e| Failure::of(&e))
+}
+
+/// The newest container of a service.
+fn container_of<'c>(containers: &'c [Container], service: &str) -> Option<&'c Container> {
+    containers
+        .iter()
+        .find(|c| c.service == service && !c.one_off)
+}
+
+/// The last lines of the candidate's containers, for people to see why it failed. Best effort: a container that is gone
+/// has none.
+pub fn candidate_logs(
+    host: &dyn Host,
+    layout: &Layout,
+    entries: &[Entry],
+    lines: u32,
+) -> Vec<(String, String)> {
+    let Some(release) = unpacked_release(layout, entries) else {
+        return vec![];
+    };
+    let Ok(containers) = host.containers(&release.project) else {
+        return vec![];
+    };
+    containers
+        .iter()
+        .filter(|c| {
+            release
+                .services
+                .iter()
+                .any(|s| s.name == c.service && s.image_id == c.image_id)
+        })
+        .filter_map(|c| {
+            host.logs(&c.id, lines)
+                .ok()
+                .map(|text| (c.service.clone(), text))
+        })
+        .collect()
+}
+
+fn unpacked_release(layout: &Layout, entries: &[Entry]) -> Option<Release> {
+    match journal::output(entries, Step::Unpack)? {
+        Output::Unpacked { release, .. } => state::release(layout, release).ok()?,
+        _ => None,
+    }
+}

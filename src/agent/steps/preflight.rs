@@ -1,0 +1,164 @@
+//! Preflight: looks at the host and refuses what cannot work, before anything changes.
+
+use super::Work;
+use crate::agent::host::RunState;
+use crate::agent::layout::{Layout, RIVAL_FILES};
+use crate::agent::state;
+use crate::model::compose::{project_from_directory, repository_prefix};
+use crate::model::journal::{Output, PreflightOutput};
+use crate::model::outcome::Failure;
+use crate::model::plan::PlannedWork;
+use crate::model::release::{Current, ReleaseName, RollbackChoice, choose_rollback};
+use crate::model::tag::{self, Tag};
+
+/// What must stay free on the disk beyond what the backup may take, in bytes.
+const RESERVE: u64 = 64 * 1024 * 1024;
+
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    let engine = work.host.engine().map_err(|e| {
+        Failure::of(&e)
+            .next("check that Docker runs on the host and that the user is in the group docker")
+    })?;
+    work.note(format!(
+        "Docker {}, Compose {}",
+        engine.engine, engine.compose
+    ));
+    state::check_writable(work.layout).map_err(|e| Failure::of(&e))?;
+    refuse_rival_files(work.layout)?;
+    let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    let project = settle_project(work.layout, work.plan.project.as_deref(), current.as_ref())?;
+    refuse_foreign_containers(work, &project)?;
+    let target = target(work, current.as_ref())?;
+    let backup_estimate_bytes = super::backup::estimate(work, &project)?;
+    let free_bytes = enough_disk(work, backup_estimate_bytes)?;
+    let containers = work
+        .host
+        .containers(&project)
+        .map_err(|e| Failure::of(&e))?;
+    let running = containers
+        .iter()
+        .filter(|c| c.state == RunState::Running && !c.one_off)
+        .map(|c| c.service.clone());
+    let prefix = repository_prefix(&project);
+    Ok(Output::Preflight(Box::new(PreflightOutput {
+        target,
+        running: running.collect(),
+        networks: work.host.networks(&project).map_err(|e| Failure::of(&e))?,
+        volumes: work.host.volumes(&project).map_err(|e| Failure::of(&e))?,
+        images: work
+            .host
+            .image_names(&prefix)
+            .map_err(|e| Failure::of(&e))?
+            .into_iter()
+            .map(|name| name.reference)
+            .collect(),
+        project,
+        free_bytes,
+        backup_estimate_bytes,
+    })))
+}
+
+/// The name of the Compose project, settled once: a release that serves has settled it for good, because another name
+/// would mean other volumes.
+pub fn settle_project(
+    layout: &Layout,
+    wanted: Option<&str>,
+    current: Option<&Current>,
+) -> Result<String, Failure> {
+    match (current, wanted) {
+        (Some(current), Some(wanted)) if current.project != wanted => Err(Failure::new(format!(
+            "the project is {wanted} now, but {} serves as project {}",
+            current.tag, current.project
+        ))
+        .next(format!(
+            "set `project: {}` in belay.yml; another name would start with empty volumes",
+            current.project
+        ))),
+        (Some(current), _) => Ok(current.project.clone()),
+        (None, Some(wanted)) => Ok(wanted.to_owned()),
+        (None, None) => layout
+            .root()
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(project_from_directory)
+            .ok_or_else(|| {
+                Failure::new("no project name can be made from the root's name")
+                    .next("set `project:` in belay.yml")
+            }),
+    }
+}
+
+fn refuse_rival_files(layout: &Layout) -> Result<(), Failure> {
+    match RIVAL_FILES.iter().find(|name| layout.root().join(name).exists()) {
+        None => Ok(()),
+        Some(name) => Err(Failure::new(format!(
+            "{} would be read instead of, or on top of, the docker-compose.yml that Belay writes",
+            layout.root().join(name).display()
+        ))
+        .next("move it into the repository (or merge it into docker-compose.yml), remove it there, and deploy again")),
+    }
+}
+
+/// Two directories with one project name are one project to Compose, and each would replace the other's containers.
+fn refuse_foreign_containers(work: &Work<'_>, project: &str) -> Result<(), Failure> {
+    let root = work.layout.root().display().to_string();
+    let containers = work.host.containers(project).map_err(|e| Failure::of(&e))?;
+    match containers
+        .iter()
+        .find(|c| !c.working_dir.is_empty() && c.working_dir != root)
+    {
+        None => Ok(()),
+        Some(foreign) => Err(Failure::new(format!(
+            "project {project} is in use by {}, which runs {}",
+            foreign.working_dir, foreign.name
+        ))
+        .next("set another `project:` in belay.yml")),
+    }
+}
+
+/// The release to roll back to; for a deployment, a check that it goes forward.
+fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseName>, Failure> {
+    match &work.plan.work {
+        PlannedWork::Deploy(deploy) => {
+            check_order(&deploy.tag, current)?;
+            Ok(None)
+        }
+        PlannedWork::Rollback { to, .. } => {
+            let known = crate::agent::facts::known_releases(work.host, work.layout)
+                .map_err(|e| Failure::of(&e))?;
+            let backups = crate::agent::facts::known_backups(work.layout);
+            match choose_rollback(to, current, &known, &backups) {
+                RollbackChoice::Go(release) => Ok(Some(release.name)),
+                RollbackChoice::Already(why) => Err(Failure::new(why)),
+                RollbackChoice::Impossible { error, next } => Err(Failure::new(error).next(next)),
+            }
+        }
+    }
+}
+
+fn check_order(tag: &str, current: Option<&Current>) -> Result<(), Failure> {
+    let tag = Tag::parse(tag).map_err(|refusal| Failure::new(refusal.reason))?;
+    // What was adopted, or put there by an older Belay, may have no tag of ours: anything is newer.
+    let serving = current.and_then(|c| Tag::parse(&c.tag).ok());
+    tag::check_newer(&tag, serving.as_ref()).map_err(|refusal| {
+        Failure::new(refusal.reason)
+            .next("to go back, start a rollback to that version instead of a deployment")
+    })
+}
+
+fn enough_disk(work: &Work<'_>, estimate: u64) -> Result<u64, Failure> {
+    let free = work
+        .host
+        .free_bytes(work.layout.root())
+        .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?;
+    let needed = estimate.saturating_add(RESERVE);
+    if free >= needed {
+        return Ok(free);
+    }
+    Err(Failure::new(format!(
+        "not enough disk: the backup may take {} MB and {} MB are free",
+        needed / 1_000_000,
+        free / 1_000_000
+    ))
+    .next("free some space on the host, or lower backup.keep in belay.yml"))
+}

@@ -1,0 +1,80 @@
+//! Publish: makes the release what `docker-compose.yml` and `current` say, and what served before the emergency path.
+//!
+//! Comes after the commit point, so it is finished, not undone. Everything is written whole, and in an order in which a
+//! crash leaves a set that works: the way back first, then what serves, then Belay's own pointer.
+
+use super::Work;
+use crate::agent::state;
+use crate::model::journal::Output;
+use crate::model::outcome::Failure;
+use crate::model::plan::PlannedWork;
+use crate::model::release::{Current, How, Release};
+
+/// The emergency path, for a host where nothing of Belay's works any more. POSIX sh.
+const ROLLBACK_SCRIPT: &str = r#"#!/bin/sh
+# Written by Belay. Brings back the version that served before, with nothing but Docker Compose:
+# the same as typing the three commands of the emergency procedure.
+set -eu
+cd "$(dirname "$0")/.."
+[ -f docker-compose.yml.backup ] || { echo "there is no version before this one" >&2; exit 1; }
+if command -v docker-compose >/dev/null 2>&1; then compose() { docker-compose "$@"; }
+else compose() { docker compose "$@"; }
+fi
+compose down
+cp docker-compose.yml.backup docker-compose.yml
+compose up -d
+"#;
+
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    let candidate = work.candidate()?;
+    let previous = work.previous()?;
+    if let Some(previous) = previous.as_ref().filter(|p| p.name != candidate.name) {
+        copy_compose(work, previous, &work.layout.compose_backup())?;
+    }
+    copy_compose(work, &candidate, &work.layout.compose())?;
+    let script = work.layout.rollback_script();
+    state::write(&script, ROLLBACK_SCRIPT.as_bytes(), 0o700).map_err(|e| Failure::of(&e))?;
+    let current = pointer(work, &candidate)?;
+    state::set_current(work.layout, &current).map_err(|e| Failure::of(&e))?;
+    Ok(Output::Nothing)
+}
+
+fn copy_compose(work: &Work<'_>, release: &Release, to: &std::path::Path) -> Result<(), Failure> {
+    let from = work.layout.release(&release.name).compose();
+    let text = state::read_optional(&from).map_err(|e| Failure::of(&e))?;
+    let text = text.ok_or_else(|| Failure::new(format!("{} is gone", from.display())))?;
+    // Rendered files hold what `.env` said, so they are as private as it should be.
+    state::write(to, &text, 0o600).map_err(|e| Failure::of(&e))
+}
+
+fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, Failure> {
+    let seq = work.seq()?;
+    let before = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    if let Some(done) = before.as_ref().filter(|current| current.seq == seq) {
+        // An engine before this one came this far.
+        return Ok(done.clone());
+    }
+    let how = match work.plan.work {
+        PlannedWork::Deploy(_) => How::Deploy,
+        PlannedWork::Rollback { .. } => How::Rollback,
+    };
+    let mut bad = before.as_ref().map(|c| c.bad.clone()).unwrap_or_default();
+    if let (How::Rollback, Some(before)) = (how, &before)
+        && !bad.contains(&before.release)
+    {
+        bad.push(before.release.clone());
+    }
+    bad.retain(|name| *name != candidate.name);
+    Ok(Current {
+        schema: 1,
+        release: candidate.name.clone(),
+        tag: candidate.tag.clone(),
+        revision: candidate.revision.clone(),
+        project: candidate.project.clone(),
+        seq,
+        since: work.host.now(),
+        how,
+        previous: before.map(|c| c.release),
+        bad,
+    })
+}

@@ -1,0 +1,187 @@
+//! Unpack: lays out the release's directory and lets the host's own Compose read the user's files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path};
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::{Work, files};
+use crate::agent::host::Composition;
+use crate::agent::layout::{BACKUPS, ReleaseLayout, STATE};
+use crate::agent::{durable, state};
+use crate::model::compose::ComposeFile;
+use crate::model::journal::Output;
+use crate::model::outcome::Failure;
+use crate::model::plan::{DeployWork, ShippedFile};
+
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    let name = work.candidate_name()?;
+    match work.deploy() {
+        Some(deploy) => lay_out(work, deploy, &work.layout.release(&name))?,
+        // An earlier release is there already; it must be what it was.
+        None => files::verify(work, &work.candidate()?)?,
+    }
+    let services = work.normalised(&name)?.service_names();
+    Ok(Output::Unpacked {
+        release: name,
+        services,
+    })
+}
+
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+    if work.deploy().is_none() {
+        return Ok(());
+    }
+    let Ok(name) = work.candidate_name() else {
+        return Ok(());
+    };
+    state::remove_dir(work.layout.release(&name).dir()).map_err(|e| Failure::of(&e))
+}
+
+fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Result<(), Failure> {
+    // What an interrupted engine left is of this very transaction; it starts afresh.
+    state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+    for file in &deploy.files {
+        write_shipped(&release.rendering(), file)?;
+        if file.placed {
+            write_shipped(&release.files(), file)?;
+        }
+    }
+    mirror(work.layout.root(), &release.rendering(), true).map_err(|e| io_failure(release, &e))?;
+    let document = render(work, deploy, release)?;
+    ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
+    state::write_json(&release.normalised(), &document).map_err(|e| Failure::of(&e))?;
+    state::remove_dir(&release.rendering()).map_err(|e| Failure::of(&e))
+}
+
+/// Lets Compose read the shipped files in a directory where everything else of the root is in its place, too, and then
+/// moves the paths in the result to the root.
+fn render(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Result<Value, Failure> {
+    let directory = release.rendering();
+    let composition = Composition {
+        project: work.preflight()?.project.clone(),
+        file: directory.join(&deploy.compose_path),
+        directory: directory.clone(),
+    };
+    let variables = [
+        ("BELAY_TAG".to_owned(), deploy.tag.clone()),
+        ("BELAY_REVISION".to_owned(), deploy.revision.clone()),
+    ];
+    let mut document = work.host.render(&composition, &variables).map_err(|e| {
+        Failure::of(&e)
+            .next("`docker compose config` shows the same problem in a checkout of this tag")
+    })?;
+    move_paths(
+        &mut document,
+        &directory.display().to_string(),
+        &work.layout.root().display().to_string(),
+    );
+    Ok(document)
+}
+
+fn write_shipped(dir: &Path, file: &ShippedFile) -> Result<(), Failure> {
+    let path = checked(&file.path)?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(&file.base64)
+        .map_err(|e| Failure::new(format!("the file {} did not arrive whole: {e}", file.path)))?;
+    let to = dir.join(path);
+    if let Some(parent) = to.parent() {
+        state::make_dir(parent).map_err(|e| Failure::of(&e))?;
+    }
+    durable::replace(&to, &bytes, file.mode & 0o777)
+        .map_err(|e| Failure::new(format!("could not write {}: {e}", to.display())))
+}
+
+/// A path from the runner may only lead to a place under the root, and not into what is Belay's.
+fn checked(path: &str) -> Result<&Path, Failure> {
+    let path = Path::new(path);
+    let plain = path.components().all(|c| matches!(c, Component::Normal(_)));
+    let first = path.components().next().map(|c| c.as_os_str().to_owned());
+    if plain && first.is_some_and(|first| first != STATE && first != BACKUPS) {
+        return Ok(path);
+    }
+    Err(Failure::new(format!(
+        "{} is no place for a shipped file",
+        path.display()
+    )))
+}
+
+/// Links everything of the root that was not shipped into the directory, so that relative paths find it.
+fn mirror(root: &Path, into: &Path, top: bool) -> std::io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if top && (name == STATE || name == BACKUPS) {
+            continue;
+        }
+        let to = into.join(&name);
+        if !to.exists() {
+            symlink(entry.path(), &to)?;
+        } else if to.is_dir() && entry.path().is_dir() {
+            mirror(&entry.path(), &to, false)?;
+        }
+    }
+    Ok(())
+}
+
+fn move_paths(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::String(text) => {
+            // A short-form mount (`/from/data:/data`) begins with the path; the separator keeps `/fromage` out.
+            if let Some(rest) = text.strip_prefix(from)
+                && (rest.is_empty() || rest.starts_with(['/', ':']))
+            {
+                *text = format!("{to}{rest}");
+            }
+        }
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| move_paths(value, from, to)),
+        Value::Object(map) => map
+            .values_mut()
+            .for_each(|value| move_paths(value, from, to)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn io_failure(release: &ReleaseLayout, error: &std::io::Error) -> Failure {
+    Failure::new(format!(
+        "could not lay out {}: {error}",
+        release.dir().display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_shipped_file_stays_under_the_root_and_out_of_belays_own() {
+        for path in [
+            "../x",
+            "/etc/passwd",
+            "a/../../b",
+            ".belay/current",
+            "backups/x",
+            "",
+            ".",
+        ] {
+            assert!(checked(path).is_err(), "{path}");
+        }
+        for path in [".env", "nginx/conf.d/site.conf", "a..b"] {
+            assert!(checked(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_in_the_rendering_move_to_the_root() {
+        let mut document = json!({"a": ["/r/x/data:/data:rw", "/r/x", "/r/xylophone"], "b": {"source": "/r/x/conf"}});
+        move_paths(&mut document, "/r/x", "/opt/app");
+        let moved = json!({"a": ["/opt/app/data:/data:rw", "/opt/app", "/r/xylophone"], "b": {"source": "/opt/app/conf"}});
+        assert_eq!(document, moved);
+    }
+}

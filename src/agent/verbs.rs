@@ -1,0 +1,570 @@
+//! The verbs of `belay agent`: what the runner asks of a host.
+//!
+//! Runs on the host, one short process a call. A verb answers in JSON on the channel and may die with it at any moment;
+//! the engine is another process, which never writes to a channel. An empty line says "still here" while a verb waits.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::docker::RealHost;
+use super::engine::{self, Ending, EngineError};
+use super::host::Host;
+use super::layout::Layout;
+use super::lock::{self, Locking};
+use super::{adopt, backup, durable, facts, state};
+use crate::model::compose::sha256;
+use crate::model::journal::{self, End, Entry, Holder, Next, next};
+use crate::model::outcome::{Failure, ServiceLog};
+use crate::model::plan::{ConfirmRule, Plan};
+use crate::model::step::Step;
+use crate::wire::{Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, Staged};
+
+/// How often a waiting verb looks again.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a waiting verb says that it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long a started engine may take to show itself.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a decided confirmation may take to reach the journal.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
+/// How many engines `follow` starts for a transaction that none works on.
+const RECOVERIES: u32 = 3;
+
+/// Writes an answer as one line.
+pub fn say<T: Serialize>(out: &mut dyn Write, value: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value).map_err(io::Error::other)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
+}
+
+fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
+    match result {
+        Ok(value) => Answer::Ok(value),
+        Err(failure) => Answer::Failed(failure),
+    }
+}
+
+fn stumbled(error: impl std::error::Error) -> Failure {
+    Failure::of(&error)
+}
+
+fn prepared(layout: &Layout) -> Result<(), Failure> {
+    if !layout.root().is_dir() {
+        return Err(Failure::new(format!(
+            "there is no directory {} on the host",
+            layout.root().display()
+        ))
+        .host("nothing was changed")
+        .next(format!(
+            "create it and give it to the user that deploys: mkdir -p {0} && chown USER {0}",
+            layout.root().display()
+        )));
+    }
+    state::prepare(layout).map_err(|e| {
+        stumbled(e).next(format!(
+            "give {} to the user that deploys",
+            layout.root().display()
+        ))
+    })
+}
+
+/// `facts`: what the host is like. Anything that a dead engine left is settled first.
+pub fn facts(layout: &Layout) -> Answer<HostFacts> {
+    answer(prepared(layout).and_then(|()| {
+        settle(layout)?;
+        facts::gather(&RealHost::new(), layout)
+    }))
+}
+
+/// Lets an engine go on with what a dead one left, and waits for it.
+fn settle(layout: &Layout) -> Result<(), Failure> {
+    let open = state::open_transactions(layout).map_err(stumbled)?;
+    let busy = lock::holder(layout).map_err(stumbled)?.is_some();
+    if open.is_empty() || busy {
+        return Ok(());
+    }
+    let mut engine = spawn_engine(layout, &["--recover"]).map_err(stumbled)?;
+    engine.wait().map(drop).map_err(stumbled)
+}
+
+/// `recover`: settles what a dead engine left, and says what is still open.
+pub fn recover(layout: &Layout) -> Answer<HostFacts> {
+    facts(layout)
+}
+
+/// `load`: takes an image stream from the channel into the engine, and says which of the wanted images are there.
+pub fn load(layout: &Layout, tx: &str, ids: &[String], references: &[String]) -> Answer<Loaded> {
+    answer(try_load(layout, tx, ids, references))
+}
+
+fn try_load(
+    layout: &Layout,
+    tx: &str,
+    ids: &[String],
+    references: &[String],
+) -> Result<Loaded, Failure> {
+    prepared(layout)?;
+    let host = RealHost::new();
+    // Written down first: a prune of another transaction must not take what is just arriving.
+    let staged = Staged {
+        references: references.to_vec(),
+        since: host.now(),
+    };
+    state::write_json(&layout.staged(tx), &staged).map_err(stumbled)?;
+    let output = super::command::Call::new(["docker", "load"])
+        .command()
+        .stdin(Stdio::inherit())
+        .output()
+        .map_err(|e| Failure::new(format!("could not run docker load: {e}")))?;
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    let mut loaded = Loaded {
+        present: vec![],
+        missing: vec![],
+        said: said.trim().to_owned(),
+    };
+    for id in ids {
+        let there = host.image(id).map_err(stumbled)?.is_some();
+        if there {
+            &mut loaded.present
+        } else {
+            &mut loaded.missing
+        }
+        .push(id.clone());
+    }
+    Ok(loaded)
+}
+
+/// `begin`: hands a plan to an engine of its own. Asked again with the same plan, it finds the one that runs already.
+pub fn begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Answer<Begun> {
+    answer(try_begin(layout, plan, out))
+}
+
+fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun, Failure> {
+    prepared(layout)?;
+    let text = serde_json::to_vec(plan).map_err(stumbled)?;
+    durable::replace(&layout.incoming_plan(&plan.tx), &text, 0o600).map_err(stumbled)?;
+    let patience = Duration::from_millis(plan.limits.lock_wait_ms);
+    let began = Instant::now();
+    let mut heartbeat = Heartbeat::new();
+    loop {
+        if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+            return Ok(Begun::Running { seq });
+        }
+        let Some(holder) = lock::holder(layout).map_err(stumbled)? else {
+            match start_engine(layout, plan, &mut heartbeat, out)? {
+                Some(begun) => return Ok(begun),
+                // Another engine was quicker; wait for it like for any other.
+                None => continue,
+            }
+        };
+        if began.elapsed() >= patience {
+            state::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+            return Ok(Begun::Busy { holder });
+        }
+        heartbeat.beat(out);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Starts an engine for a plan and waits until it shows itself. `None`: it found the lock taken.
+fn start_engine(
+    layout: &Layout,
+    plan: &Plan,
+    heartbeat: &mut Heartbeat,
+    out: &mut dyn Write,
+) -> Result<Option<Begun>, Failure> {
+    let mut engine = spawn_engine(layout, &["--tx", &plan.tx]).map_err(stumbled)?;
+    let began = Instant::now();
+    loop {
+        if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+            return Ok(Some(Begun::Running { seq }));
+        }
+        if let Some(status) = engine.try_wait().map_err(stumbled)? {
+            return ended_without_journal(layout, plan, status);
+        }
+        // Settling an older transaction comes first and may take as long as an unwind takes; only silence is a defect.
+        let busy = lock::holder(layout).map_err(stumbled)?.is_some();
+        if !busy && began.elapsed() > ENGINE_PATIENCE {
+            return Err(Failure::new("the engine on the host did not start")
+                .next(format!("look at {}", layout.engine_log().display())));
+        }
+        heartbeat.beat(out);
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn ended_without_journal(
+    layout: &Layout,
+    plan: &Plan,
+    status: ExitStatus,
+) -> Result<Option<Begun>, Failure> {
+    if status.code() == Some(i32::from(EXIT_BUSY)) {
+        return Ok(None);
+    }
+    // A very short transaction may have begun and ended between two looks.
+    if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+        return Ok(Some(Begun::Running { seq }));
+    }
+    let refusal = state::read_optional(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
+    state::remove(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
+    state::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+    let failure = refusal
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_else(|| {
+            Failure::new(format!(
+                "the engine on the host ended with {status} before it began"
+            ))
+            .next(format!("look at {}", layout.engine_log().display()))
+        });
+    Ok(Some(Begun::Refused(failure)))
+}
+
+fn refusal_path(layout: &Layout, tx: &str) -> std::path::PathBuf {
+    layout.incoming().join(format!("{tx}.refused"))
+}
+
+/// `follow`: tells a transaction's records from number `from` on until it is over. It may be asked again at any time.
+pub fn follow(layout: &Layout, tx: &str, from: u64, out: &mut dyn Write) -> io::Result<()> {
+    let mut told = from;
+    let mut heartbeat = Heartbeat::new();
+    let mut recoveries = 0;
+    loop {
+        // The lock is looked at before the journal: an engine that ends in between has written its last record by then.
+        let engine_lives = lock::holder(layout)?.is_some();
+        let entries = match state::find(layout, tx) {
+            Ok(Some((_, entries))) => entries,
+            Ok(None) => {
+                return say(
+                    out,
+                    &Line::Stopped(Failure::new("the host has no record of this transaction")),
+                );
+            }
+            Err(error) => return say(out, &Line::Stopped(Failure::of(&error))),
+        };
+        for entry in entries
+            .iter()
+            .skip(usize::try_from(told).unwrap_or(usize::MAX))
+        {
+            say(out, &Line::Entry(Box::new(entry.clone())))?;
+            told += 1;
+        }
+        if matches!(next(&entries), Next::Closed(_) | Next::Stuck(_)) {
+            return Ok(());
+        }
+        if !engine_lives {
+            if recoveries == RECOVERIES {
+                let failure = Failure::new("no engine on the host can go on with this transaction")
+                    .next(format!("look at {}", layout.engine_log().display()));
+                return say(out, &Line::Stopped(failure));
+            }
+            recoveries += 1;
+            spawn_engine(layout, &["--recover"])?.wait()?;
+        }
+        heartbeat.beat_line(out)?;
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// `confirm`: leaves the runner's confirmation for the engine and waits for what the engine makes of it.
+pub fn confirm(layout: &Layout, tx: &str, nonce: &str, out: &mut dyn Write) -> Answer<Confirmed> {
+    answer(try_confirm(layout, tx, nonce, out))
+}
+
+fn try_confirm(
+    layout: &Layout,
+    tx: &str,
+    nonce: &str,
+    out: &mut dyn Write,
+) -> Result<Confirmed, Failure> {
+    let (seq, _) = find(layout, tx)?;
+    if let Ok(plan) = state::plan(layout, seq)
+        && let ConfirmRule::Runner { nonce_sha256, .. } = &plan.confirm
+    {
+        if sha256(nonce.as_bytes()) != *nonce_sha256 {
+            return Err(Failure::new(
+                "this is not the confirmation of that transaction",
+            ));
+        }
+        durable::replace(&layout.confirmation(seq), nonce.as_bytes(), 0o600).map_err(stumbled)?;
+    }
+    let began = Instant::now();
+    let mut heartbeat = Heartbeat::new();
+    loop {
+        let (_, entries) = find(layout, tx)?;
+        if let Some(decided) = decision(&entries) {
+            return Ok(decided);
+        }
+        let engine_lives = lock::holder(layout).map_err(stumbled)?.is_some();
+        if !engine_lives {
+            spawn_engine(layout, &["--recover"])
+                .and_then(|mut e| e.wait())
+                .map_err(stumbled)?;
+        } else if began.elapsed() > CONFIRM_PATIENCE {
+            return Err(Failure::new("the engine did not decide in time"));
+        }
+        heartbeat.beat(out);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What the host has decided: nothing yet, to commit, or to go back.
+fn decision(entries: &[Entry]) -> Option<Confirmed> {
+    if journal::is_committed(entries) {
+        return Some(Confirmed::Committed);
+    }
+    match next(entries) {
+        Next::Closed(end) => Some(Confirmed::Unwound { end: Some(end) }),
+        Next::Undo(_) | Next::Stuck(_) | Next::Finish(End::Unwound) => {
+            Some(Confirmed::Unwound { end: None })
+        }
+        Next::Perform(_) | Next::Finish(End::Committed) => None,
+    }
+}
+
+fn find(layout: &Layout, tx: &str) -> Result<(u64, Vec<Entry>), Failure> {
+    let found = state::find(layout, tx).map_err(stumbled)?;
+    found.ok_or_else(|| Failure::new("the host has no record of this transaction"))
+}
+
+/// `abort`: asks the engine to unwind. After the commit point it changes nothing.
+pub fn abort(layout: &Layout, tx: &str, reason: &str) -> Answer<Confirmed> {
+    answer(
+        find(layout, tx).and_then(|(seq, entries)| match decision(&entries) {
+            Some(decided) => Ok(decided),
+            None => {
+                durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+                Ok(Confirmed::Unwound { end: None })
+            }
+        }),
+    )
+}
+
+/// `backup`: a backup by itself, under the lock.
+pub fn backup(layout: &Layout, plan: &Plan) -> Answer<BackupFacts> {
+    answer(try_backup(layout, plan))
+}
+
+fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, Failure> {
+    prepared(layout)?;
+    settle(layout)?;
+    let host = RealHost::new();
+    let lock = match take(&host, layout, &plan.holder)? {
+        Locking::Held(lock) => lock,
+        Locking::Busy(holder) => return Err(busy(holder.as_ref())),
+    };
+    adopt::adopt(&host, layout, &lock, plan)?;
+    {
+        let _ = lock;
+        Err(Failure::new("shim"))
+    }
+}
+
+/// The failure of finding the lock taken: who holds it, and since when.
+pub fn busy(holder: Option<&Holder>) -> Failure {
+    let who = holder.map_or_else(|| "somebody".to_owned(), describe_holder);
+    Failure::new(format!("the host is busy: {who}"))
+        .host("that transaction goes on; nothing of this one was begun")
+        .next("wait for it to end, or raise lock-wait")
+}
+
+fn describe_holder(holder: &Holder) -> String {
+    let mut text = holder.what.clone();
+    if let Some(actor) = &holder.actor {
+        text.push_str(&format!(" by {actor}"));
+    }
+    if let Some(since) = holder.since {
+        text.push_str(&format!(" since {since}"));
+    }
+    if let Some(url) = &holder.run_url {
+        text.push_str(&format!(", {url}"));
+    }
+    text
+}
+
+/// `backups`: every backup; with `verify`, each read back whole.
+pub fn backups(layout: &Layout, verify: bool) -> Answer<Vec<BackupFacts>> {
+    let mut all = facts::backup_facts(layout);
+    if verify {
+        for backup in &mut all {
+            backup.problem = backup::verify(layout.root(), &backup.name)
+                .err()
+                .map(|e| Failure::of(&e).error);
+            backup.verified = backup.problem.is_none();
+        }
+    }
+    Answer::Ok(all)
+}
+
+/// `logs`: the last lines of every service (or one) of what serves.
+pub fn logs(layout: &Layout, service: Option<&str>, lines: u32) -> Answer<Vec<ServiceLog>> {
+    answer(try_logs(layout, service, lines))
+}
+
+fn try_logs(
+    layout: &Layout,
+    service: Option<&str>,
+    lines: u32,
+) -> Result<Vec<ServiceLog>, Failure> {
+    let current = state::current(layout).map_err(stumbled)?;
+    let current = current
+        .ok_or_else(|| Failure::new("nothing is deployed here").next("push a release tag first"))?;
+    let host = RealHost::new();
+    let mut logs = vec![];
+    for container in host.containers(&current.project).map_err(stumbled)? {
+        if service.is_none_or(|wanted| wanted == container.service) {
+            let text = host.logs(&container.id, lines).map_err(stumbled)?;
+            logs.push(ServiceLog {
+                service: container.service,
+                text,
+            });
+        }
+    }
+    Ok(logs)
+}
+
+/// Exit code of an engine that found the lock taken (sysexits' "temporary failure").
+pub const EXIT_BUSY: u8 = 75;
+
+/// `engine`: the detached process that does the work. Returns its exit code; its results are in the journal.
+pub fn engine(layout: &Layout, tx: Option<&str>) -> u8 {
+    // Leaves the session of the channel that started it, so that its end is not this process's end. It fails only for a
+    // process that leads a session already, which is what is wanted.
+    let _ = rustix::process::setsid();
+    match try_engine(layout, tx) {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Some(tx) = tx {
+                // Best effort: without it the caller reports the engine's log instead.
+                let _ = state::write_json(&refusal_path(layout, tx), &failure);
+            }
+            log(layout, &failure.error);
+            1
+        }
+    }
+}
+
+fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
+    let host = RealHost::new();
+    let plan: Option<Plan> = match tx {
+        Some(tx) => state::read_optional(&layout.incoming_plan(tx))
+            .map_err(stumbled)?
+            .map(|text| serde_json::from_slice(&text).map_err(stumbled))
+            .transpose()?,
+        None => None,
+    };
+    let holder = plan
+        .as_ref()
+        .map_or_else(recovery_holder, |plan| plan.holder.clone());
+    let lock = match take(&host, layout, &holder)? {
+        Locking::Held(lock) => lock,
+        Locking::Busy(_) => return Ok(EXIT_BUSY),
+    };
+    let endings = engine::recover(&host, layout, &lock, "the engine before was gone")
+        .map_err(engine_failure)?;
+    if let Some(Ending::Stuck(step)) = endings
+        .iter()
+        .find(|ending| matches!(ending, Ending::Stuck(_)))
+    {
+        return Err(stuck(*step));
+    }
+    let Some(plan) = plan else { return Ok(0) };
+    if state::find(layout, &plan.tx).map_err(stumbled)?.is_some() {
+        return Ok(0);
+    }
+    adopt::adopt(&host, layout, &lock, &plan)?;
+    let mut journal = engine::begin(&host, layout, &lock, &plan).map_err(engine_failure)?;
+    engine::run(&host, layout, &lock, &mut journal, &plan).map_err(engine_failure)?;
+    Ok(0)
+}
+
+fn engine_failure(error: EngineError) -> Failure {
+    stumbled(error)
+}
+
+fn stuck(step: Step) -> Failure {
+    Failure::new(format!("an earlier transaction is stuck: its step {step} could not be undone"))
+        .host("it is as that transaction's failure left it; nothing of this one was begun")
+        .next("see `belay status` for what stands in the way, mend it, and start again: it is tried anew each time")
+}
+
+fn recovery_holder() -> Holder {
+    Holder {
+        what: "recovery".to_owned(),
+        ..Holder::default()
+    }
+}
+
+fn take(host: &dyn Host, layout: &Layout, holder: &Holder) -> Result<Locking, Failure> {
+    let holder = Holder {
+        since: Some(host.now()),
+        pid: Some(std::process::id()),
+        ..holder.clone()
+    };
+    lock::take(layout, &holder).map_err(|e| Failure::new(format!("could not take the lock: {e}")))
+}
+
+/// Starts this very program as an engine, with nothing of the channel's in its hands.
+fn spawn_engine(layout: &Layout, words: &[&str]) -> io::Result<std::process::Child> {
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(layout.engine_log())?;
+    Command::new(std::env::current_exe()?)
+        .args(["agent", "engine", "--root"])
+        .arg(layout.root())
+        .args(words)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+}
+
+fn log(layout: &Layout, text: &str) {
+    // The last resort of a process without a channel: there is nobody to tell that this failed, too.
+    if let Ok(mut file) = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(layout.engine_log())
+    {
+        let _ = writeln!(file, "{} {text}", jiff::Timestamp::now());
+    }
+}
+
+/// Keeps a quiet channel alive.
+struct Heartbeat {
+    last: Instant,
+}
+
+impl Heartbeat {
+    fn new() -> Self {
+        Heartbeat {
+            last: Instant::now(),
+        }
+    }
+
+    /// An empty line: "still here". Nobody listening is no reason to stop.
+    fn beat(&mut self, out: &mut dyn Write) {
+        if self.last.elapsed() >= HEARTBEAT {
+            self.last = Instant::now();
+            let _ = out.write_all(b"\n").and_then(|()| out.flush());
+        }
+    }
+
+    fn beat_line(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if self.last.elapsed() < HEARTBEAT {
+            return Ok(());
+        }
+        self.last = Instant::now();
+        say(out, &Line::Alive)
+    }
+}

@@ -1,0 +1,374 @@
+//! The runner's line to one host: brings the agent there, asks its verbs, follows a transaction across lost connections.
+//!
+//! Runs on the runner. Success is only ever an answer of the agent, never an exit status. A lost connection loses the
+//! view, not the transaction: everything that the agent is asked can be asked again.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ssh::{
+    Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits, SshError, Target,
+    connect_with_backoff,
+};
+use crate::model::compose::sha256;
+use crate::model::journal::Entry;
+use crate::model::outcome::Failure;
+use crate::wire::{Answer, Line, Verb};
+
+const CONNECT_ATTEMPTS: u32 = 5;
+const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest silence of an agent that is at work: it says "still here" every 2 s where it waits.
+const SILENCE: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Where a host is and how it is entered.
+pub struct Access {
+    pub target: Target,
+    pub host_keys: HostKeys,
+    pub key: Key,
+    /// The application's root on the host.
+    pub root: String,
+    pub interrupt: Interrupt,
+}
+
+/// Why the host could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("could not read Belay's own program")]
+    OwnProgram(#[source] io::Error),
+    #[error("this Belay runs on {ours}, but the host is {theirs}")]
+    Architecture { ours: String, theirs: String },
+    #[error("could not {what} on the host: {said}")]
+    Remote { what: String, said: String },
+    #[error("the agent on the host gave no answer to {verb}: {said}")]
+    NoAnswer { verb: &'static str, said: String },
+    /// The agent's own refusal.
+    #[error("{}", .0.error)]
+    Failed(Failure),
+}
+
+impl LinkError {
+    /// The failure in three lines; nothing was begun on the host when one of these ends a run.
+    pub fn failure(&self) -> Failure {
+        match self {
+            LinkError::Failed(failure) => failure.clone(),
+            LinkError::Ssh(error) => Failure::of(error).next(error.hint()),
+            LinkError::Architecture { .. } => {
+                Failure::of(self).next("run the workflow on a runner of the host's architecture")
+            }
+            LinkError::Command(_) | LinkError::OwnProgram(_) | LinkError::Remote { .. } | LinkError::NoAnswer { .. } => {
+                Failure::of(self)
+            }
+        }
+    }
+
+    /// Whether contact was lost, so that asking again may help.
+    pub fn is_lost_contact(&self) -> bool {
+        matches!(self, LinkError::Ssh(error) if error.class() != Class::Refused)
+    }
+}
+
+/// An open line to a host with an agent on it.
+pub struct Link {
+    access: Access,
+    connection: Connection,
+    agent: String,
+}
+
+impl Link {
+    /// Connects, and makes sure that exactly this program is there as the agent.
+    pub fn open(access: Access) -> Result<Self, LinkError> {
+        let connection = connect(&access)?;
+        let program = OwnProgram::read()?;
+        let agent = format!("{}/.belay/bin/{}/belay", access.root, program.sha256);
+        let link = Link { access, connection, agent };
+        link.check_architecture()?;
+        if link.hash_of(&link.agent)?.as_deref() != Some(program.sha256.as_str()) {
+            link.upload(&program)?;
+        }
+        Ok(link)
+    }
+
+    /// The host, for people.
+    pub fn describe(&self) -> String {
+        format!("{}@{}", self.access.target.user, self.access.target)
+    }
+
+    /// Gives up the connection and makes a new one.
+    pub fn reconnect(&mut self) -> Result<(), LinkError> {
+        self.connection = connect(&self.access)?;
+        Ok(())
+    }
+
+    /// Asks a verb, with a value on its standard input.
+    pub fn ask<T: DeserializeOwned>(
+        &self,
+        verb: Verb,
+        words: &[&str],
+        input: Option<&impl Serialize>,
+    ) -> Result<T, LinkError> {
+        let bytes = match input {
+            Some(value) => serde_json::to_vec(value).map_err(io::Error::other).map_err(LinkError::OwnProgram)?,
+            None => vec![],
+        };
+        self.ask_with_stream(verb, words, &mut bytes.as_slice())
+    }
+
+    /// Asks a verb, with a stream on its standard input.
+    pub fn ask_with_stream<T: DeserializeOwned>(
+        &self,
+        verb: Verb,
+        words: &[&str],
+        input: &mut dyn Read,
+    ) -> Result<T, LinkError> {
+        let mut printed = vec![];
+        let exit = self.connection.exec(
+            &self.agent_command(verb, words)?,
+            input,
+            &mut |bytes| {
+                printed.extend_from_slice(bytes);
+                ControlFlow::Continue(())
+            },
+            self.limits(patience(verb)),
+        )?;
+        let answer = printed.split(|b| *b == b'\n').rev().find(|line| !line.is_empty());
+        match answer.and_then(|line| serde_json::from_slice(line).ok()) {
+            Some(Answer::Ok(value)) => Ok(value),
+            Some(Answer::Failed(failure)) => Err(LinkError::Failed(failure)),
+            None => Err(LinkError::NoAnswer { verb: verb.name(), said: last_words(&exit) }),
+        }
+    }
+
+    /// Tells the records of a transaction from number `from` on, as they come, until it is over or contact is lost.
+    pub fn follow(
+        &self,
+        tx: &str,
+        from: u64,
+        on_entry: &mut dyn FnMut(Entry),
+    ) -> Result<Option<Failure>, LinkError> {
+        let from = from.to_string();
+        let mut lines = Lines::default();
+        let mut stopped = None;
+        self.connection.exec(
+            &self.agent_command(Verb::Follow, &["--tx", tx, "--from", &from])?,
+            &mut io::empty(),
+            &mut |bytes| {
+                for line in lines.take(bytes) {
+                    match serde_json::from_slice(&line) {
+                        Ok(Line::Entry(entry)) => on_entry(*entry),
+                        Ok(Line::Stopped(failure)) => stopped = Some(failure),
+                        Ok(Line::Alive) | Err(_) => {}
+                    }
+                }
+                ControlFlow::Continue(())
+            },
+            self.limits(Patience { deadline: LONG, idle: SILENCE }),
+        )?;
+        Ok(stopped)
+    }
+
+    fn agent_command(&self, verb: Verb, words: &[&str]) -> Result<Command, LinkError> {
+        let mut argv = vec![self.agent.as_str(), "agent", verb.name(), "--root", self.access.root.as_str()];
+        argv.extend_from_slice(words);
+        Ok(Command::new(&argv)?)
+    }
+
+    fn limits(&self, patience: Patience) -> ExecLimits {
+        ExecLimits {
+            deadline: patience.deadline,
+            idle: patience.idle,
+            interrupt: self.access.interrupt.clone(),
+        }
+    }
+
+    fn check_architecture(&self) -> Result<(), LinkError> {
+        let (exit, printed) = self.run(&["uname", "-sm"])?;
+        let theirs = printed.trim().to_owned();
+        let ours = format!("Linux {}", std::env::consts::ARCH);
+        if !exit.success() || theirs.is_empty() {
+            return Err(LinkError::Remote { what: "ask for the architecture".to_owned(), said: last_words(&exit) });
+        }
+        // 32-bit names of the same machine (`armv7l` on a 64-bit kernel) are other architectures to a program.
+        if theirs == ours { Ok(()) } else { Err(LinkError::Architecture { ours, theirs }) }
+    }
+
+    fn hash_of(&self, path: &str) -> Result<Option<String>, LinkError> {
+        let (exit, printed) = self.run(&["sha256sum", "--", path])?;
+        Ok(exit.success().then(|| printed.split_whitespace().next().unwrap_or_default().to_owned()))
+    }
+
+    /// Puts the program on the host under a name of its own, checks what arrived, and only then gives it its name.
+    fn upload(&self, program: &OwnProgram) -> Result<(), LinkError> {
+        let dir = format!("{}/.belay/bin/{}", self.access.root, program.sha256);
+        let part = format!("{dir}/belay.{:016x}.part", random());
+        self.must(&["mkdir", "-p", "-m", "0700", "--", &dir], "make the agent's directory")?;
+        let output = format!("of={part}");
+        let command = Command::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
+        let limits = self.limits(Patience { deadline: LONG, idle: SHORT });
+        let exit =
+            self.connection.exec(&command, &mut program.bytes.as_slice(), &mut |_| ControlFlow::Continue(()), limits)?;
+        if !exit.success() {
+            return Err(LinkError::Remote { what: "store the agent".to_owned(), said: last_words(&exit) });
+        }
+        if self.hash_of(&part)?.as_deref() != Some(program.sha256.as_str()) {
+            self.must(&["rm", "-f", "--", &part], "remove a truncated agent")?;
+            return Err(LinkError::Remote {
+                what: "store the agent".to_owned(),
+                said: "what arrived is not what was sent".to_owned(),
+            });
+        }
+        self.must(&["chmod", "0500", "--", &part], "make the agent executable")?;
+        self.must(&["mv", "-f", "--", &part, &self.agent], "put the agent into place")
+    }
+
+    fn must(&self, argv: &[&str], what: &str) -> Result<(), LinkError> {
+        let (exit, _) = self.run(argv)?;
+        if exit.success() {
+            return Ok(());
+        }
+        let error = LinkError::Remote { what: what.to_owned(), said: last_words(&exit) };
+        let root = &self.access.root;
+        Err(LinkError::Failed(error.failure().host("nothing was changed").next(format!(
+            "make sure that {root} exists and belongs to {user}: sudo install -d -o {user} {root}",
+            user = self.access.target.user
+        ))))
+    }
+
+    fn run(&self, argv: &[&str]) -> Result<(Exit, String), LinkError> {
+        let mut printed = vec![];
+        let exit = self.connection.exec(
+            &Command::new(argv)?,
+            &mut io::empty(),
+            &mut |bytes| {
+                printed.extend_from_slice(bytes);
+                ControlFlow::Continue(())
+            },
+            self.limits(Patience { deadline: SHORT, idle: SHORT }),
+        )?;
+        Ok((exit, String::from_utf8_lossy(&printed).into_owned()))
+    }
+}
+
+fn connect(access: &Access) -> Result<Connection, LinkError> {
+    let limits = Limits { interrupt: access.interrupt.clone(), ..Limits::default() };
+    Ok(connect_with_backoff(
+        &access.target,
+        &access.host_keys,
+        &access.key,
+        &limits,
+        CONNECT_ATTEMPTS,
+        CONNECT_DEADLINE,
+        &std::thread::sleep,
+    )?)
+}
+
+struct Patience {
+    deadline: Duration,
+    idle: Duration,
+}
+
+/// How long each verb may take and be silent. A backup works without a word until it is done.
+fn patience(verb: Verb) -> Patience {
+    match verb {
+        Verb::Confirm | Verb::Abort => Patience { deadline: SHORT, idle: SILENCE },
+        Verb::Follow | Verb::Begin => Patience { deadline: LONG, idle: SILENCE },
+        Verb::Facts | Verb::Recover | Verb::Load | Verb::Backup | Verb::Backups | Verb::Logs => {
+            Patience { deadline: LONG, idle: LONG }
+        }
+    }
+}
+
+/// Keeps asking across lost connections until an answer comes or the patience is over.
+///
+/// `attempt` gets the link and is called again after each reconnection.
+pub fn persistently<T>(
+    link: &mut Link,
+    patience: Duration,
+    mut attempt: impl FnMut(&mut Link) -> Result<T, LinkError>,
+) -> Result<T, LinkError> {
+    let began = Instant::now();
+    loop {
+        let lost = match attempt(link) {
+            Err(error) if error.is_lost_contact() => error,
+            settled => return settled,
+        };
+        loop {
+            if began.elapsed() >= patience {
+                return Err(lost);
+            }
+            match link.reconnect() {
+                Ok(()) => break,
+                Err(error) if error.is_lost_contact() => std::thread::sleep(Duration::from_secs(1)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// This very program, which is also the agent.
+struct OwnProgram {
+    bytes: Vec<u8>,
+    sha256: String,
+}
+
+impl OwnProgram {
+    fn read() -> Result<Self, LinkError> {
+        let path: PathBuf = std::env::current_exe().map_err(LinkError::OwnProgram)?;
+        let bytes = std::fs::read(path).map_err(LinkError::OwnProgram)?;
+        let sha256 = sha256(&bytes);
+        Ok(OwnProgram { bytes, sha256 })
+    }
+}
+
+/// A number nobody else uses, for names. Not for secrets.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn last_words(exit: &Exit) -> String {
+    let said = exit.stderr.trim();
+    match (said.is_empty(), exit.status) {
+        (false, _) => said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; "),
+        (true, Some(status)) => format!("exit status {status}"),
+        (true, None) => "it ended without a word".to_owned(),
+    }
+}
+
+/// Puts chunks together to lines.
+#[derive(Default)]
+struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.rest.extend_from_slice(bytes);
+        let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else { return vec![] };
+        let whole: Vec<u8> = self.rest.drain(..=end).collect();
+        whole.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_from_chunks() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.take(b"ab"), Vec::<Vec<u8>>::new());
+        assert_eq!(lines.take(b"c\n\nde\nf"), vec![b"abc".to_vec(), b"de".to_vec()]);
+        assert_eq!(lines.take(b"\n"), vec![b"f".to_vec()]);
+    }
+}
