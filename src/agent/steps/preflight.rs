@@ -37,7 +37,8 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         .map_err(|e| Failure::of(&e))?;
     let running = containers
         .iter()
-        .filter(|c| c.state == RunState::Running && !c.one_off)
+        // One that keeps crashing is meant to run, and an unwind has to take the candidate out of its place.
+        .filter(|c| matches!(c.state, RunState::Running | RunState::Restarting) && !c.one_off)
         .map(|c| c.service.clone());
     let prefix = repository_prefix(&project);
     Ok(Output::Preflight(Box::new(PreflightOutput {
