@@ -14,7 +14,12 @@ fn versions_follow_each_other_and_back() {
     site.must_deploy(&Version::second("v1.1.0"));
     assert_eq!(site.container("db"), db, "the database was touched");
     let ending = site.roll_back(RollbackTo::Previous);
-    assert_eq!(ending, Ending::Ended(End::Committed), "{:?}", site.failures());
+    assert_eq!(
+        ending,
+        Ending::Ended(End::Committed),
+        "{:?}",
+        site.failures()
+    );
     site.check();
     assert_eq!(site.serving().as_deref(), Some("v1.0.0"));
     assert_eq!(site.container("db"), db, "the database was touched");

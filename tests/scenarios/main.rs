@@ -4,3 +4,13 @@
 mod support;
 
 mod basics;
+mod cases;
+mod crash;
+mod files;
+mod journal;
+mod migrations;
+mod outage;
+mod rollback;
+mod saga;
+mod unwinding;
+mod waiting;

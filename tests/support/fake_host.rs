@@ -106,8 +106,8 @@ enum Life {
     StoppedWith(i32),
 }
 
-/// The state of the host. Tests may read and arrange anything in it.
-#[derive(Debug)]
+/// The state of the host. Tests may read and arrange anything in it. A clone has no timers.
+#[derive(Clone, Debug)]
 pub struct World {
     pub images: BTreeMap<String, FakeImage>,
     pub names: BTreeMap<String, String>,
@@ -162,6 +162,12 @@ pub struct Outage {
 #[derive(Default)]
 struct Timers(Vec<(u64, Box<dyn FnOnce() + Send>)>);
 
+impl Clone for Timers {
+    fn clone(&self) -> Self {
+        Timers::default()
+    }
+}
+
 impl std::fmt::Debug for Timers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} timers", self.0.len())
@@ -205,6 +211,13 @@ impl FakeHost {
                 outage: None,
                 timers: Timers::default(),
             })),
+        }
+    }
+
+    /// A host in a state that another one was in.
+    pub fn in_state(world: World) -> Self {
+        FakeHost {
+            world: Arc::new(Mutex::new(world)),
         }
     }
 
@@ -796,9 +809,7 @@ impl World {
             _ => image.version.clone(),
         };
         let version = version.and_then(|check| match check {
-            VersionCheck::Header(name) => {
-                name.eq_ignore_ascii_case(VERSION_HEADER).then_some(told)
-            }
+            VersionCheck::Header(name) => name.eq_ignore_ascii_case(VERSION_HEADER).then_some(told),
             VersionCheck::Json(field) => (field == "version").then_some(told),
         });
         Answer::Status { code, version }
@@ -829,10 +840,7 @@ fn port_and_path(url: &str) -> Option<(u16, String)> {
     Some((port.parse().ok()?, format!("/{path}")))
 }
 
-fn render(
-    composition: &Composition,
-    variables: &[(String, String)],
-) -> Result<Value, HostError> {
+fn render(composition: &Composition, variables: &[(String, String)]) -> Result<Value, HostError> {
     let what = "docker compose config";
     let text = std::fs::read_to_string(&composition.file)
         .map_err(|e| said(what, format!("{}: {e}", composition.file.display())))?;
@@ -849,7 +857,7 @@ fn render(
         let volumes = service.get_mut("volumes").and_then(Value::as_array_mut);
         for volume in volumes.into_iter().flatten() {
             if let Some(rest) = volume.as_str().and_then(|v| v.strip_prefix("./")) {
-                *volume = Value::String(format!("{directory}/{rest}:rw"));
+                *volume = Value::String(format!("{directory}/{rest}"));
             }
         }
     }

@@ -26,7 +26,7 @@ use belay::model::yaml;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::fake_host::{Behaviour, FakeHost, FakeImage, PRIMARY, VERSION_HEADER};
+use super::fake_host::{Behaviour, FakeHost, FakeImage, VERSION_HEADER, World};
 
 pub const PROJECT: &str = "app";
 pub const PRIMARY_URL: &str = "http://127.0.0.1:8080/api/status";
@@ -47,8 +47,7 @@ impl Version {
     /// `db` (its image and definition never change), `web`, `worker`, a one-shot `migrate`, and `legacy`.
     pub fn first(tag: &str) -> Self {
         let mut version = Version::common(tag);
-        version.compose["services"]["legacy"] =
-            json!({"image": "legacy:1", "restart": "unless-stopped", "ports": ["127.0.0.1:9090:90"]});
+        version.compose["services"]["legacy"] = json!({"image": "legacy:1", "restart": "unless-stopped", "ports": ["127.0.0.1:9090:90"]});
         version
     }
 
@@ -248,6 +247,38 @@ impl Site {
     /// The same directory with nothing in it, and a new host.
     #[must_use]
     pub fn anew(&self) -> Self {
+        self.wipe();
+        Self::in_dir(self.dir.clone())
+    }
+
+    /// The host and the root as they are, to come back to.
+    pub fn save(&self) -> Saved {
+        let mut files = vec![];
+        let mut left = vec![PathBuf::new()];
+        while let Some(dir) = left.pop() {
+            for entry in fs::read_dir(self.root().join(&dir)).expect("readable") {
+                let path = dir.join(entry.expect("readable").file_name());
+                let full = self.root().join(&path);
+                let data = fs::symlink_metadata(&full).expect("there");
+                let kind = if data.is_symlink() {
+                    Node::Link(fs::read_link(&full).expect("a link"))
+                } else if data.is_dir() {
+                    left.push(path.clone());
+                    Node::Dir
+                } else {
+                    Node::File(fs::read(&full).expect("readable"))
+                };
+                files.push((path, data.mode() & 0o7777, kind));
+            }
+        }
+        Saved {
+            dir: self.dir.clone(),
+            world: self.host.world().clone(),
+            files,
+        }
+    }
+
+    fn wipe(&self) {
         for entry in fs::read_dir(self.root()).expect("readable") {
             let path = entry.expect("readable").path();
             match path.is_dir() && !path.is_symlink() {
@@ -256,7 +287,6 @@ impl Site {
             }
             .expect("removed");
         }
-        Self::in_dir(self.dir.clone())
     }
 
     pub fn root(&self) -> &Path {
@@ -440,17 +470,35 @@ impl Site {
 
     /// Checks what must be true whenever no engine works: one version, whole, and nothing left over.
     pub fn check(&self) {
+        self.check_serving();
+        let Some(current) = self.current() else {
+            return;
+        };
+        let release = state::release(&self.layout, &current.release).expect("readable");
+        for service in self.running().keys() {
+            assert!(
+                release
+                    .iter()
+                    .flat_map(|r| &r.services)
+                    .any(|s| s.name == *service),
+                "{service} is not in {}",
+                current.release
+            );
+        }
+    }
+
+    /// The same when tidying up may have failed: a service that the release no longer has is there still, and stopped.
+    pub fn check_serving(&self) {
         let holder = lock::holder(&self.layout).expect("readable");
         assert!(holder.is_none(), "the lock is not free: {holder:?}");
         let open = state::open_transactions(&self.layout).expect("readable journals");
         assert!(open.is_empty(), "transactions are open: {open:?}");
-        for leftover in [self.layout.incoming(), self.layout.state().join("displaced")] {
+        for leftover in [
+            self.layout.incoming(),
+            self.layout.state().join("displaced"),
+        ] {
             let names = state::names(&leftover).expect("readable");
-            assert!(
-                names.is_empty(),
-                "{} has {names:?}",
-                leftover.display()
-            );
+            assert!(names.is_empty(), "{} has {names:?}", leftover.display());
         }
         for name in state::names(&self.layout.releases()).expect("readable") {
             let record = state::release(&self.layout, &name).expect("readable");
@@ -517,10 +565,11 @@ impl Site {
                 release.name
             );
         }
-        for service in running.keys() {
+        for (service, (_, state)) in &running {
             assert!(
-                release.services.iter().any(|s| s.name == *service),
-                "{service} is not in {}",
+                release.services.iter().any(|s| s.name == *service)
+                    || matches!(state, RunState::Exited(_)),
+                "{service} runs and is not in {}",
                 release.name
             );
         }
@@ -565,6 +614,44 @@ impl Site {
     }
 }
 
+/// A host and its root at one moment.
+pub struct Saved {
+    dir: Rc<TempDir>,
+    world: World,
+    files: Vec<(PathBuf, u32, Node)>,
+}
+
+enum Node {
+    Dir,
+    File(Vec<u8>),
+    Link(PathBuf),
+}
+
+impl Saved {
+    /// Goes back to that moment. Every other site in the directory is over.
+    pub fn restore(&self) -> Site {
+        let site = Site {
+            dir: self.dir.clone(),
+            host: FakeHost::in_state(self.world.clone()),
+            layout: Layout::new(self.dir.path()),
+        };
+        site.wipe();
+        for (path, mode, node) in &self.files {
+            let path = site.root().join(path);
+            match node {
+                Node::Dir => fs::create_dir(&path),
+                Node::File(bytes) => fs::write(&path, bytes),
+                Node::Link(target) => std::os::unix::fs::symlink(target, &path),
+            }
+            .expect("made");
+            if !matches!(node, Node::Link(_)) {
+                fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("set");
+            }
+        }
+        site
+    }
+}
+
 /// Everything that a transaction may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Photo {
@@ -603,10 +690,7 @@ impl Photo {
         for path in paths {
             let (mine, others) = (self.files.get(path), other.files.get(path));
             if mine != others {
-                told.push(format!(
-                    "file {}: {mine:?}, not {others:?}",
-                    path.display()
-                ));
+                told.push(format!("file {}: {mine:?}, not {others:?}", path.display()));
             }
         }
         told
@@ -648,9 +732,17 @@ fn files_under(root: &Path) -> BTreeMap<PathBuf, String> {
 
 /// Belay's own books, which grow with every transaction.
 fn is_a_record(path: &Path) -> bool {
-    ["journal", "lock", "lock.json", "seq", "failed", "displaced", "rollback.sh"]
-        .iter()
-        .any(|name| path.starts_with(Path::new(".belay").join(name)))
+    [
+        "journal",
+        "lock",
+        "lock.json",
+        "seq",
+        "failed",
+        "displaced",
+        "rollback.sh",
+    ]
+    .iter()
+    .any(|name| path.starts_with(Path::new(".belay").join(name)))
 }
 
 /// A file's hash, or a record's text without its times.
@@ -664,9 +756,4 @@ fn content(path: &Path) -> String {
         }
         _ => sha256(&bytes),
     }
-}
-
-/// The endpoint that decides.
-pub fn primary_path() -> &'static str {
-    PRIMARY
 }
