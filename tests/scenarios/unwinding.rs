@@ -242,6 +242,21 @@ fn a_port_can_move_to_a_service_that_comes_first() {
 }
 
 #[test]
+fn without_a_whole_way_back_nothing_begins() {
+    let site = Site::new();
+    site.must_deploy(&Version::first("v1.0.0"));
+    let path = ".belay/releases/1-v1.0.0/docker-compose.yml";
+    let text = site.read(path).expect("it is there");
+    site.write(path, 0o600, &text.replace("8080:8080", "8080:22"));
+    let (before, web) = (site.photo(), site.container("web"));
+    let version = Version::second("v1.1.0");
+    assert_eq!(site.deploy(&version), UNWOUND);
+    assert!(site.cause().error.contains("was changed since"));
+    assert_same(&site.photo().before_arrival(&version), &before, "refused");
+    assert_eq!(site.container("web"), web);
+}
+
+#[test]
 fn the_steps_are_undone_in_reverse_and_each_once() {
     let site = Site::new();
     site.deploy(&Version::first("v1.0.0").with("web", Behaviour::Status500));
