@@ -114,7 +114,15 @@ impl Journal {
 
 fn encode(entry: &Entry) -> io::Result<String> {
     let json = serde_json::to_string(entry).map_err(io::Error::other)?;
-    Ok(format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())))
+    Ok(format!(
+        "{} {json}
+",
+        checksum(&json)
+    ))
+}
+
+fn checksum(json: &str) -> String {
+    format!("{:08x}", crc32c::crc32c(json.as_bytes()))
 }
 
 /// Reads a journal without opening it for writing. A torn last record is left out.
@@ -161,8 +169,7 @@ fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
 fn decode_line(line: &[u8]) -> Option<Entry> {
     let text = std::str::from_utf8(line).ok()?;
     let (crc, json) = text.split_once(' ')?;
-    let expected = u32::from_str_radix(crc, 16).ok()?;
-    if crc.len() != 8 || crc32c::crc32c(json.as_bytes()) != expected {
+    if crc != checksum(json) {
         return None;
     }
     serde_json::from_str(json).ok()

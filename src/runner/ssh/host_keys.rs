@@ -1,0 +1,129 @@
+//! Reads the one text by which a user pins a host: known_hosts lines, or `SHA256:` fingerprints.
+//!
+//! Pure; runs on the runner. It promises to fail closed: a text from which nothing can be trusted is an error here, before
+//! anything connects.
+
+use thiserror::Error;
+
+use super::host_key::{Fingerprint, HostKey, KeyType};
+use super::known_hosts::{KnownHosts, Unreadable, Verdict};
+
+/// The pinned keys of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostKeys {
+    KnownHosts(KnownHosts),
+    Fingerprints(Vec<Fingerprint>),
+}
+
+/// Why a text pins nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HostKeysError {
+    #[error("no host key is pinned: the text is empty")]
+    Empty,
+    #[error("could not read the fingerprint {0:?}")]
+    Fingerprint(String),
+    #[error("could not use an MD5 fingerprint")]
+    Md5,
+    #[error("no line of the known_hosts text can be used")]
+    NothingUsable {
+        #[source]
+        first: Option<Unreadable>,
+    },
+}
+
+impl HostKeysError {
+    /// What to do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Empty => {
+                "set known-hosts to the output of `ssh-keyscan HOST`, compared with `ssh-keygen -lf \
+                 /etc/ssh/ssh_host_ed25519_key.pub` run on the host itself"
+            }
+            Self::Fingerprint(_) => {
+                "a fingerprint is SHA256: and 43 characters, as `ssh-keygen -lf FILE` prints it"
+            }
+            Self::Md5 => {
+                "take the fingerprint that `ssh-keygen -lf FILE` prints; it starts with SHA256:"
+            }
+            Self::NothingUsable { .. } => {
+                "a line is the host's name, the key type and the key: `203.0.113.10 ssh-ed25519 AAAA...`"
+            }
+        }
+    }
+}
+
+impl HostKeys {
+    /// Reads known_hosts lines, or fingerprints separated by lines, commas or spaces. The output of `ssh-keygen -l` is
+    /// fine too.
+    pub fn parse(text: &str) -> Result<Self, HostKeysError> {
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Err(HostKeysError::Empty);
+        }
+        // Lines come first: a fingerprint in the comment of a line must not become the pin.
+        let known = KnownHosts::parse(text);
+        if known.trusts_anything() {
+            return Ok(Self::KnownHosts(known));
+        }
+        let words = words(text);
+        if known.is_empty() && words.clone().any(|word| word.starts_with("SHA256:")) {
+            return fingerprints(words);
+        }
+        if known.is_empty() && words.clone().any(|word| word.starts_with("MD5:")) {
+            return Err(HostKeysError::Md5);
+        }
+        Err(HostKeysError::NothingUsable {
+            first: known.unreadable().first().cloned(),
+        })
+    }
+
+    /// Judges the key that the host called `name` has shown.
+    pub fn judge(&self, name: &str, key: &HostKey) -> Verdict {
+        match self {
+            Self::KnownHosts(known) => known.judge(name, key),
+            Self::Fingerprints(pins) if pins.contains(&key.fingerprint()) => Verdict::Trusted,
+            Self::Fingerprints(_) => Verdict::Mismatch(Vec::new()),
+        }
+    }
+
+    /// The key types to negotiate with the host called `name`. When nothing is known of it these are all of them, so that
+    /// the refusal can show the key.
+    pub fn types(&self, name: &str) -> Vec<KeyType> {
+        let known = match self {
+            Self::KnownHosts(known) => known.types(name),
+            Self::Fingerprints(_) => Vec::new(),
+        };
+        if known.is_empty() {
+            KeyType::ALL.to_vec()
+        } else {
+            known
+        }
+    }
+
+    /// Lines that were ignored, to be shown as warnings.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        match self {
+            Self::KnownHosts(known) => known.unreadable(),
+            Self::Fingerprints(_) => &[],
+        }
+    }
+}
+
+/// The words outside comments.
+fn words(text: &str) -> impl Iterator<Item = &str> + Clone {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(|line| line.split([' ', '\t', ',', ';']))
+        .filter(|word| !word.is_empty())
+}
+
+fn fingerprints<'a>(words: impl Iterator<Item = &'a str>) -> Result<HostKeys, HostKeysError> {
+    words
+        .filter(|word| word.starts_with("SHA256:"))
+        .map(|word| {
+            Fingerprint::parse(word)
+                .ok_or_else(|| HostKeysError::Fingerprint(word.escape_default().to_string()))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map(HostKeys::Fingerprints)
+}
