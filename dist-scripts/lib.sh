@@ -84,6 +84,15 @@ packages_for() {
     esac
 }
 
+apt_install() {
+    local log=$LAB_STATE/apt.log
+    mkdir -p "$LAB_STATE"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1 || {
+        tail -n 5 "$log" >&2
+        die "apt-get could not install: $*"
+    }
+}
+
 # need_packages [NEED…]: installs what is missing of these needs (without arguments: of all that the scripts use).
 need_packages() {
     local need missing=() packages=()
@@ -96,12 +105,13 @@ need_packages() {
 
     command -v apt-get >/dev/null || die "please install by hand (no apt-get here): ${missing[*]}"
     say "installing what is missing: ${missing[*]}"
-    as_root apt-get update -qq
+    mkdir -p "$LAB_STATE"
+    as_root apt-get update -qq || say "the package lists could not all be refreshed; going on with those that are here"
     for need in "${missing[@]}"; do
         # shellcheck disable=SC2207 # package names are words
         packages+=($(packages_for "$need"))
     done
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+    apt_install "${packages[@]}"
     for need in "${missing[@]}"; do
         has_need "$need" || die "$need is still missing after installing: ${packages[*]}"
     done
@@ -131,7 +141,7 @@ start_dockerd() {
 # Lets a user outside the group `docker` use a running engine until it is next restarted; no group is changed.
 open_docker_socket() {
     [ "$(id -u)" -ne 0 ] && [ -S /var/run/docker.sock ] && ! [ -w /var/run/docker.sock ] || return 0
-    command -v setfacl >/dev/null || as_root apt-get install -y -qq acl >&2
+    command -v setfacl >/dev/null || apt_install acl
     say "giving $(id -un) access to the Docker socket until the engine is next restarted"
     as_root setfacl -m "u:$(id -un):rw" /var/run/docker.sock
 }
