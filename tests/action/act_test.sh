@@ -34,7 +34,7 @@ fail)
 wait)
   trap 'echo SIGINT >"$BELAY_TEST_NOTES/signal"; kill "$!"; exit 40' INT
   sleep 20 &
-  echo "$$ $PPID" >"$BELAY_TEST_NOTES/waiting.new"
+  echo "$$" >"$BELAY_TEST_NOTES/waiting.new"
   mv "$BELAY_TEST_NOTES/waiting.new" "$BELAY_TEST_NOTES/waiting"
   wait
   ;;
@@ -91,6 +91,14 @@ expect() { "$@" || { printf 'expected: %s\nstatus: %s\n' "$*" "${status:-}"; cat
 got() {
   python3 -c 'import sys; sys.exit(sys.argv[2].encode() not in open(sys.argv[1], "rb").read().split(b"\0"))' \
     "$box/notes/$1.env" "$2=$3"
+}
+# entry_process_of PID: the process of its step that act itself started.
+entry_process_of() {
+  local pid=$1 parent
+  while parent=$(sed -n 's/^PPid:\t//p' "/proc/$pid/status") && [ "$(cat "/proc/$parent/comm")" != act ]; do
+    pid=$parent
+  done
+  printf '%s\n' "$pid"
 }
 waits_for() { timeout 30 bash -c "until [ -e '$1' ]; do sleep 0.1; done"; }
 was_not_given() { ! grep -qz "^$2=" "$box/notes/$1.env"; }
@@ -179,8 +187,8 @@ a_cancel_reaches_the_binary_itself() {
   act push wait &
   local running=$!
   waits_for "$box/notes/waiting"
-  read -r pid parent <"$box/notes/waiting"
-  entry=$(cat "/proc/$parent/task/"*/children | tr -d ' ')
+  pid=$(cat "$box/notes/waiting")
+  entry=$(entry_process_of "$pid")
   kill -INT "$entry"
   wait "$running"
   expect [ "$entry" = "$pid" ]
