@@ -33,7 +33,9 @@ say() { printf 'belay: %s\n' "${1//[$'\r\n']/ }" >&2; }
 field() { sed -n 's/^ *"'"$1"'": *"\([^"]*\)",\{0,1\}$/\1/p' "$manifest" | head -n 1; }
 
 sha256_of() {
-  if command -v sha256sum >/dev/null; then sha256sum <"$1" | cut -d ' ' -f 1; else shasum -a 256 <"$1" | cut -d ' ' -f 1; fi
+  local tool=(sha256sum)
+  command -v sha256sum >/dev/null || tool=(shasum -a 256)
+  "${tool[@]}" <"$1" | cut -d ' ' -f 1
 }
 
 # The runner's name for itself, or uname's where there is no runner, as a Rust target. Belay sends its own binary to the
@@ -135,7 +137,7 @@ from_download() {
   actual=$(sha256_of "$aside")
   if [ "$actual" != "$sha" ]; then
     rm -f "$aside"
-    fail "could not verify belay $version for $target: its SHA-256 is $actual, and this version of the action expects $sha" \
+    fail "could not verify belay $version for $target: its SHA-256 is $actual, and this action expects $sha" \
       "run the job again; when it stays so, do not use this release and tell the maintainers (SECURITY.md)"
   fi
   keep "$aside" "$cached"
@@ -187,7 +189,7 @@ from_source() {
   build "$triple" "$target_dir" || status=$?
   [ "$status" -eq 0 ] && [ -f "$built" ] ||
     fail "could not build belay from source (cargo ended with $status)" \
-      "read cargo's messages above; Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") or later is needed"
+      "read cargo's messages above; Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")+ is needed"
   kept=$kept/$(sha256_of "$built")/belay
   keep "$built" "$kept"
   use "$kept" "built from source"

@@ -7,18 +7,19 @@
 #   EVENT_JSON  the event's payload; its `ref` is checked out, its `repository.full_name` becomes GITHUB_REPOSITORY
 #   WORKFLOW    tests/action/workflows/push.yml or dispatch.yml
 #   WORKSPACE   git repository of the application; it is cloned, never changed
-#   SECRETS     NAME="value" lines: BELAY_TEST_SSH_KEY, BELAY_TEST_KNOWN_HOSTS, GITHUB_TOKEN, ... (\n in quotes is a newline)
+#   SECRETS     NAME="value" lines: BELAY_TEST_SSH_KEY, BELAY_TEST_SSH_KEY_PASSPHRASE, BELAY_TEST_KNOWN_HOSTS and
+#               GITHUB_TOKEN; a quoted value may have several lines
 #   BINARY      the belay binary, given to the input `install`
 #   RESULTS     directory, made when missing: see read_log.py for the files
-#   ACT OPTION  such as --var BELAY_TEST_HOST=127.0.0.1 --env GITHUB_API_URL=http://127.0.0.1:8080 --env GITHUB_RUN_ID=7
+#   ACT OPTION  such as --var BELAY_TEST_HOST=127.0.0.1 (and _PORT, _USER), --env GITHUB_API_URL=http://127.0.0.1:8080
 #
-# Promise: exits with act's status (0: the job succeeded), and the files in RESULTS are complete even then. The caller's
-# environment and home do not reach the job, except PATH. Needs git, python3 and what dist-scripts/lint installs.
-# What act does otherwise than GitHub: it sets INPUT_* (action_test.py looks for a missing mapping instead), and it masks
-# a secret of several lines only as a whole.
+# Promise: exits with act's status (0: the job succeeded), and the files in RESULTS are complete whatever it is. Of the
+# caller's environment and home only PATH reaches the job. Needs git, python3 and what dist-scripts/lint installs.
+# What act does otherwise than GitHub: it sets INPUT_* (action_test.py looks for a missing mapping instead), and it
+# masks a secret of several lines only as a whole.
 set -euo pipefail
 
-[ $# -ge 7 ] || { sed -n '4,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 7 ] || { sed -n '4,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 event=$1 payload=$(realpath "$2") workflow=$(realpath "$3") workspace=$(realpath "$4")
 secrets=$(realpath "$5") binary=$(realpath "$6")
 mkdir -p "$7"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves, in a real workflow runner, that the action hands everything to the binary and everything back: inputs, outputs,
-# a cancel, a failure. A stand-in takes the place of the binary and notes how it was called. No network, no host.
+# Proves, in a real workflow runner, that the action hands everything to the binary and everything back: inputs,
+# outputs, a cancel, a failure. A stand-in takes the place of the binary and notes how it was called. No network.
 # Some seconds. Each test is a function named as the fact it checks. Failure: exit 1 and the log of that test.
 set -euo pipefail
 
@@ -21,9 +21,9 @@ if [ "$1" = finalize ]; then
 fi
 case $BELAY_TEST_RUN in
 deploy)
-  for output in outcome=deployed version=v1.1.0 previous-version=v1.0.0 revision=abc environment-url=http://example.com \
-    deployment-id=7 backup=backup_20241215_143022.tar.gz rolled-back=false failed-requests=0 longest-gap-ms=12 \
-    duration-ms=3456 image-size=343000000; do echo "$output" >>"$GITHUB_OUTPUT"; done
+  for output in outcome=deployed version=v1.1.0 previous-version=v1.0.0 revision=abc deployment-id=7 \
+    environment-url=http://example.com backup=backup_20241215_143022.tar.gz rolled-back=false failed-requests=0 \
+    longest-gap-ms=12 duration-ms=3456 image-size=343000000; do echo "$output" >>"$GITHUB_OUTPUT"; done
   printf '## Deployed\n' >>"$GITHUB_STEP_SUMMARY"
   ;;
 fail)
@@ -66,7 +66,11 @@ JSON
 JSON
   sed -i "s/BRANCH/$(git -C "$box/app" branch --show-current)/" "$box/dispatch.json"
   cat >"$box/secrets" <<'ENV'
-BELAY_TEST_SSH_KEY="-----BEGIN OPENSSH PRIVATE KEY-----\nc3RhbmQtaW4ga2V5IGxpbmUgb25l\nc3RhbmQtaW4ga2V5IGxpbmUgdHdv\n-----END OPENSSH PRIVATE KEY-----\n"
+BELAY_TEST_SSH_KEY="-----BEGIN OPENSSH PRIVATE KEY-----
+c3RhbmQtaW4ga2V5IGxpbmUgb25l
+c3RhbmQtaW4ga2V5IGxpbmUgdHdv
+-----END OPENSSH PRIVATE KEY-----
+"
 BELAY_TEST_SSH_KEY_PASSPHRASE="open 'sesame' $(reboot)"
 BELAY_TEST_KNOWN_HOSTS="[203.0.113.10]:2222 ssh-ed25519 c3RhbmQtaW4gaG9zdCBrZXk="
 GITHUB_TOKEN=token-of-the-job
@@ -79,9 +83,9 @@ act() {
   shift 2
   [ "$event" = push ] || payload=dispatch
   status=0
-  "$here/act_run.sh" "$event" "$box/$payload.json" "$here/workflows/$payload.yml" "$box/app" "$box/secrets" "$box/belay" \
-    "$box/results" --env BELAY_TEST_NOTES="$box/notes" --env BELAY_TEST_RUN="$how" --var BELAY_TEST_HOST=203.0.113.10 \
-    --var BELAY_TEST_PORT=2222 --var BELAY_TEST_USER=deploy "$@" || status=$?
+  "$here/act_run.sh" "$event" "$box/$payload.json" "$here/workflows/$payload.yml" "$box/app" "$box/secrets" \
+    "$box/belay" "$box/results" --env BELAY_TEST_NOTES="$box/notes" --env BELAY_TEST_RUN="$how" \
+    --var BELAY_TEST_HOST=203.0.113.10 --var BELAY_TEST_PORT=2222 --var BELAY_TEST_USER=deploy "$@" || status=$?
 }
 
 # --- saying what is expected ---

@@ -1,4 +1,4 @@
-"""Turns act's JSON log into what a test asks for. Called by act_run.sh with the results directory; standard library only.
+"""Turns act's JSON log into what a test asks for. Called by act_run.sh with the results directory.
 
 Reads log.jsonl. Writes log.txt (as a person would see it), outputs.json (of the action), steps.json (result of each
 step, by id), summary.md (all steps' summaries) and annotations.json (errors, warnings and notices, in order).

@@ -32,7 +32,7 @@ fresh() {
   for file in calls unattested state; do : >"$box/$file"; done
   cp "$tree/dist-scripts/release" "$tree/dist-scripts/targets.json" "$box/tree/dist-scripts/"
   printf 'version = "0.1.0"\n' >"$box/tree/Cargo.toml"
-  printf '# Changelog\n\n## 0.2.0\n\nlater\n\n## 0.1.0 - unreleased\n\nthe first\n\n## 0.0.1\n\nolder\n' >"$box/tree/CHANGELOG.md"
+  printf '# Log\n\n## 0.2.0\n\nlater\n\n## 0.1.0\n\nthe first\n\n## 0.0.1\n\nolder\n' >"$box/tree/CHANGELOG.md"
   git init --quiet "$box/tree"
   git_ add --all
   git_ commit --quiet --message A
@@ -49,14 +49,14 @@ release() {
   BOX="$box" PATH="$box/bin:$PATH" "$box/tree/dist-scripts/release" "$@" >"$box/log" 2>"$box/errors" || status=$?
 }
 
-expect() { "$@" || { printf 'expected: %s\nstatus: %s\n' "$*" "${status:-}"; cat "$box/log" "$box/errors"; return 1; }; }
+expect() { "$@" || { printf 'expected: %s\nstatus: %s\n' "$*" "$status"; cat "$box/log" "$box/errors"; return 1; }; }
 refused() { [ "$status" -eq 1 ] && grep -qF "error: $1" "$box/errors"; }
 
 # --- the facts ---
 
 the_manifest_names_version_repository_commit_and_checksums() {
   local manifest=$box/tree/dist-scripts/targets.json
-  expect [ "$(jq -r '.version + " " + .repository + " " + ."built-from"' "$manifest")" = \
+  expect [ "$(jq -r '[.version, .repository, ."built-from"] | join(" ")' "$manifest")" = \
     "0.1.0 example/belay $(git_ rev-parse HEAD^)" ]
   expect [ "$(jq -r '.targets["x86_64-unknown-linux-gnu"]' "$manifest")" = \
     "$(sha256sum <"$box/assets/belay-x86_64-unknown-linux-gnu" | cut -d ' ' -f 1)" ]
