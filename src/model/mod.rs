@@ -1,5 +1,6 @@
 //! Decisions, as pure code: no I/O, clock, environment or async. Everything needed is passed in, the time included.
 
+pub mod build;
 pub mod compose;
 pub mod config;
 pub mod event;

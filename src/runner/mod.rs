@@ -3,5 +3,7 @@
 pub mod actions;
 pub mod git;
 pub mod github;
+pub mod link;
+pub mod program;
 pub mod ssh;
 pub mod tag_command;
