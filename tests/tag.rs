@@ -563,6 +563,19 @@ fn outside_a_repository_only_the_grammar_is_judged() {
 }
 
 #[test]
+fn a_kind_that_no_environment_takes_is_refused() {
+    let config =
+        Config::load("environments: {production: {tags: [release]}}", "belay.yml").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (output, exit) = tag_command::run("v1.0.1", true, dir.path(), &config);
+    assert_eq!(exit, 10);
+    assert!(
+        output.contains("no environment of belay.yml takes hotfix tags"),
+        "{output}"
+    );
+}
+
+#[test]
 fn an_empty_repository_has_facts_too() {
     let repository = Repository::new();
     assert_eq!(repository.explain("v1.0.0").1, 0);

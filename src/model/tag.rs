@@ -695,8 +695,8 @@ pub struct Explanation {
     pub nearest: Option<String>,
 }
 
-/// Explains any text. Without `facts` (outside a repository) only the grammar is judged. A kind that no environment takes
-/// is refused.
+/// Explains any text. Without `facts` (outside a repository) only the grammar is judged. A kind that no environment
+/// takes is refused.
 pub fn explain(
     text: &str,
     facts: Option<&RepositoryFacts>,

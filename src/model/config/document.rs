@@ -519,7 +519,7 @@ impl<'k> Reader<'k> {
             .iter()
             .find(|(home, keys)| *home != section && keys.contains(&key));
         match home {
-            Some((home, _)) if home.is_empty() => format!("{key} belongs at the top of the file"),
+            Some(("", _)) => format!("{key} belongs at the top of the file"),
             Some((home, _)) => format!("{key} belongs under {home}"),
             None => format!("known here: {}", keys.join(", ")),
         }

@@ -348,7 +348,8 @@ pub struct DataSource {
     pub place: DataPlace,
     /// How it is copied.
     pub strategy: DataStrategy,
-    /// The service that is paused, stopped or asked for the dump; with `pause` and `stop`, all that use the data if none.
+    /// The service that is paused, stopped or asked for the dump; with `pause` and `stop`, all that use the data if
+    /// none.
     pub service: Option<ServiceName>,
     /// The command whose output is the dump; empty for the other strategies.
     pub command: Vec<String>,

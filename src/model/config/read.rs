@@ -1,7 +1,8 @@
-//! From the located tree of `belay.yml`, and from inputs, to typed layers; and the checks that need more than one value.
+//! From the located tree of `belay.yml`, and from inputs, to typed layers; and the checks that need more than one
+//! value.
 //!
-//! Pure; runs on the runner. Reads everything that can be read and leaves out what cannot, so that one wrong value hides
-//! no other problem.
+//! Pure; runs on the runner. Reads everything that can be read and leaves out what cannot, so that one wrong value
+//! hides no other problem.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,6 +178,14 @@ fn read_host(reader: &mut Reader<'_>, field: Option<Field<'_>>) -> HostLayer {
             ..HostLayer::default()
         };
     }
+    let Node::Map(_) = field.item.node else {
+        reader.wrong_type(
+            &field,
+            "an address or a map",
+            "write an address, or {address: example.com, user: deploy}",
+        );
+        return HostLayer::default();
+    };
     let host = reader.section(&field, &HOST);
     HostLayer {
         address: reader.text(host.get("address")),
@@ -228,13 +237,17 @@ fn read_files(reader: &mut Reader<'_>, field: &Field<'_>) -> Vec<ShippedFile> {
                 "files: {} is Belay's own on the host",
                 shown(file.to.as_str())
             );
-            reader.problem(at, message, "choose another name with {from: …, to: …}");
+            reader.problem(
+                at,
+                message,
+                "choose another name with {from: a.conf, to: b.conf}",
+            );
         } else if files.iter().any(|other| other.to == file.to) {
             let message = format!("files: {} is written twice", shown(file.to.as_str()));
             reader.problem(
                 at,
                 message,
-                "give each file a place of its own with {from: …, to: …}",
+                "give each file a place of its own with {from: a.conf, to: b.conf}",
             );
         } else {
             files.push(file);
@@ -251,8 +264,16 @@ fn read_file(reader: &mut Reader<'_>, field: Field<'_>) -> Option<ShippedFile> {
             to: path,
         });
     }
+    let Node::Map(_) = field.item.node else {
+        reader.wrong_type(
+            &field,
+            "a path or a map",
+            "write a path, or {from: a.conf, to: b.conf}",
+        );
+        return None;
+    };
     let section = reader.section(&field, &FILE);
-    if !section.has("from") && matches!(field.item.node, Node::Map(_)) {
+    if !section.has("from") {
         reader.problem(
             field.item.at,
             "files: an entry has no from",

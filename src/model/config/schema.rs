@@ -289,7 +289,12 @@ fn unwrap_only(object: &mut serde_json::Map<String, Value>, key: &str) {
         return;
     };
     match options.pop() {
-        Some(Value::Object(only)) if key == "anyOf" => object.extend(only),
+        Some(Value::Object(only)) if key == "anyOf" => {
+            // What the field says about itself counts for more than what its type says.
+            for (key, value) in only {
+                object.entry(key).or_insert(value);
+            }
+        }
         Some(only) => drop(object.insert(key.to_owned(), only)),
         None => {}
     }

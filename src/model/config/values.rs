@@ -1,8 +1,8 @@
 //! The values of `belay.yml`, each a type that can only be made from text that was checked.
 //!
-//! Pure; used on both machines: a value that arrives from the other one is checked again while it is deserialised. Every
-//! type carries the words for its own error message and the pattern that stands for it in the JSON schema, side by side
-//! with the code that does the checking, so that a test can hold the two together.
+//! Pure; used on both machines: a value that arrives from the other one is checked again while it is deserialised.
+//! Every type carries the words for its own error message and the pattern that stands for it in the JSON schema, side
+//! by side with the code that does the checking, so that a test can hold the two together.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -67,7 +67,9 @@ macro_rules! text_impls {
 
 /// A [`Text`] that is kept as it was written.
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident { what: $what:literal, hint: $hint:literal, pattern: $pattern:expr, read: $read:expr }) => {
+    ($(#[$doc:meta])* $name:ident {
+        what: $what:literal, hint: $hint:literal, pattern: $pattern:expr, read: $read:expr
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -219,8 +221,9 @@ text! {
     /// A file below the repository, and below the root on the host.
     RelativePath {
         what: "a path inside the repository",
-        hint: "give it relative to the repository, without .., as in config/nginx.conf",
-        pattern: "^(?!-)(\\./)?(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f]+(/(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f]+)*$",
+        hint: "give it relative to the repository, without .. or signs that a shell reads, as in config/nginx.conf",
+        pattern: "^(?![- ])(?!.* $)(\\./)?(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f$`'\"*?;&|<>!]+\
+                  (/(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f$`'\"*?;&|<>!]+)*$",
         read: relative_path
     }
 }
@@ -229,7 +232,8 @@ text! {
     /// Data on the host: an absolute path, or one below the root.
     DataPath {
         what: "a path on the host", hint: "give it below the root or from /, without .., as in ./data or /srv/data",
-        pattern: "^(?!-)(\\./|/)?(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f]+(/(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f]+)*$",
+        pattern: "^(?![- ])(?!.* $)(\\./|/)?(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f$`'\"*?;&|<>!]+\
+                  (/(?!\\.{1,2}(/|$))[^/\\\\\\x00-\\x1f\\x7f$`'\"*?;&|<>!]+)*$",
         read: |text| match text.strip_prefix('/') {
             Some(rest) => relative_path(rest).filter(|path| path == rest).map(|rest| format!("/{rest}")),
             None => relative_path(text),
@@ -543,12 +547,11 @@ fn absolute_path(text: &str) -> Option<String> {
 
 fn relative_path(text: &str) -> Option<String> {
     let path = text.strip_prefix("./").unwrap_or(text);
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && part != "."
-            && part != ".."
-            && !part.contains(|c: char| c.is_ascii_control() || c == '\\')
-    };
-    (!text.starts_with('-') && path.len() <= 1024 && path.split('/').all(is_part))
-        .then(|| path.to_owned())
+    let is_sign = |c: char| c.is_ascii_control() || "\\$`'\"*?;&|<>!".contains(c);
+    let is_part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(is_sign);
+    let fits = !text.starts_with(['-', ' '])
+        && !text.ends_with(' ')
+        && path.len() <= 1024
+        && path.split('/').all(is_part);
+    fits.then(|| path.to_owned())
 }
