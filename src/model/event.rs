@@ -1,10 +1,11 @@
 //! What woke the workflow: the Actions environment and the webhook payload, read once into one value.
 //!
 //! Pure, so it runs anywhere: the runner passes in the environment and the parsed payload file. Payloads are read
-//! tolerantly (only the fields that decide something are looked at, and every other one may be missing), but what decides
-//! is strict: a flag is exactly `true` or `false`, a repository is `owner/name`, a revision is a full hexadecimal one.
-//! Texts that people choose (tag, reason, environment) stay unchecked here; [`super::tag`] and the configuration judge
-//! them. Fails only when the environment is not that of a workflow run, or when an input cannot mean anything.
+//! tolerantly (only the fields that decide something are looked at, and every other one may be missing), but what
+//! decides is strict: a flag is exactly `true` or `false`, a repository is `owner/name`, a revision is a full
+//! hexadecimal one. Texts that people choose (tag, reason, environment) stay unchecked here; [`super::tag`] and the
+//! configuration judge them. Fails only when the environment is not that of a workflow run, or when an input cannot
+//! mean anything.
 
 use std::collections::BTreeMap;
 
