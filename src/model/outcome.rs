@@ -127,6 +127,7 @@ pub struct Outcome {
     pub revision: Option<String>,
     /// What served before.
     pub previous: Option<String>,
+    pub previous_revision: Option<String>,
     /// What serves now, as the host's records say; `None` when nothing does or nothing is known.
     pub serving: Option<String>,
     pub started: Timestamp,

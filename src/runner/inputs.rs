@@ -33,6 +33,8 @@ pub struct Inputs {
     pub known_hosts: Option<String>,
     pub token: Option<Secret>,
     pub dry_run: DryRun,
+    /// Answer in JSON.
+    pub json: bool,
     /// For backups: read each back whole.
     pub verify: bool,
     /// For logs.
@@ -66,6 +68,7 @@ impl Inputs {
             known_hosts: text("BELAY_KNOWN_HOSTS"),
             token: secret("BELAY_TOKEN").or_else(|| secret("GITHUB_TOKEN")),
             dry_run: dry_run(text("BELAY_DRY_RUN").as_deref())?,
+            json: false,
             verify: false,
             service: None,
         })

@@ -162,12 +162,13 @@ impl Link {
         }
     }
 
-    /// Tells the records of a transaction from number `from` on, as they come, until it is over or contact is lost.
+    /// Tells the records of a transaction from number `from` on, as they come, until it is over, contact is lost, or
+    /// `on_entry` breaks; after a break the connection is of no more use.
     pub fn follow(
         &self,
         tx: &str,
         from: u64,
-        on_entry: &mut dyn FnMut(Entry),
+        on_entry: &mut dyn FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<Option<Failure>, LinkError> {
         let from = from.to_string();
         let mut lines = Lines::default();
@@ -178,7 +179,11 @@ impl Link {
             &mut |bytes| {
                 for line in lines.take(bytes) {
                     match serde_json::from_slice(&line) {
-                        Ok(Line::Entry(entry)) => on_entry(*entry),
+                        Ok(Line::Entry(entry)) => {
+                            if on_entry(*entry).is_break() {
+                                return ControlFlow::Break(());
+                            }
+                        }
                         Ok(Line::Stopped(failure)) => stopped = Some(failure),
                         Ok(Line::Alive) | Err(_) => {}
                     }
