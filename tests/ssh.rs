@@ -513,6 +513,30 @@ fn an_unknown_host_is_refused_with_the_line_that_would_trust_it() {
 }
 
 #[test]
+fn a_host_is_known_by_the_name_that_it_is_called() {
+    let server = Server::usual();
+    let target = Target {
+        address: "LocalHost".into(),
+        ..server.target()
+    };
+    let line = format!(
+        "[localhost]:{} {}",
+        server.port,
+        server.public_host_key("ed25519")
+    );
+    let by_name = HostKeys::parse(&line).unwrap();
+    Connection::open(&target, &by_name, &server.key(), &limits()).unwrap();
+    let by_address = server.known(&["ed25519"]);
+    let error = Connection::open(&target, &by_address, &server.key(), &limits())
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, SshError::HostKeyUnknown { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn the_plain_name_does_not_vouch_for_another_port() {
     let server = Server::usual();
     let keys =
@@ -1129,6 +1153,12 @@ fn keys_are_renewed_in_the_middle_of_a_transfer() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Trouble
 
+/// The processor time that this thread has used.
+fn busy() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    used.try_into().unwrap()
+}
+
 /// Runs a script that says when it is ready, and then does something to its link.
 fn in_the_middle(
     server: &Server,
@@ -1138,6 +1168,7 @@ fn in_the_middle(
     trouble: impl Fn(),
 ) -> (Result<Exit, SshError>, Duration) {
     let connection = server.connect();
+    let busy_before = busy();
     let mut since = None;
     let result = connection.exec(
         &sh(script),
@@ -1151,11 +1182,19 @@ fn in_the_middle(
         },
         limits,
     );
+    let since = since.expect("the script was not heard");
+    let (took, busy) = (since.elapsed(), busy() - busy_before);
+    if took > Duration::from_secs(3) {
+        assert!(
+            busy < took / 4,
+            "waiting took {busy:?} of processor time in {took:?}"
+        );
+    }
     if result.is_err() {
         // What was given up stays given up.
         assert!(run(&connection, "true", b"").is_err());
     }
-    (result, since.expect("the script was not heard").elapsed())
+    (result, took)
 }
 
 #[test]
