@@ -1,12 +1,13 @@
 //! The one place where words become a shell string, and where the end of a remote command is read.
 //!
-//! Pure; runs on the runner. SSH carries a command as text that the login shell of the user splits, so there is exactly one
-//! shell string in Belay: the one made here from an argument list, every word quoted for POSIX shells (and for fish and csh,
-//! which differ only in what a backslash means inside quotes). It promises that the host runs exactly the given words.
+//! Pure; runs on the runner. SSH carries a command as text that the login shell of the user splits, so there is
+//! exactly one shell string in Belay: the one made here from an argument list, every word quoted for POSIX shells (and
+//! for fish and csh, which differ only in what a backslash means inside quotes). It promises that the host runs
+//! exactly the given words.
 //!
-//! The string also makes the remote shell write the exit status, behind an unguessable mark, as the last line of stderr.
-//! The SSH library reports status 0 when a server closes without sending one, so a 0 counts only when this line says so
-//! too.
+//! The string also makes the remote shell write the exit status, behind an unguessable mark, as the last line of
+//! stderr. The SSH library reports status 0 when a server closes without sending one, so a 0 counts only when this
+//! line says so too.
 
 use std::fmt;
 
@@ -152,5 +153,122 @@ impl Tail {
         let surplus = self.bytes.len().saturating_sub(Self::KEPT);
         self.bytes.drain(..surplus);
         self.forgotten += surplus;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    fn mark() -> ExitMark {
+        ExitMark::new(7)
+    }
+
+    /// What a POSIX shell makes of the quoted words.
+    fn split_by_sh(command: &Command) -> Vec<u8> {
+        let script = format!("printf '%s\\0' {command}");
+        process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap()
+            .stdout
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+        #[test]
+        fn every_word_arrives_as_it_was_given(
+            words in proptest::collection::vec("[^\\x00\\r\\n]{1,12}|['\"\\\\$`!*]{1,6}", 1..6)
+        ) {
+            let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+            proptest::prop_assert_eq!(split_by_sh(&Command::new(&words).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn no_backslash_or_quote_stays_inside_quotes() {
+        assert_eq!(quoted(r"a'b"), r"'a'\''b'");
+        assert_eq!(quoted(r"a\b"), r"'a'\\'b'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn what_cannot_be_a_word_is_refused() {
+        assert_eq!(Command::new::<&str>(&[]), Err(CommandError::Empty));
+        assert_eq!(Command::new(&[""]), Err(CommandError::Empty));
+        for bad in ["a\0b", "a\nb", "\n", "a\r"] {
+            assert_eq!(
+                Command::new(&["echo", "fine", bad]),
+                Err(CommandError::Forbidden { index: 2 })
+            );
+        }
+        let long = "x".repeat(40_000);
+        assert!(matches!(
+            Command::new(&["echo", &long]),
+            Err(CommandError::TooLong { .. })
+        ));
+    }
+
+    #[test]
+    fn the_line_runs_the_words_and_tells_their_status() {
+        let command = Command::new(&["sh", "-c", "echo out; echo err >&2; exit 3"]).unwrap();
+        let output = process::Command::new("sh")
+            .args(["-c", &command.line(&mark())])
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, b"out\n");
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(
+            mark().split(&String::from_utf8(output.stderr).unwrap()),
+            ("err\n".into(), Some(3))
+        );
+    }
+
+    #[test]
+    fn only_a_complete_mark_counts() {
+        let mark = mark();
+        assert_eq!(mark.split("x\n"), ("x\n".into(), None));
+        assert_eq!(mark.split(&format!("x{mark} 0\n")), ("x".into(), Some(0)));
+        assert_eq!(
+            mark.split(&format!("{mark} 0\nlate\n")),
+            ("late\n".into(), Some(0))
+        );
+        for text in [
+            format!("{mark} 0"),
+            format!("{mark} "),
+            format!("{mark}0\n"),
+            format!("{mark} x\n"),
+            mark.to_string(),
+        ] {
+            assert_eq!(mark.split(&text), (text.clone(), None));
+        }
+        let other = ExitMark::new(8);
+        assert_eq!(mark.split(&format!("{other} 0\n")).1, None);
+    }
+
+    #[test]
+    fn a_tail_keeps_the_end_and_says_what_is_missing() {
+        let mut tail = Tail::default();
+        for _ in 0..300 {
+            tail.push(&[b'x'; 1000]);
+        }
+        tail.push(b"end");
+        let text = tail.text();
+        assert!(text.starts_with(&format!("[{} bytes left out]\n", 300_003 - Tail::KEPT)));
+        assert!(text.ends_with("xend"));
+        assert_eq!(
+            text.matches(['x', 'e', 'n', 'd']).count()
+                - "bytes left out".matches(['e', 'n', 'd']).count(),
+            Tail::KEPT
+        );
+    }
+
+    #[test]
+    fn a_short_tail_is_the_whole() {
+        let mut tail = Tail::default();
+        tail.push(b"all \xff");
+        assert_eq!(tail.text(), "all \u{fffd}");
     }
 }

@@ -3,6 +3,7 @@
 //! Pure; runs on the runner. Each error says what could not be done; its class decides about a retry, and its hint says
 //! what a person does next. No error carries a secret.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -54,17 +55,9 @@ pub enum SshError {
         #[source]
         source: ssh2::Error,
     },
-    #[error(
-        "{target} ({server}) and belay have no {setting} in common: it offers {theirs}, belay {ours}"
-    )]
+    #[error("could not agree on encryption with {}: {gap}", gap.target)]
     NothingInCommon {
-        target: Target,
-        /// How the server names itself.
-        server: String,
-        /// The setting of sshd_config that lists what is allowed.
-        setting: &'static str,
-        theirs: String,
-        ours: String,
+        gap: Box<Incompatible>,
         #[source]
         source: ssh2::Error,
     },
@@ -76,7 +69,7 @@ pub enum SshError {
     },
     #[error("the host key of {} is not known: it shows {}", seen.target, seen.key.fingerprint())]
     HostKeyUnknown { seen: Box<SeenKey> },
-    #[error("the host key of {} is not the pinned one: it shows {} {}", seen.target, seen.key.kind(), seen.key.fingerprint())]
+    #[error("the host key of {} is not the pinned one: it shows {}", seen.target, seen.key.fingerprint())]
     HostKeyMismatch {
         seen: Box<SeenKey>,
         known: Vec<KeyType>,
@@ -167,6 +160,34 @@ impl fmt::Display for Stage {
     }
 }
 
+/// A purpose for which the server and belay share no method.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incompatible {
+    pub target: Target,
+    /// How the server names itself.
+    pub server: String,
+    /// The setting of sshd_config that lists what is allowed.
+    pub setting: &'static str,
+    pub theirs: String,
+    pub ours: String,
+}
+
+impl fmt::Display for Incompatible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            server,
+            setting,
+            theirs,
+            ours,
+            ..
+        } = self;
+        write!(
+            f,
+            "{server} offers the {setting} {theirs}, belay has {ours}"
+        )
+    }
+}
+
 /// Whether a key was opened with a passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passphrase {
@@ -222,54 +243,108 @@ impl SshError {
     }
 
     /// What to do next.
-    pub fn hint(&self) -> String {
+    pub fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Unresolved { target, .. } => format!("check the host setting: {:?}", target.address),
-            Self::Unreachable { target, .. } => format!(
-                "check host and port, and that the firewall lets GitHub's runners reach port {}",
-                target.port
-            ),
-            Self::TimedOut { .. } => "check that the port belongs to an SSH server and that the host is not overloaded".into(),
-            Self::Dropped { .. } => "the server may be limiting connections (MaxStartups, PerSourcePenalties, fail2ban): \
-                                     look into its log, or wait a few minutes"
-                .into(),
-            Self::NothingInCommon { setting, ours, .. } => {
-                let first = ours.split(',').next().unwrap_or_default();
-                format!("add `{setting} +{first}` to sshd_config on the host, or update its OpenSSH")
+            Self::Unresolved { target, .. } => {
+                format!("check the host setting: {:?}", target.address).into()
             }
-            Self::Handshake { .. } => "look into the log of sshd on the host; something may be altering the connection".into(),
-            Self::HostKeyUnknown { seen } => trust_hint(seen),
-            Self::HostKeyMismatch { seen, known } => {
-                let known: Vec<&str> = known.iter().map(|kind| kind.name()).collect();
-                let known = if known.is_empty() { String::new() } else { format!("pinned: {}; ", known.join(", ")) };
-                format!("{known}if the host was not reinstalled, somebody may be in between. Otherwise {}", trust_hint(seen))
+            Self::Unreachable { target, .. } => {
+                let port = target.port;
+                format!(
+                    "check host and port, and that the firewall lets the runner reach port {port}"
+                )
+                .into()
             }
-            Self::HostKeyRevoked { .. } => "this key was withdrawn: do not trust it; give the host a new one".into(),
-            Self::HostKeyUnreadable { .. } => "the host must have an ed25519, ecdsa or rsa host key".into(),
-            Self::Key { passphrase: Passphrase::Given, .. } => "check ssh-key-passphrase, or paste the key again".into(),
-            Self::Key { passphrase: Passphrase::Absent, .. } => "paste the key again, or make one with `ssh-keygen -t ed25519`".into(),
-            Self::AuthRefused { target, public, .. } => match public {
-                Some(line) => format!("add this line to ~{}/.ssh/authorized_keys on the host: {line}", target.user),
-                None => format!(
-                    "add the public half of the key (`ssh-keygen -y -f FILE`) to ~{}/.ssh/authorized_keys on the host",
-                    target.user
-                ),
-            },
-            Self::ExecRefused { .. } => "the host must allow this user to run commands (shell, MaxSessions, ForceCommand)".into(),
+            Self::TimedOut { .. } => {
+                "check that an SSH server listens on this port and that the host is not overloaded"
+                    .into()
+            }
+            Self::Dropped { .. } => {
+                "the server may be limiting connections (MaxStartups, PerSourcePenalties, \
+                                     fail2ban): look into its log, or wait a few minutes"
+                    .into()
+            }
+            Self::NothingInCommon { gap, .. } => gap.hint().into(),
+            Self::Handshake { .. } => {
+                "look into the log of sshd on the host; something may be altering the connection"
+                    .into()
+            }
+            Self::HostKeyUnknown { seen } => seen.hint().into(),
+            Self::HostKeyMismatch { seen, known } => mismatch_hint(seen, known).into(),
+            Self::HostKeyRevoked { .. } => {
+                "this key was withdrawn: do not trust it; give the host a new one".into()
+            }
+            Self::HostKeyUnreadable { .. } => {
+                "the host must have an ed25519, ecdsa or rsa host key".into()
+            }
+            Self::Key { passphrase, .. } => passphrase.hint().into(),
+            Self::AuthRefused { target, public, .. } => {
+                login_hint(&target.user, public.as_deref()).into()
+            }
+            Self::ExecRefused { .. } => {
+                "the host must let this user run commands: see its shell, MaxSessions, ForceCommand"
+                    .into()
+            }
             Self::LinkLost { .. } | Self::Deadline { .. } | Self::Idle { .. } => {
-                "connect again and ask the host: what was begun there goes on without the link".into()
+                "connect again and ask the host: what was begun there goes on without the link"
+                    .into()
             }
             Self::Input { .. } => "see the cause; the transfer can be repeated".into(),
-            Self::Setup { .. } => "this is a fault of the runner or of belay, not of the host".into(),
-            Self::Interrupted { .. } => "what was begun on the host goes on without the link".into(),
+            Self::Setup { .. } => {
+                "this is a fault of the runner or of belay, not of the host".into()
+            }
+            Self::Interrupted { .. } => {
+                "what was begun on the host goes on without the link".into()
+            }
         }
     }
 }
 
-fn trust_hint(seen: &SeenKey) -> String {
+impl SeenKey {
+    fn hint(&self) -> String {
+        format!(
+            "compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` on the host itself; \
+             if it is the same, add this line to known-hosts: {}",
+            self.line()
+        )
+    }
+}
+
+impl Incompatible {
+    fn hint(&self) -> String {
+        let first = self.ours.split(',').next().unwrap_or_default();
+        let setting = self.setting;
+        format!("add `{setting} +{first}` to sshd_config on the host, or update its OpenSSH")
+    }
+}
+
+impl Passphrase {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Given => "check ssh-key-passphrase, or paste the key again",
+            Self::Absent => "paste the key again, or make one with `ssh-keygen -t ed25519`",
+        }
+    }
+}
+
+fn mismatch_hint(seen: &SeenKey, known: &[KeyType]) -> String {
+    let known: Vec<&str> = known.iter().map(|kind| kind.name()).collect();
+    let pinned = if known.is_empty() {
+        String::new()
+    } else {
+        format!(" (pinned: {})", known.join(", "))
+    };
+    let trust = seen.hint();
     format!(
-        "compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` on the host itself; if it is the same, \
-         add this line to known-hosts: {}",
-        seen.line()
+        "if the host was not reinstalled, somebody may be in between{pinned}; otherwise {trust}"
     )
+}
+
+fn login_hint(user: &str, public: Option<&str>) -> String {
+    match public {
+        Some(line) => format!("add this line to ~{user}/.ssh/authorized_keys on the host: {line}"),
+        None => format!(
+            "add the public half of the key (`ssh-keygen -y -f FILE`) to ~{user}/.ssh/authorized_keys on the host"
+        ),
+    }
 }

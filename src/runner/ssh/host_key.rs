@@ -1,7 +1,7 @@
 //! The public key that a server shows, its type and its fingerprint.
 //!
-//! Pure; runs on the runner. Only plain keys exist here: a certificate is never negotiated, because what a user pins is a
-//! key. A [`HostKey`] can only be made from a complete, well-formed blob.
+//! Pure; runs on the runner. Only plain keys exist here: a certificate is never negotiated, because what a user pins
+//! is a key. A [`HostKey`] can only be made from a complete, well-formed blob.
 
 use std::fmt;
 

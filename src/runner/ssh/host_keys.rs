@@ -1,7 +1,7 @@
 //! Reads the one text by which a user pins a host: known_hosts lines, or `SHA256:` fingerprints.
 //!
-//! Pure; runs on the runner. It promises to fail closed: a text from which nothing can be trusted is an error here, before
-//! anything connects.
+//! Pure; runs on the runner. It promises to fail closed: a text from which nothing can be trusted is an error here,
+//! before anything connects.
 
 use thiserror::Error;
 
@@ -86,8 +86,8 @@ impl HostKeys {
         }
     }
 
-    /// The key types to negotiate with the host called `name`. When nothing is known of it these are all of them, so that
-    /// the refusal can show the key.
+    /// The key types to negotiate with the host called `name`. When nothing is known of it these are all of them, so
+    /// that the refusal can show the key.
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let known = match self {
             Self::KnownHosts(known) => known.types(name),
@@ -126,4 +126,103 @@ fn fingerprints<'a>(words: impl Iterator<Item = &'a str>) -> Result<HostKeys, Ho
         })
         .collect::<Result<Vec<_>, _>>()
         .map(HostKeys::Fingerprints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPxNsklyrv2ILHMoyQWqubFd6O6xzU9C0KO1D4H5XE7G";
+    const PIN: &str = "SHA256:1Zwte+OrI2SI89AvgqTb3oJUFVkgVfiPZvZPTmO4OFk";
+
+    fn key() -> HostKey {
+        let (kind, base64) = KEY.split_once(' ').unwrap();
+        HostKey::parse(kind, base64).unwrap()
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_one_that_ssh_keygen_prints() {
+        assert_eq!(key().fingerprint().to_string(), PIN);
+        assert_eq!(Fingerprint::parse(PIN), Some(key().fingerprint()));
+        assert_eq!(
+            Fingerprint::parse(&format!("{PIN}=")),
+            Some(key().fingerprint())
+        );
+    }
+
+    #[test]
+    fn a_host_key_is_written_as_it_is_read() {
+        assert_eq!(key().to_string(), KEY);
+    }
+
+    #[test]
+    fn fingerprints_come_in_many_shapes() {
+        let other = format!("SHA256:{}", "A".repeat(43));
+        for text in [
+            PIN.to_owned(),
+            format!("  {PIN}\r\n"),
+            format!("{other},{PIN}"),
+            format!("{other}\n{PIN}\n"),
+            format!("{other}, {PIN}"),
+            format!("# the new host\n{PIN}"),
+            format!("256 {PIN} root@example.com (ED25519)"),
+        ] {
+            let pinned = HostKeys::parse(&text).unwrap();
+            assert!(matches!(pinned, HostKeys::Fingerprints(_)), "{text}");
+            assert_eq!(pinned.judge("anything", &key()), Verdict::Trusted, "{text}");
+            assert_eq!(pinned.types("anything"), KeyType::ALL);
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_in_a_comment_pins_nothing() {
+        let text = format!(
+            "h ssh-ed25519 {} {PIN}",
+            "AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        );
+        let pinned = HostKeys::parse(&text).unwrap();
+        assert_eq!(
+            pinned.judge("h", &key()),
+            Verdict::Mismatch(vec![KeyType::Ed25519])
+        );
+        let only_revoked = format!("@revoked h {KEY} {PIN}");
+        assert_eq!(
+            HostKeys::parse(&only_revoked),
+            Err(HostKeysError::NothingUsable { first: None })
+        );
+    }
+
+    #[test]
+    fn a_text_that_pins_nothing_is_an_error() {
+        assert_eq!(HostKeys::parse(""), Err(HostKeysError::Empty));
+        assert_eq!(HostKeys::parse(" \r\n\t"), Err(HostKeysError::Empty));
+        assert_eq!(HostKeys::parse("MD5:aa:bb"), Err(HostKeysError::Md5));
+        assert_eq!(
+            HostKeys::parse("SHA256:short"),
+            Err(HostKeysError::Fingerprint("SHA256:short".into()))
+        );
+        for text in [
+            "# only a comment",
+            "yes",
+            KEY,
+            &format!("@cert-authority * {KEY}"),
+        ] {
+            assert!(
+                matches!(
+                    HostKeys::parse(text),
+                    Err(HostKeysError::NothingUsable { .. })
+                ),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_types_of_an_unknown_host_are_all_of_them_so_that_its_key_can_be_shown() {
+        let pinned = HostKeys::parse(&format!("h {KEY}")).unwrap();
+        assert_eq!(pinned.types("h"), [KeyType::Ed25519]);
+        assert_eq!(pinned.types("other"), KeyType::ALL);
+        assert_eq!(pinned.judge("other", &key()), Verdict::Unknown);
+    }
 }

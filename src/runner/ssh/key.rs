@@ -314,3 +314,243 @@ fn whole_der(bytes: &[u8]) -> bool {
                 .iter()
                 .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(bytes: &[u8]) -> Vec<u8> {
+        [
+            &u32::try_from(bytes.len()).unwrap().to_be_bytes()[..],
+            bytes,
+        ]
+        .concat()
+    }
+
+    /// A text with the outline of an OpenSSH key and nothing in it.
+    fn openssh(kind: &str, cipher: &str) -> String {
+        let public = [string(kind.as_bytes()), string(&[9; 32])].concat();
+        let body = [
+            b"openssh-key-v1\0".to_vec(),
+            string(cipher.as_bytes()),
+            string(b"none"),
+            string(b""),
+            1u32.to_be_bytes().to_vec(),
+            string(&public),
+            string(&[7; 120]),
+        ]
+        .concat();
+        pem("OPENSSH PRIVATE KEY", &body)
+    }
+
+    fn pem(label: &str, body: &[u8]) -> String {
+        let body = base64::engine::general_purpose::STANDARD.encode(body);
+        let lines: Vec<&str> = body
+            .as_bytes()
+            .chunks(70)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        format!(
+            "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+            lines.join("\n")
+        )
+    }
+
+    /// A DER sequence of the given length of content.
+    fn der(length: u8) -> Vec<u8> {
+        [vec![0x30, 0x81, length], vec![5; usize::from(length)]].concat()
+    }
+
+    fn parse(text: &str) -> Result<Key, KeyError> {
+        Key::parse(&Secret::new(text), None)
+    }
+
+    fn refusal(text: &str) -> KeyError {
+        parse(text)
+            .err()
+            .unwrap_or_else(|| panic!("accepted: {text}"))
+    }
+
+    #[test]
+    fn every_way_of_pasting_a_key_gives_the_same_text() {
+        let text = openssh("ssh-ed25519", "none");
+        let expected = parse(&text).unwrap().text().clone();
+        for (how, pasted) in [
+            ("crlf", text.replace('\n', "\r\n")),
+            ("cr", text.replace('\n', "\r")),
+            ("no last newline", text.trim_end().to_owned()),
+            ("blank lines", format!("\r\n\n  {text}\n\t\n")),
+            ("blank lines inside", text.replace('\n', "\n\n")),
+            ("indented", text.replace('\n', "\n\t  ")),
+            ("one line", text.replace('\n', " ")),
+            ("spelled out", text.replace('\n', "\\n")),
+            ("spelled out with cr", text.replace('\n', "\\r\\n")),
+            ("quoted", format!("'{}'", text.trim_end())),
+            ("bom", format!("\u{feff}{text}")),
+        ] {
+            assert!(
+                parse(&pasted)
+                    .unwrap_or_else(|error| panic!("{how}: {error}"))
+                    .text()
+                    == &expected,
+                "{how}"
+            );
+        }
+        assert!(
+            expected
+                .expose()
+                .ends_with("-----END OPENSSH PRIVATE KEY-----\n")
+        );
+        assert!(expected.expose().lines().all(|line| line.len() <= 70));
+    }
+
+    #[test]
+    fn every_format_is_known() {
+        for label in ["RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY"] {
+            parse(&pem(label, &der(200))).unwrap();
+        }
+        for kind in [
+            "ssh-ed25519",
+            "ssh-rsa",
+            "ecdsa-sha2-nistp256",
+            "ecdsa-sha2-nistp384",
+            "ecdsa-sha2-nistp521",
+        ] {
+            parse(&openssh(kind, "none")).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_public_half_is_told_when_it_can_be() {
+        let key = parse(&openssh("ssh-ed25519", "none")).unwrap();
+        assert!(
+            key.public()
+                .unwrap()
+                .starts_with("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI")
+        );
+        assert_eq!(
+            parse(&pem("PRIVATE KEY", &der(200))).unwrap().public(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_locked_key_needs_a_passphrase() {
+        let traditional = pem("RSA PRIVATE KEY", &[1; 64]).replace(
+            "KEY-----\n",
+            "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00FF\n\n",
+        );
+        for text in [
+            openssh("ssh-ed25519", "aes256-ctr"),
+            pem("ENCRYPTED PRIVATE KEY", &der(200)),
+            traditional.clone(),
+        ] {
+            assert_eq!(refusal(&text), KeyError::PassphraseMissing);
+            assert!(Key::parse(&Secret::new(&*text), Some(Secret::new(""))).is_err());
+            Key::parse(&Secret::new(&*text), Some(Secret::new("x"))).unwrap();
+        }
+        let key = Key::parse(
+            &Secret::new(traditional.replace('\n', "\r\n")),
+            Some(Secret::new("x")),
+        )
+        .unwrap();
+        assert!(
+            key.text()
+                .expose()
+                .contains("-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00FF\n\n")
+        );
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_name() {
+        let key = openssh("ssh-ed25519", "none");
+        let half = &key[..key.len() / 2];
+        let wrapped = base64::engine::general_purpose::STANDARD.encode(&key);
+        for (text, expected) in [
+            ("", KeyError::Empty),
+            (" \r\n", KeyError::Empty),
+            ("ssh-ed25519 AAAA deploy@example.com", KeyError::Public),
+            ("ecdsa-sha2-nistp256 AAAA", KeyError::Public),
+            ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA", KeyError::Public),
+            (
+                "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none",
+                KeyError::Putty,
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+                KeyError::OtherPem("CERTIFICATE".into()),
+            ),
+            (
+                "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+                KeyError::OtherPem("PUBLIC KEY".into()),
+            ),
+            (&format!("{key}{key}"), KeyError::Several),
+            (half, KeyError::NoEnd),
+            (
+                &key.replace("-----END OPENSSH", "-----END RSA"),
+                KeyError::NoEnd,
+            ),
+            (&wrapped, KeyError::Wrapped),
+            ("/home/deploy/.ssh/id_ed25519", KeyError::Garbage),
+            ("***", KeyError::Garbage),
+            (
+                &pem("DSA PRIVATE KEY", &der(200)),
+                KeyError::Unsupported("DSA".into()),
+            ),
+            (
+                &openssh("ssh-dss", "none"),
+                KeyError::Unsupported("ssh-dss".into()),
+            ),
+            (
+                &openssh("sk-ssh-ed25519@openssh.com", "none"),
+                KeyError::Unsupported("sk-ssh-ed25519@openssh.com".into()),
+            ),
+            (
+                "-----BEGIN OPENSSH PRIVATE KEY-----\n***\n-----END OPENSSH PRIVATE KEY-----",
+                KeyError::Damaged,
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----",
+                KeyError::Damaged,
+            ),
+            (&pem("OPENSSH PRIVATE KEY", b"other"), KeyError::Damaged),
+            (&pem("PRIVATE KEY", &der(200)[..150]), KeyError::Damaged),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+            assert!(!expected.hint().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_key_with_a_line_missing_is_damaged() {
+        let text = openssh("ssh-rsa", "none");
+        let lines: Vec<&str> = text.lines().collect();
+        for missing in 1..lines.len() - 1 {
+            let mut lines = lines.clone();
+            lines.remove(missing);
+            assert_eq!(
+                refusal(&lines.join("\n")),
+                KeyError::Damaged,
+                "line {missing}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_does_not_show_itself() {
+        let text = openssh("ssh-ed25519", "none");
+        let shown = format!(
+            "{:?}",
+            Key::parse(&Secret::new(&*text), Some(Secret::new("hush"))).unwrap()
+        );
+        assert!(!shown.contains("hush") && !shown.contains("OPENSSH"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "\\PC*", label in "[A-Z ]{0,12}") {
+            let _ = parse(&text);
+            let _ = parse(&format!("-----BEGIN {label}PRIVATE KEY-----\n{text}\n-----END {label}PRIVATE KEY-----"));
+        }
+    }
+}

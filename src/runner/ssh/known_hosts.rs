@@ -1,9 +1,9 @@
 //! Decides from known_hosts text whether a host key may be trusted, as OpenSSH would.
 //!
-//! Pure; runs on the runner. Belay has its own matcher because that of libssh2 takes `@revoked` and `@cert-authority` for
-//! host names and never matches a pattern. It promises: a revoked key is refused whatever else the text says, a line
-//! that cannot be read trusts nothing, and a certificate authority vouches for no plain key. Unreadable lines are not
-//! fatal, since files collect them over the years, but they are reported.
+//! Pure; runs on the runner. Belay has its own matcher because that of libssh2 takes `@revoked` and `@cert-authority`
+//! for host names and never matches a pattern. It promises: a revoked key is refused whatever else the text says, a
+//! line that cannot be read trusts nothing, and a certificate authority vouches for no plain key. Unreadable lines are
+//! not fatal, since files collect them over the years, but they are reported.
 
 use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
@@ -153,8 +153,8 @@ impl KnownHosts {
         Verdict::Mismatch(self.types(name))
     }
 
-    /// The types of key by which the host is known, without the revoked ones: these and no others are to be negotiated, or
-    /// a server that has several keys would show one that is not in the text.
+    /// The types of key by which the host is known, without the revoked ones: these and no others are to be
+    /// negotiated, or a server that has several keys would show one that is not in the text.
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let mut types: Vec<KeyType> = self
             .matching(name, Marker::None)
@@ -284,4 +284,241 @@ fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
         }
     }
     pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPxNsklyrv2ILHMoyQWqubFd6O6xzU9C0KO1D4H5XE7G";
+    const B: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBHeVL00Zu7vX/xqKZbhz6UoL\
+                     8n2PvSckgLJVT1vpTz9SawIx5VwkR87nOUsb+bOVuU0BwDcWeCB/ngec6bO14S8=";
+    /// `host.example.com` and `[host.example.com]:2222`, hashed by ssh-keygen.
+    const HASHED: &str = "|1|SlYmXWnrSvTqPXeI0pd5mIPRuEY=|3N9//z8QRl0C/rU+SuNEw6cJQ9g=";
+    const HASHED_2222: &str = "|1|XXnFHiC0+U1TJvvi2hlBxzpatDs=|qXmcHQ7L84cOMo2s8TWozv1vDSg=";
+
+    fn key(text: &str) -> HostKey {
+        let (kind, base64) = text.split_once(' ').unwrap();
+        HostKey::parse(kind, base64).unwrap()
+    }
+
+    /// Whether key `A` of a host is trusted when the text has the line `HOSTS A`.
+    fn trusted(hosts: &str, address: &str, port: u16) -> bool {
+        let known = KnownHosts::parse(&format!("{hosts} {A}\n"));
+        known.judge(&host_name(address, port), &key(A)) == Verdict::Trusted
+    }
+
+    #[test]
+    fn hosts_match_as_in_openssh() {
+        let yes = [
+            ("host.example.com", "host.example.com", 22),
+            ("host.example.com", "HOST.Example.Com", 22),
+            ("Host.Example.COM", "host.example.com", 22),
+            ("203.0.113.10", "203.0.113.10", 22),
+            ("other.example.com,host.example.com", "host.example.com", 22),
+            ("host.example.com,203.0.113.10", "203.0.113.10", 22),
+            ("*.example.com", "host.example.com", 22),
+            ("*.example.com", "a.b.example.com", 22),
+            ("*", "host.example.com", 22),
+            ("*", "host.example.com", 2222),
+            ("h?st.example.com", "host.example.com", 22),
+            ("203.0.113.1?", "203.0.113.10", 22),
+            ("*.example.com,!other.example.com", "host.example.com", 22),
+            ("!other.example.com,*.example.com", "host.example.com", 22),
+            ("[host.example.com]:2222", "host.example.com", 2222),
+            ("[*.example.com]:2222", "host.example.com", 2222),
+            ("[host.example.com]:*", "host.example.com", 2222),
+            ("2001:db8::1", "2001:db8::1", 22),
+            ("2001:db8::1", "[2001:db8::1]", 22),
+            ("[2001:db8::1]:2222", "2001:db8::1", 2222),
+            ("a*b*c*", "aXbYc", 22),
+            (HASHED, "host.example.com", 22),
+            (HASHED, "Host.Example.com", 22),
+            (HASHED_2222, "host.example.com", 2222),
+        ];
+        let no = [
+            ("host.example.com", "other.example.com", 22),
+            ("host.example.com", "host.example.co", 22),
+            ("host.example.com", "ahost.example.com", 22),
+            ("host.example.com", "host.example.com", 2222),
+            ("[host.example.com]:2222", "host.example.com", 22),
+            ("[host.example.com]:2222", "host.example.com", 2223),
+            ("[host.example.com]", "host.example.com", 22),
+            ("*.example.com", "example.com", 22),
+            ("h?st.example.com", "hst.example.com", 22),
+            ("?.example.com", "host.example.com", 22),
+            ("*.example.com,!host.example.com", "host.example.com", 22),
+            ("!host.example.com,*.example.com", "host.example.com", 22),
+            ("host.example.com,!*.example.com", "host.example.com", 22),
+            ("!host.example.com", "host.example.com", 22),
+            ("!other.example.com", "host.example.com", 22),
+            ("a*b*c", "aXbYcZ", 22),
+            (HASHED, "other.example.com", 22),
+            (HASHED, "host.example.com", 2222),
+            (HASHED_2222, "host.example.com", 22),
+            (",", "host.example.com", 22),
+        ];
+        for (hosts, address, port) in yes {
+            assert!(
+                trusted(hosts, address, port),
+                "{hosts} should match {address}:{port}"
+            );
+        }
+        for (hosts, address, port) in no {
+            assert!(
+                !trusted(hosts, address, port),
+                "{hosts} should not match {address}:{port}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_known_host_with_another_key_is_a_mismatch_that_names_the_known_types() {
+        let known = KnownHosts::parse(&format!("h {A}\n"));
+        assert_eq!(
+            known.judge("h", &key(B)),
+            Verdict::Mismatch(vec![KeyType::Ed25519])
+        );
+        assert_eq!(known.judge("other", &key(B)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn any_of_several_keys_is_trusted() {
+        let known = KnownHosts::parse(&format!("h {A}\nh {B}\n"));
+        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(B)), Verdict::Trusted);
+        assert_eq!(known.types("h"), [KeyType::Ed25519, KeyType::EcdsaP256]);
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_wherever_the_line_stands() {
+        for text in [
+            format!("h {A}\n@revoked h {A}\n"),
+            format!("@revoked h {A}\nh {A}\n"),
+            format!("h {A}\n@revoked * {A}\n"),
+            format!("h {A}\n@revoked\th\t{A}\n"),
+        ] {
+            let known = KnownHosts::parse(&text);
+            assert!(
+                matches!(known.judge("h", &key(A)), Verdict::Revoked { .. }),
+                "{text}"
+            );
+            assert_eq!(known.types("h"), []);
+        }
+    }
+
+    #[test]
+    fn a_revocation_for_another_host_or_key_changes_nothing() {
+        let known = KnownHosts::parse(&format!("h {A}\n@revoked other {A}\n@revoked h {B}\n"));
+        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(B)), Verdict::Revoked { line: 3 });
+    }
+
+    #[test]
+    fn a_certificate_authority_vouches_for_no_plain_key() {
+        let known = KnownHosts::parse(&format!("@cert-authority * {A}\n"));
+        assert_eq!(known.judge("h", &key(A)), Verdict::Unknown);
+        assert_eq!(known.types("h"), []);
+        assert!(!known.trusts_anything());
+    }
+
+    #[test]
+    fn comments_blank_lines_tabs_and_crlf_do_not_matter() {
+        let known = KnownHosts::parse(&format!(
+            "\u{feff}# a comment\r\n\r\n   \t\r\n \th\t {A}  root@host # more\r\n#h {B}\r\n"
+        ));
+        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(
+            known.judge("h", &key(B)),
+            Verdict::Mismatch(vec![KeyType::Ed25519])
+        );
+        assert_eq!(known.unreadable(), []);
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_trusts_nothing_and_is_reported() {
+        let cut = &A[..A.len() - 4];
+        let long = format!("{A}AAAA");
+        let swapped = A.replace("ssh-ed25519 ", "ssh-rsa ");
+        for (line, reason) in [
+            (A.to_owned(), LineProblem::NoHost),
+            ("h".into(), LineProblem::Incomplete),
+            ("h ssh-ed25519".into(), LineProblem::Incomplete),
+            ("@revoked".into(), LineProblem::Incomplete),
+            (
+                format!("@trusted h {A}"),
+                LineProblem::Marker("@trusted".into()),
+            ),
+            (
+                format!("@Revoked h {A}"),
+                LineProblem::Marker("@Revoked".into()),
+            ),
+            (format!("h {cut}"), BadHostKey::Damaged.into()),
+            (format!("h {long}"), BadHostKey::Damaged.into()),
+            (
+                format!("h {swapped}"),
+                BadHostKey::OtherType { line: KeyType::Rsa }.into(),
+            ),
+            ("h ssh-ed25519 !!!!".into(), BadHostKey::NotBase64.into()),
+            (
+                "h ssh-dss AAAA".into(),
+                BadHostKey::Unsupported("ssh-dss".into()).into(),
+            ),
+            (format!("|1|AAAA {A}"), LineProblem::Hash),
+            (format!("|2|AAAA|AAAA {A}"), LineProblem::Hash),
+            (format!("|1|AAAA|AAAA {A}"), LineProblem::Hash),
+            (format!("|1|{A}"), LineProblem::Hash),
+        ] {
+            let known = KnownHosts::parse(&format!("# first\n{line}\n"));
+            assert_eq!(
+                known.unreadable(),
+                [Unreadable { number: 2, reason }],
+                "{line}"
+            );
+            assert!(!known.trusts_anything());
+        }
+    }
+
+    #[test]
+    fn one_bad_line_does_not_spoil_the_others() {
+        let known = KnownHosts::parse(&format!("nonsense\nh {A}\n"));
+        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.unreadable().len(), 1);
+    }
+
+    #[test]
+    fn a_pattern_full_of_stars_takes_no_time() {
+        let pattern = "*a".repeat(400) + "b";
+        let begun = std::time::Instant::now();
+        assert!(!glob_matches(
+            pattern.as_bytes(),
+            "a".repeat(4000).as_bytes()
+        ));
+        assert!(begun.elapsed().as_secs() < 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "\\PC*") {
+            KnownHosts::parse(&text).judge("h", &key(A));
+        }
+
+        #[test]
+        fn a_glob_agrees_with_the_definition(pattern in "[ab*?]{0,8}", name in "[ab]{0,8}") {
+            fn by_definition(pattern: &[u8], name: &[u8]) -> bool {
+                match (pattern.split_first(), name.split_first()) {
+                    (None, None) => true,
+                    (None, Some(_)) => false,
+                    (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| by_definition(rest, &name[skip..])),
+                    (Some((byte, rest)), Some((first, others))) => {
+                        (*byte == b'?' || byte == first) && by_definition(rest, others)
+                    }
+                    (Some(_), None) => false,
+                }
+            }
+            let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+            proptest::prop_assert_eq!(glob_matches(pattern, name), by_definition(pattern, name));
+        }
+    }
 }

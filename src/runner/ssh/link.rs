@@ -1,8 +1,8 @@
 //! A TCP connection with an SSH session on it, driven without ever blocking.
 //!
 //! Runs on the runner; I/O. Every call of the SSH library returns at once with "would block" when it cannot go on; the
-//! waiting is done here, on the socket, bounded by a deadline and stopped by an [`Interrupt`]. (The library's own blocking
-//! mode does not notice a remote command that has ended while it still writes to it.)
+//! waiting is done here, on the socket, bounded by a deadline and stopped by an [`Interrupt`]. (The library's own
+//! blocking mode does not notice a remote command that has ended while it still writes to it.)
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -138,8 +138,8 @@ pub(super) fn would_block(error: &ssh2::Error) -> bool {
     error.code() == ErrorCode::Session(EAGAIN)
 }
 
-/// Opens the TCP connection. Name lookup and connecting can only be bounded from outside, so they run in a thread of their
-/// own, which is left behind when the time is up.
+/// Opens the TCP connection. Name lookup and connecting can only be bounded from outside, so they run in a thread of
+/// their own, which is left behind when the time is up.
 pub(super) fn dial(target: &Target, limits: &Limits) -> Result<TcpStream, SshError> {
     let (report, reports) = mpsc::sync_channel(1);
     let (wanted, patience) = (target.clone(), limits.connect);

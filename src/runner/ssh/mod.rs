@@ -1,13 +1,13 @@
 //! The SSH transport: one checked, authenticated connection over which commands run.
 //!
-//! Runs on the runner. It promises four things. Nothing that could log in is sent to a host whose key is not pinned. No
-//! call blocks for ever: everything has a deadline, and a link that falls silent is noticed. A command counts as ended
-//! only when its end was seen; after a lost link the answer is an error, never a status. And no word of a command is ever
-//! read by a shell as anything but itself.
+//! Runs on the runner. It promises four things. Nothing that could log in is sent to a host whose key is not pinned.
+//! No call blocks for ever: everything has a deadline, and a link that falls silent is noticed. A command counts as
+//! ended only when its end was seen; after a lost link the answer is an error, never a status. And no word of a
+//! command is ever read by a shell as anything but itself.
 //!
-//! It fails with an [`SshError`], whose [`Class`] says whether trying again can help. The decisions (which key is trusted,
-//! whether a key text is sound, how a command is quoted, when to retry) are pure and live in files of their own; I/O is in
-//! `link`, `session`, `pump` and, after a failure, `offer`.
+//! It fails with an [`SshError`], whose [`Class`] says whether trying again can help. The decisions (which key is
+//! trusted, whether a key text is sound, how a command is quoted, when to retry) are pure and live in files of their
+//! own; I/O is in `link`, `session`, `pump` and, after a failure, `offer`.
 
 mod blob;
 mod command;
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use command::{Command, CommandError};
-pub use error::{Class, Loss, Passphrase, SeenKey, SshError, Stage};
+pub use error::{Class, Incompatible, Loss, Passphrase, SeenKey, SshError, Stage};
 pub use host_key::{BadHostKey, Fingerprint, HostKey, KeyType};
 pub use host_keys::{HostKeys, HostKeysError};
 pub use key::{Key, KeyError};
@@ -61,7 +61,7 @@ pub struct Limits {
     pub handshake: Duration,
     /// The longest time in which the host may send nothing at all while something waits for it.
     pub silence: Duration,
-    /// How often a sign of life is asked for; several must fit into `silence`.
+    /// How often a sign of life is asked for, every two seconds at most; several must fit into `silence`.
     pub keepalive: Duration,
     /// Stops whatever the connection is doing.
     pub interrupt: Interrupt,

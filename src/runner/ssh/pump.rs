@@ -1,10 +1,10 @@
 //! Runs one command: pumps its input in and its output out until its end is seen.
 //!
-//! Runs on the runner; I/O. One loop does everything without blocking: it writes what the host will take, reads what has
-//! come, and only when neither moved waits on the socket. So it notices a command that ends while its input is still being
-//! written (a blocking write never would), a host that has fallen silent, a deadline, and an interrupt. It promises that
-//! an [`Exit`] with a status is only returned when output, end of file and close of the channel were all received and
-//! the status was confirmed; everything else is an error or a status of `None`.
+//! Runs on the runner; I/O. One loop does everything without blocking: it writes what the host will take, reads what
+//! has come, and only when neither moved waits on the socket. So it notices a command that ends while its input is
+//! still being written (a blocking write never would), a host that has fallen silent, a deadline, and an interrupt. It
+//! promises that an [`Exit`] with a status is only returned when output, end of file and close of the channel were all
+//! received and the status was confirmed; everything else is an error or a status of `None`.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind, Read, Write as _};
@@ -373,6 +373,9 @@ impl Pump<'_> {
     }
 
     fn wait(&mut self) -> Result<(), SshError> {
+        // Right before waiting, so that the answer wakes the wait. An answer that comes while something is read would
+        // be swallowed by libssh2 without a trace.
+        self.keep_alive()?;
         let link = &self.connection.link;
         let left = self.until.saturating_duration_since(Instant::now());
         let longest = left.min(if self.feed == Feed::Starved {
@@ -389,8 +392,8 @@ impl Pump<'_> {
         let ready = if self.calm.fruitless < 3 {
             link.wait(want, longest)
         } else {
-            // The socket is ready for something that libssh2 cannot do yet (input while output has to go first, say), so
-            // waiting on it would spin.
+            // The socket is ready for something that libssh2 cannot do yet (input while output has to go first, say),
+            // so waiting on it would spin.
             thread::sleep(PAUSE);
             link.wait(want, Duration::ZERO)
         };
@@ -398,7 +401,7 @@ impl Pump<'_> {
         // A runner that was suspended meanwhile must not hold that time against the host.
         self.calm
             .pass(begun.elapsed().min(longest), ready.input, self.feed);
-        self.keep_alive()
+        Ok(())
     }
 
     /// Asks for a sign of life now and then; the answer counts as being heard from.
@@ -480,8 +483,8 @@ impl Pump<'_> {
     }
 }
 
-/// The status of a command, from what the SSH library says and what the command's shell wrote. The library says 0 also when
-/// the host sent nothing, so its 0 needs the other to agree; anything else was sent for certain.
+/// The status of a command, from what the SSH library says and what the command's shell wrote. The library says 0 also
+/// when the host sent nothing, so its 0 needs the other to agree; anything else was sent for certain.
 fn status(library: Option<i32>, shell: Option<i32>, signal: Option<&str>) -> Option<i32> {
     match (library, shell, signal) {
         (_, _, Some(_)) => None,

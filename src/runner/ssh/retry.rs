@@ -71,7 +71,8 @@ mod tests {
         }
     }
 
-    /// Runs attempts that fail in turn with the given errors and then succeed; returns the pauses and whether it succeeded.
+    /// Runs attempts that fail in turn with the given errors and then succeed; returns the pauses and whether it
+    /// succeeded.
     fn pauses(attempts: u32, deadline: u64, failures: Vec<SshError>) -> (Vec<u64>, bool) {
         let slept = RefCell::new(Vec::new());
         let now = Cell::new(Duration::ZERO);

@@ -1,14 +1,14 @@
 //! Opens a connection: dial, agree on keys, check the host key, log in; in this order and no other.
 //!
-//! Runs on the runner; I/O. It promises that no user name and no signature leave the runner before the host key was found
-//! among the pinned ones, that logging in is tried once, and that all of it ends within the limits.
+//! Runs on the runner; I/O. It promises that no user name and no signature leave the runner before the host key was
+//! found among the pinned ones, that logging in is tried once, and that all of it ends within the limits.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use ssh2::{ErrorCode, MethodType};
 
-use super::error::{Loss, Passphrase, SeenKey, Stage};
+use super::error::{Incompatible, Loss, Passphrase, SeenKey, Stage};
 use super::host_key::{HostKey, KeyType};
 use super::known_hosts::{Verdict, host_name};
 use super::link::{Link, Stop, dial};
@@ -211,14 +211,14 @@ fn nothing_in_common(
     server: String,
     source: ssh2::Error,
 ) -> SshError {
-    SshError::NothingInCommon {
+    let gap = Box::new(Incompatible {
         target: target.clone(),
+        server,
         setting: gap.purpose.setting(),
         theirs: gap.theirs.clone(),
         ours: gap.ours.clone(),
-        server,
-        source,
-    }
+    });
+    SshError::NothingInCommon { gap, source }
 }
 
 fn our_offer(types: &[KeyType]) -> Offer {
