@@ -489,7 +489,7 @@ fn masks(secret: &str) -> Vec<String> {
     forms
 }
 
-fn percent_encode(text: &str, unreserved: &[u8]) -> String {
+pub(super) fn percent_encode(text: &str, unreserved: &[u8]) -> String {
     let encode = |byte: u8| {
         if byte.is_ascii_alphanumeric() || unreserved.contains(&byte) {
             char::from(byte).to_string()
