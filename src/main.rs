@@ -1,2 +1,7 @@
-#![doc = "The command line; the story is told in lib.rs."]
-fn main() {}
+//! The `belay` program: the runner's side and the host's agent in one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    belay::cli::main()
+}

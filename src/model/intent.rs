@@ -118,9 +118,10 @@ fn deploy(trigger: Option<&Trigger>, tag: Option<String>) -> Result<Intent, Fail
         (None, None) => return Err(nothing_named()),
     };
     let tag = Tag::parse(&text).map_err(|refusal| {
-        let next = refusal
-            .nearest
-            .map_or_else(|| "see `belay tag`".to_owned(), |nearest| format!("push {nearest} instead"));
+        let next = refusal.nearest.map_or_else(
+            || "see `belay tag`".to_owned(),
+            |nearest| format!("push {nearest} instead"),
+        );
         Failure::new(refusal.reason).next(next)
     })?;
     Ok(Intent::Deploy { tag, revision })
@@ -138,12 +139,20 @@ mod tests {
     use crate::model::event::TagPush;
 
     fn push(tag: &str) -> Trigger {
-        Trigger::TagPush(TagPush { tag: tag.to_owned(), sha: "a".repeat(40), moved: false })
+        Trigger::TagPush(TagPush {
+            tag: tag.to_owned(),
+            sha: "a".repeat(40),
+            moved: false,
+        })
     }
 
     fn asked(command: &str, rollback: &str) -> Asked {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Asked { command: some(command), rollback: some(rollback), ..Asked::default() }
+        Asked {
+            command: some(command),
+            rollback: some(rollback),
+            ..Asked::default()
+        }
     }
 
     #[test]
@@ -171,9 +180,18 @@ mod tests {
 
     #[test]
     fn the_rollback_command_without_a_version_means_the_version_before() {
-        let dispatch = Trigger::Dispatch(Dispatch { command: Some("rollback".to_owned()), ..Dispatch::default() });
+        let dispatch = Trigger::Dispatch(Dispatch {
+            command: Some("rollback".to_owned()),
+            ..Dispatch::default()
+        });
         let intent = decide(Some(&dispatch), Asked::default()).expect("decided");
-        assert_eq!(intent, Intent::Rollback { to: RollbackTo::Previous, reason: None });
+        assert_eq!(
+            intent,
+            Intent::Rollback {
+                to: RollbackTo::Previous,
+                reason: None
+            }
+        );
     }
 
     #[test]

@@ -181,7 +181,10 @@ pub struct Run {
 /// Puts a plan together from what to do and the settings.
 pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, run: Run) -> Plan {
     let health = health_rules(settings);
-    let holder = Holder { what: work.describe(), ..run.holder };
+    let holder = Holder {
+        what: work.describe(),
+        ..run.holder
+    };
     Plan {
         schema: SCHEMA,
         tx: run.tx,
@@ -240,7 +243,9 @@ fn backup_rules(backup: &config::Backup) -> BackupRules {
         data: match &backup.data {
             config::BackupData::Auto => DataRule::Auto,
             config::BackupData::None => DataRule::None,
-            config::BackupData::These(sources) => DataRule::Only(sources.iter().map(data_wish).collect()),
+            config::BackupData::These(sources) => {
+                DataRule::Only(sources.iter().map(data_wish).collect())
+            }
         },
     }
 }

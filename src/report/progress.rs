@@ -135,7 +135,7 @@ fn found(output: &Output) -> String {
             let name: &ReleaseName = release;
             one_line(name)
         }
-        Output::Fetched { images } => words::count(images.len(), "image", "images"),
+        Output::Fetched { images, .. } => words::count(images.len(), "image", "images"),
         Output::BackedUp { name, bytes, .. } => {
             format!("{}, {}", one_line(name), words::size(*bytes))
         }

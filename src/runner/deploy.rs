@@ -7,17 +7,17 @@ use std::path::Path;
 
 use base64::Engine as _;
 
+use super::git;
 use super::images::{self, Making};
 use super::link::Link;
 use super::session::{Session, compose_file};
 use super::source::Source;
 use super::transaction::{self, Nonce, Watcher, random_hex};
-use super::git;
 use crate::model::build::{builds, project_name};
-use crate::model::compose::project_from_directory;
+use crate::model::compose::{Classified, ComposeFile, project_from_directory};
 use crate::model::config::{Config, Settings};
 use crate::model::journal::Holder;
-use crate::model::outcome::{Durations, Failure, Outcome, Requests, Urls, Word, Work};
+use crate::model::outcome::{Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work};
 use crate::model::plan::{
     self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
 };
@@ -44,6 +44,9 @@ pub struct Planned {
     pub plan: Plan,
     pub facts: HostFacts,
     pub settings: Settings,
+    pub services: Vec<Classified>,
+    pub images: Vec<ImageReport>,
+    pub warnings: Vec<String>,
 }
 
 /// What a run came to.
@@ -83,7 +86,9 @@ fn conclude(mut outcome: Outcome, planned: Result<Option<Planned>, Failure>) -> 
             outcome.failure = Some(failure);
         }
     }
-    let total = jiff::Timestamp::now().duration_since(outcome.started).as_millis();
+    let total = jiff::Timestamp::now()
+        .duration_since(outcome.started)
+        .as_millis();
     outcome.durations.total_ms = u64::try_from(total).unwrap_or(0);
     Concluded::Outcome(Box::new(outcome))
 }
@@ -137,7 +142,8 @@ fn try_deploy(
     let revision = resolve(desk.session, tag, revision, outcome)?;
     outcome.revision = Some(revision.clone());
     let source = Source::at(&desk.session.dir, &revision).map_err(|e| {
-        Failure::of(&e).next("check the repository out with its history (fetch-depth: 0) before this step")
+        Failure::of(&e)
+            .next("check the repository out with its history (fetch-depth: 0) before this step")
     })?;
     let config = desk.session.config(source.dir())?;
     let environment = config.environment_of(tag.kind()).ok_or_else(|| {
@@ -156,14 +162,23 @@ fn try_deploy(
         return Ok(None);
     }
     let serving = facts.current.as_ref().and_then(|c| Tag::parse(&c.tag).ok());
-    tag::check_newer(tag, serving.as_ref()).map_err(|r| Failure::new(r.reason).next("start a rollback instead"))?;
+    tag::check_newer(tag, serving.as_ref())
+        .map_err(|r| Failure::new(r.reason).next("start a rollback instead"))?;
 
     let compose = compose_file(source.dir(), &settings)?;
     let directory = compose.parent().unwrap_or(source.dir()).to_owned();
-    let text = std::fs::read(&compose).map_err(|e| Failure::new(format!("could not read {}: {e}", compose.display())))?;
-    let document = yaml::read(&text).map_err(|e| Failure::new(format!("{}: {e}", compose.display())))?;
-    let project = settings.project.as_ref().map(|p| p.as_str()).or_else(|| project_name(&document)).map(str::to_owned);
-    let wanted = builds(&document, &images::variables(tag.as_str(), &revision)).map_err(|e| images::build_failure(&e))?;
+    let text = std::fs::read(&compose)
+        .map_err(|e| Failure::new(format!("could not read {}: {e}", compose.display())))?;
+    let document =
+        yaml::read(&text).map_err(|e| Failure::new(format!("{}: {e}", compose.display())))?;
+    let project = settings
+        .project
+        .as_ref()
+        .map(|p| p.as_str())
+        .or_else(|| project_name(&document))
+        .map(str::to_owned);
+    let wanted = builds(&document, &images::variables(tag.as_str(), &revision))
+        .map_err(|e| images::build_failure(&e))?;
     let image_project = image_project(&facts, project.as_deref(), &settings);
     let repository_url = desk.session.repository_url();
     let making = Making {
@@ -182,7 +197,8 @@ fn try_deploy(
     outcome.images = made.reports;
     outcome.warnings.extend(made.warnings);
 
-    let nonce = Nonce::new().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?;
+    let nonce =
+        Nonce::new().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?;
     let work = PlannedWork::Deploy(Box::new(DeployWork {
         tag: tag.as_str().to_owned(),
         revision: revision.clone(),
@@ -191,9 +207,26 @@ fn try_deploy(
         images: made.images.clone(),
         strategies: strategy_wishes(&settings),
     }));
-    let plan = plan::compose(work, &settings, project, new_run(desk.session, &nonce, &settings)?);
+    let plan = plan::compose(
+        work,
+        &settings,
+        project,
+        new_run(desk.session, &nonce, &settings)?,
+    );
     if desk.session.inputs.dry_run == super::inputs::DryRun::Yes {
-        return Ok(Some(Planned { plan, facts, settings }));
+        let file = ComposeFile::new(document).map_err(|e| Failure::of(&e))?;
+        let services = file
+            .classify(&strategy_wishes(&settings), None)
+            .map_err(|e| Failure::of(&e))?;
+        let (images, warnings) = (outcome.images.clone(), outcome.warnings.clone());
+        return Ok(Some(Planned {
+            plan,
+            facts,
+            settings,
+            services,
+            images,
+            warnings,
+        }));
     }
     let shipped = images::ship(&link, &plan.tx, &made.images, &facts)?;
     outcome.durations.transfer_ms = shipped.map(|s| s.ms);
@@ -211,14 +244,19 @@ fn try_rollback(
 ) -> Result<Option<Planned>, Failure> {
     let source = Source::here(&desk.session.dir);
     let config = desk.session.config(source.dir())?;
-    let settings = desk.session.settings(&config, &rollback_environment(&config, to))?;
+    let settings = desk
+        .session
+        .settings(&config, &rollback_environment(&config, to))?;
     describe_place(desk.session, &settings, outcome);
     let mut link = desk.session.link(&settings)?;
     let facts = ask_facts(&link, outcome)?;
     let backups: Vec<_> = facts
         .backups
         .iter()
-        .map(|b| crate::model::release::KnownBackup { name: b.name.clone(), release: b.release.clone() })
+        .map(|b| crate::model::release::KnownBackup {
+            name: b.name.clone(),
+            release: b.release.clone(),
+        })
         .collect();
     match choose_rollback(to, facts.current.as_ref(), &facts.releases, &backups) {
         RollbackChoice::Go(release) => {
@@ -235,17 +273,34 @@ fn try_rollback(
         RollbackChoice::Impossible { error, next } => return Err(Failure::new(error).next(next)),
     }
     desk.record.opened(outcome, &settings);
-    let nonce = Nonce::new().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?;
+    let nonce =
+        Nonce::new().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?;
     // The host is told the version by name: what it means was decided here, and must not change under the lock.
     let to = match to {
         RollbackTo::Backup(name) => RollbackTo::Backup(name.clone()),
         RollbackTo::Previous | RollbackTo::Tag(_) => RollbackTo::Tag(outcome.asked.clone()),
     };
-    let work = PlannedWork::Rollback { to, reason: reason.map(str::to_owned) };
+    let work = PlannedWork::Rollback {
+        to,
+        reason: reason.map(str::to_owned),
+    };
     let project = settings.project.as_ref().map(|p| p.as_str().to_owned());
-    let plan = plan::compose(work, &settings, project, new_run(desk.session, &nonce, &settings)?);
+    let plan = plan::compose(
+        work,
+        &settings,
+        project,
+        new_run(desk.session, &nonce, &settings)?,
+    );
     if desk.session.inputs.dry_run == super::inputs::DryRun::Yes {
-        return Ok(Some(Planned { plan, facts, settings }));
+        let warnings = outcome.warnings.clone();
+        return Ok(Some(Planned {
+            plan,
+            facts,
+            settings,
+            services: vec![],
+            images: vec![],
+            warnings,
+        }));
     }
     finish(desk, &mut link, &plan, &nonce, outcome);
     Ok(None)
@@ -254,10 +309,15 @@ fn try_rollback(
 /// The environment of a rollback: the input's, else that of the version's kind, else production.
 fn rollback_environment(config: &Config, to: &RollbackTo) -> String {
     let kind = match to {
-        RollbackTo::Tag(text) => Tag::parse(text).map(|tag| tag.kind()).unwrap_or(tag::TagKind::Release),
+        RollbackTo::Tag(text) => Tag::parse(text)
+            .map(|tag| tag.kind())
+            .unwrap_or(tag::TagKind::Release),
         RollbackTo::Previous | RollbackTo::Backup(_) => tag::TagKind::Release,
     };
-    config.environment_of(kind).unwrap_or("production").to_owned()
+    config
+        .environment_of(kind)
+        .unwrap_or("production")
+        .to_owned()
 }
 
 /// The commit of a tag, resolved once, and the rules about its place in the history.
@@ -270,17 +330,22 @@ fn resolve(
     let facts = match git::repository_facts(&session.dir, tag.as_str()) {
         Ok(facts) => facts,
         Err(error) => {
-            return Err(Failure::of(&error)
-                .host("it was not contacted")
-                .next("check the repository out before this step (actions/checkout with fetch-depth: 0)"));
+            return Err(Failure::of(&error).host("it was not contacted").next(
+                "check the repository out before this step (actions/checkout with fetch-depth: 0)",
+            ));
         }
     };
     match tag::check_ancestry(tag, &facts) {
         Ok(Ancestry::Holds) => {}
         Ok(Ancestry::Unknown(reason)) => outcome.warnings.push(reason),
         Err(refusal) => {
-            let next = refusal.nearest.map_or_else(|| "see `belay tag`".to_owned(), |t| format!("push {t} instead"));
-            return Err(Failure::new(refusal.reason).host("it was not contacted").next(next));
+            let next = refusal.nearest.map_or_else(
+                || "see `belay tag`".to_owned(),
+                |t| format!("push {t} instead"),
+            );
+            return Err(Failure::new(refusal.reason)
+                .host("it was not contacted")
+                .next(next));
         }
     }
     match (revision, facts.commit_of(tag)) {
@@ -294,8 +359,10 @@ fn resolve(
 }
 
 fn moved(tag: &Tag, from: &str, to: &str) -> Failure {
-    Failure::new(format!("the tag {tag} was moved from {from} to {to} while this run was on its way"))
-        .next("never move a version's tag: push a new one")
+    Failure::new(format!(
+        "the tag {tag} was moved from {from} to {to} while this run was on its way"
+    ))
+    .next("never move a version's tag: push a new one")
 }
 
 fn refuse_moved_tag(desk: &mut Desk<'_, '_>, tag: &Tag, revision: &str) -> Result<(), Failure> {
@@ -321,7 +388,9 @@ fn describe_place(session: &Session<'_>, settings: &Settings, outcome: &mut Outc
 }
 
 fn ask_facts(link: &Link, outcome: &mut Outcome) -> Result<HostFacts, Failure> {
-    let facts: HostFacts = link.ask(Verb::Facts, &[], None::<&()>).map_err(|e| e.failure())?;
+    let facts: HostFacts = link
+        .ask(Verb::Facts, &[], None::<&()>)
+        .map_err(|e| e.failure())?;
     outcome.previous = facts.current.as_ref().map(|c| c.tag.clone());
     outcome.previous_revision = facts.current.as_ref().and_then(|c| c.revision.clone());
     Ok(facts)
@@ -336,7 +405,12 @@ fn serves_already(facts: &HostFacts, tag: &Tag, revision: &str) -> bool {
 
 /// The project in the names of images: the one that serves has settled it.
 fn image_project(facts: &HostFacts, wanted: Option<&str>, settings: &Settings) -> String {
-    let from_root = || Path::new(settings.root.as_str()).file_name()?.to_str().and_then(project_from_directory);
+    let from_root = || {
+        Path::new(settings.root.as_str())
+            .file_name()?
+            .to_str()
+            .and_then(project_from_directory)
+    };
     facts
         .current
         .as_ref()
@@ -360,7 +434,13 @@ fn new_run(session: &Session<'_>, nonce: &Nonce, settings: &Settings) -> Result<
     })
 }
 
-fn finish(desk: &mut Desk<'_, '_>, link: &mut Link, plan: &Plan, nonce: &Nonce, outcome: &mut Outcome) {
+fn finish(
+    desk: &mut Desk<'_, '_>,
+    link: &mut Link,
+    plan: &Plan,
+    nonce: &Nonce,
+    outcome: &mut Outcome,
+) {
     desk.record.beginning(outcome, &plan.tx);
     transaction::carry_out(link, plan, nonce, outcome, desk.watcher);
     after(link, outcome);
@@ -368,7 +448,10 @@ fn finish(desk: &mut Desk<'_, '_>, link: &mut Link, plan: &Plan, nonce: &Nonce, 
 
 /// What the host says when it is over: what can be rolled back to now. Best effort; the outcome stands without it.
 pub fn after(link: &mut Link, outcome: &mut Outcome) {
-    let facts = link.reconnect().ok().and_then(|()| link.ask::<HostFacts>(Verb::Facts, &[], None::<&()>).ok());
+    let facts = link
+        .reconnect()
+        .ok()
+        .and_then(|()| link.ask::<HostFacts>(Verb::Facts, &[], None::<&()>).ok());
     let Some(facts) = facts else { return };
     let current = facts.current.as_ref().map(|c| c.release.clone());
     outcome.rollback_targets = facts
@@ -381,7 +464,9 @@ pub fn after(link: &mut Link, outcome: &mut Outcome) {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// The Compose file and everything that belay.yml ships beside it.
@@ -396,25 +481,36 @@ fn shipped_files(
     }
     let weight: usize = files.iter().map(|f| f.base64.len() / 4 * 3).sum();
     if weight > SHIPPED_LIMIT {
-        return Err(Failure::new(format!("the files to ship weigh {} MB, more than 16", weight / 1_000_000))
-            .next("put large files into the image; `files:` is for configuration"));
+        return Err(Failure::new(format!(
+            "the files to ship weigh {} MB, more than 16",
+            weight / 1_000_000
+        ))
+        .next("put large files into the image; `files:` is for configuration"));
     }
     Ok(files)
 }
 
 fn ship_path(from: &Path, to: &str, files: &mut Vec<ShippedFile>) -> Result<(), Failure> {
     let unreadable = |e: std::io::Error| {
-        Failure::new(format!("could not read {}: {e}", from.display())).next("check `files:` in belay.yml")
+        Failure::new(format!("could not read {}: {e}", from.display()))
+            .next("check `files:` in belay.yml")
     };
     if !from.is_dir() {
         files.push(shipped(from, to, true)?);
         return Ok(());
     }
-    let mut entries: Vec<_> = std::fs::read_dir(from).map_err(unreadable)?.collect::<std::io::Result<_>>().map_err(unreadable)?;
+    let mut entries: Vec<_> = std::fs::read_dir(from)
+        .map_err(unreadable)?
+        .collect::<std::io::Result<_>>()
+        .map_err(unreadable)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name();
-        ship_path(&entry.path(), &format!("{to}/{}", name.to_string_lossy()), files)?;
+        ship_path(
+            &entry.path(),
+            &format!("{to}/{}", name.to_string_lossy()),
+            files,
+        )?;
     }
     Ok(())
 }
@@ -422,10 +518,15 @@ fn ship_path(from: &Path, to: &str, files: &mut Vec<ShippedFile>) -> Result<(), 
 fn shipped(from: &Path, to: &str, placed: bool) -> Result<ShippedFile, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let unreadable = |e: std::io::Error| {
-        Failure::new(format!("could not read {}: {e}", from.display())).next("check `files:` in belay.yml")
+        Failure::new(format!("could not read {}: {e}", from.display()))
+            .next("check `files:` in belay.yml")
     };
     let bytes = std::fs::read(from).map_err(unreadable)?;
-    let mode = std::fs::metadata(from).map_err(unreadable)?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(from)
+        .map_err(unreadable)?
+        .permissions()
+        .mode()
+        & 0o777;
     Ok(ShippedFile {
         path: to.to_owned(),
         mode,

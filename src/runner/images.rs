@@ -85,30 +85,54 @@ pub fn make(
 }
 
 fn is_given(making: &Making<'_>, service: &str) -> bool {
-    making.settings.images.given.keys().any(|name| name.as_str() == service)
+    making
+        .settings
+        .images
+        .given
+        .keys()
+        .any(|name| name.as_str() == service)
 }
 
 fn reference(making: &Making<'_>, service: &str) -> String {
     format!("{}:{}", repository(making.project, service), making.tag)
 }
 
-fn build_one(making: &Making<'_>, build: &Build, tell: &mut dyn FnMut(&[u8])) -> Result<String, Failure> {
+fn build_one(
+    making: &Making<'_>,
+    build: &Build,
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<String, Failure> {
     let directory = making.directory.display().to_string();
     let reference = reference(making, &build.service);
-    let offered: Vec<(String, String)> = variables(making.tag, making.revision).into_iter().collect();
+    let offered: Vec<(String, String)> =
+        variables(making.tag, making.revision).into_iter().collect();
     let dockerfile = making
         .directory
         .join(&build.context)
         .join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
     let text = std::fs::read_to_string(&dockerfile).map_err(|e| {
-        Failure::new(format!("could not read {} of service {}: {e}", dockerfile.display(), build.service))
-            .next("check build.context and build.dockerfile in the Compose file")
+        Failure::new(format!(
+            "could not read {} of service {}: {e}",
+            dockerfile.display(),
+            build.service
+        ))
+        .next("check build.context and build.dockerfile in the Compose file")
     })?;
     let platform = platform(making);
-    let argv = build.argv(&directory, &reference, platform.as_deref(), &labels(making), &declared(&text, &offered));
+    let argv = build.argv(
+        &directory,
+        &reference,
+        platform.as_deref(),
+        &labels(making),
+        &declared(&text, &offered),
+    );
     run_telling(&argv, tell).map_err(|e| {
-        Failure::new(format!("the image of {} could not be built: {}", build.service, Failure::of(&e).error))
-            .next("build it in a checkout of this tag to see the same error")
+        Failure::new(format!(
+            "the image of {} could not be built: {}",
+            build.service,
+            Failure::of(&e).error
+        ))
+        .next("build it in a checkout of this tag to see the same error")
     })?;
     Ok(reference)
 }
@@ -135,10 +159,22 @@ fn image_architecture(machine: &str) -> &str {
 /// Labels of the OCI image specification (annotations), and Belay's own.
 fn labels(making: &Making<'_>) -> Vec<(String, String)> {
     let mut labels = vec![
-        ("org.opencontainers.image.version".to_owned(), making.tag.to_owned()),
-        ("org.opencontainers.image.revision".to_owned(), making.revision.to_owned()),
-        ("org.opencontainers.image.title".to_owned(), making.settings.app.as_str().to_owned()),
-        ("dev.belay.app".to_owned(), making.settings.app.as_str().to_owned()),
+        (
+            "org.opencontainers.image.version".to_owned(),
+            making.tag.to_owned(),
+        ),
+        (
+            "org.opencontainers.image.revision".to_owned(),
+            making.revision.to_owned(),
+        ),
+        (
+            "org.opencontainers.image.title".to_owned(),
+            making.settings.app.as_str().to_owned(),
+        ),
+        (
+            "dev.belay.app".to_owned(),
+            making.settings.app.as_str().to_owned(),
+        ),
     ];
     if let Some(url) = making.repository_url {
         labels.push(("org.opencontainers.image.source".to_owned(), url.to_owned()));
@@ -155,8 +191,11 @@ fn take_given(
 ) -> Result<String, Failure> {
     if inspect(name).is_err() {
         run_telling(&argv(["docker", "pull", name]), tell).map_err(|e| {
-            Failure::new(format!("the image {name} of {service} is not here: {}", Failure::of(&e).error))
-                .next("build or pull it in an earlier step of the workflow")
+            Failure::new(format!(
+                "the image {name} of {service} is not here: {}",
+                Failure::of(&e).error
+            ))
+            .next("build or pull it in an earlier step of the workflow")
         })?;
     }
     let reference = reference(making, service);
@@ -165,12 +204,26 @@ fn take_given(
 }
 
 fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
-    let printed = run(&argv(["docker", "image", "inspect", "--format", "{{json .}}", reference]))?;
-    serde_json::from_slice(&printed)
-        .map_err(|source| ProgramError::Answer { what: "docker image inspect".to_owned(), source })
+    let printed = run(&argv([
+        "docker",
+        "image",
+        "inspect",
+        "--format",
+        "{{json .}}",
+        reference,
+    ]))?;
+    serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
+        what: "docker image inspect".to_owned(),
+        source,
+    })
 }
 
-fn add(making: &Making<'_>, made: &mut Made, service: &str, reference: String) -> Result<(), Failure> {
+fn add(
+    making: &Making<'_>,
+    made: &mut Made,
+    service: &str,
+    reference: String,
+) -> Result<(), Failure> {
     let image = inspect(&reference).map_err(|e| Failure::of(&e))?;
     let wanted = &making.facts.engine.architecture;
     if image.architecture != *wanted {
@@ -178,14 +231,21 @@ fn add(making: &Making<'_>, made: &mut Made, service: &str, reference: String) -
             "the image of {service} is made for {}, but the host is {wanted}",
             image.architecture
         ))
-        .next(format!("set `images.platform: linux/{wanted}` in belay.yml")));
+        .next(format!(
+            "set `images.platform: linux/{wanted}` in belay.yml"
+        )));
     }
     made.reports.push(ImageReport {
         service: service.to_owned(),
         reference: reference.clone(),
         id: image.id.clone(),
         size: image.size,
-        previous_size: making.facts.images.iter().find(|i| i.service == service).map(|i| i.size),
+        previous_size: making
+            .facts
+            .images
+            .iter()
+            .find(|i| i.service == service)
+            .map(|i| i.size),
         budget: Some(making.settings.images.budget.get()),
     });
     made.images.push(PlannedImage {
@@ -205,20 +265,38 @@ fn test_all(
     made: &mut Made,
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<(), Failure> {
-    let Some((program, words)) = making.settings.images.test.split_first() else { return Ok(()) };
+    let Some((program, words)) = making.settings.images.test.split_first() else {
+        return Ok(());
+    };
     let began = Instant::now();
     let mut tested: Vec<&str> = vec![];
-    for image in made.images.iter().filter(|i| builds.iter().any(|b| b.service == i.service)) {
+    for image in made
+        .images
+        .iter()
+        .filter(|i| builds.iter().any(|b| b.service == i.service))
+    {
         if tested.contains(&image.id.as_str()) {
             continue;
         }
         tested.push(&image.id);
-        let mut argv =
-            argv(["docker", "run", "--rm", "--network", "none", "--entrypoint", program, &image.reference]);
+        let mut argv = argv([
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            program,
+            &image.reference,
+        ]);
         argv.extend(words.iter().cloned());
         run_telling(&argv, tell).map_err(|e| {
-            Failure::new(format!("the test of the image of {} failed: {}", image.service, Failure::of(&e).error))
-                .next("run images.test of belay.yml in the image to see why")
+            Failure::new(format!(
+                "the test of the image of {} failed: {}",
+                image.service,
+                Failure::of(&e).error
+            ))
+            .next("run images.test of belay.yml in the image to see why")
         })?;
     }
     made.test_ms = Some(elapsed_ms(began));
@@ -260,7 +338,9 @@ fn excess(rule: Excess, text: String, warnings: &mut Vec<String>) -> Result<(), 
             warnings.push(text);
             Ok(())
         }
-        Excess::Fail => Err(Failure::new(text).next("make the image smaller, or change `images` in belay.yml")),
+        Excess::Fail => {
+            Err(Failure::new(text).next("make the image smaller, or change `images` in belay.yml"))
+        }
     }
 }
 
@@ -277,9 +357,16 @@ pub struct Shipped {
 }
 
 /// Sends the images that the host lacks, through its `docker load`, over the one connection.
-pub fn ship(link: &Link, tx: &str, images: &[PlannedImage], facts: &HostFacts) -> Result<Option<Shipped>, Failure> {
-    let missing: Vec<&PlannedImage> =
-        images.iter().filter(|image| !facts.images.iter().any(|there| there.id == image.id)).collect();
+pub fn ship(
+    link: &Link,
+    tx: &str,
+    images: &[PlannedImage],
+    facts: &HostFacts,
+) -> Result<Option<Shipped>, Failure> {
+    let missing: Vec<&PlannedImage> = images
+        .iter()
+        .filter(|image| !facts.images.iter().any(|there| there.id == image.id))
+        .collect();
     if missing.is_empty() {
         return Ok(None);
     }
@@ -295,20 +382,34 @@ pub fn ship(link: &Link, tx: &str, images: &[PlannedImage], facts: &HostFacts) -
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| Failure::new(format!("could not run docker save: {e}")))?;
-    let stream = save.stdout.take().ok_or_else(|| Failure::new("docker save gave no stream"))?;
-    let mut counted = Counted { inner: GzEncoder::new(stream, Compression::fast()), bytes: 0 };
+    let stream = save
+        .stdout
+        .take()
+        .ok_or_else(|| Failure::new("docker save gave no stream"))?;
+    let mut counted = Counted {
+        inner: GzEncoder::new(stream, Compression::fast()),
+        bytes: 0,
+    };
     let loaded: Result<Loaded, LinkError> = link.ask_with_stream(Verb::Load, &words, &mut counted);
     let bytes = counted.bytes;
     drop(counted);
-    let status = save.wait().map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
+    let status = save
+        .wait()
+        .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
     let loaded = loaded.map_err(|e| e.failure())?;
     if !status.success() {
         return Err(Failure::new(format!("docker save failed ({status})")));
     }
     if let Some(id) = loaded.missing.first() {
-        return Err(Failure::new(format!("the image {id} did not arrive on the host: {}", loaded.said)));
+        return Err(Failure::new(format!(
+            "the image {id} did not arrive on the host: {}",
+            loaded.said
+        )));
     }
-    Ok(Some(Shipped { ms: elapsed_ms(began), bytes }))
+    Ok(Some(Shipped {
+        ms: elapsed_ms(began),
+        bytes,
+    }))
 }
 
 struct Counted<R> {

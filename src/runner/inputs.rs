@@ -79,9 +79,11 @@ fn dry_run(text: Option<&str>) -> Result<DryRun, Failure> {
     match text {
         None | Some("false") => Ok(DryRun::No),
         Some("true") => Ok(DryRun::Yes),
-        Some(other) => Err(Failure::new(format!("the input dry-run is {other:?}, which is neither true nor false"))
-            .host("nothing was changed")
-            .next("set dry-run to true or false")),
+        Some(other) => Err(Failure::new(format!(
+            "the input dry-run is {other:?}, which is neither true nor false"
+        ))
+        .host("nothing was changed")
+        .next("set dry-run to true or false")),
     }
 }
 
@@ -90,12 +92,16 @@ mod tests {
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Env {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn an_empty_input_was_not_given() {
-        let inputs = Inputs::from_env(&env(&[("BELAY_TAG", ""), ("BELAY_SSH_KEY", "")])).expect("readable");
+        let inputs =
+            Inputs::from_env(&env(&[("BELAY_TAG", ""), ("BELAY_SSH_KEY", "")])).expect("readable");
         assert_eq!(inputs.asked.tag, None);
         assert_eq!(inputs.ssh_key, None);
     }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, Annotation};
 use super::deploy::{self, Concluded, Desk, Planned, Record};
-use super::github::{Connection, Ending, GitHubClient, Ledger, Opening, Patience, Restored, State, Task};
+use super::github::{
+    Connection, Ending, GitHubClient, Ledger, Opening, Patience, Restored, State, Task,
+};
 use super::inputs::{Env, Inputs};
 use super::link::persistently;
 use super::session::Session;
@@ -21,7 +23,10 @@ use crate::model::intent::{Intent, decide};
 use crate::model::journal::{Entry, Event};
 use crate::model::outcome::{EXIT_BUG, Failure, Outcome, Word, Work, settle};
 use crate::model::step::Step;
+use crate::model::tag::TagKind;
+use crate::report::status::DeploymentState;
 use crate::report::{self, Narrator, Progress};
+use crate::wire::{HostFacts, Verb};
 
 /// Steps that GitHub's record of the deployment shows; one status each.
 const SHOWN_PHASES: [Step; 4] = [Step::Backup, Step::Cutover, Step::Bake, Step::Confirm];
@@ -44,18 +49,23 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
             0
         }
         Ok(Intent::Command(command)) => super::commands::run(&session, command),
-        Ok(Intent::Deploy { tag, revision }) => {
-            with_record(&session, Work::Deploy, |desk| deploy::deploy(desk, &tag, revision.as_deref()))
-        }
-        Ok(Intent::Rollback { to, reason }) => {
-            with_record(&session, Work::Rollback, |desk| deploy::rollback(desk, &to, reason.as_deref()))
-        }
+        Ok(Intent::Deploy { tag, revision }) => with_record(&session, Work::Deploy, |desk| {
+            deploy::deploy(desk, &tag, revision.as_deref())
+        }),
+        Ok(Intent::Rollback { to, reason }) => with_record(&session, Work::Rollback, |desk| {
+            deploy::rollback(desk, &to, reason.as_deref())
+        }),
     }
 }
 
 fn asked(inputs: &Inputs) -> String {
     let asked = &inputs.asked;
-    asked.tag.clone().or_else(|| asked.rollback.clone()).or_else(|| asked.command.clone()).unwrap_or_default()
+    asked
+        .tag
+        .clone()
+        .or_else(|| asked.rollback.clone())
+        .or_else(|| asked.command.clone())
+        .unwrap_or_default()
 }
 
 /// Reports a run that ended before it knew more than what was asked.
@@ -73,18 +83,38 @@ fn with_record(
     story: impl FnOnce(&mut Desk<'_, '_>) -> Concluded,
 ) -> u8 {
     let actions = session.actions;
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        say(actions, "error: could not start the runtime for talking to GitHub");
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        say(
+            actions,
+            "error: could not start the runtime for talking to GitHub",
+        );
         return EXIT_BUG;
     };
-    let telling = std::cell::RefCell::new(Telling { session, work, runtime, ledger: None });
+    let telling = std::cell::RefCell::new(Telling {
+        session,
+        work,
+        runtime,
+        ledger: None,
+    });
     let mut record = LedgerRecord(&telling);
-    let mut watcher = Log { actions, narrator: Narrator::new(), telling: &telling, group: Group::Closed };
-    let concluded = story(&mut Desk { session, record: &mut record, watcher: &mut watcher });
+    let mut watcher = Log {
+        actions,
+        narrator: Narrator::new(),
+        telling: &telling,
+        group: Group::Closed,
+    };
+    let concluded = story(&mut Desk {
+        session,
+        record: &mut record,
+        watcher: &mut watcher,
+    });
     watcher.close_group();
     match concluded {
         Concluded::Planned(planned) => {
-            show_plan(actions, &planned);
+            show_plan(actions, &planned, session.inputs.json);
             0
         }
         Concluded::Outcome(mut outcome) => {
@@ -98,11 +128,18 @@ fn with_record(
     }
 }
 
-fn show_plan(actions: &Actions, planned: &Planned) {
-    let report = report::PlanReport::of(&planned.plan, &planned.facts, &planned.settings);
-    say(actions, &report.console());
+fn show_plan(actions: &Actions, planned: &Planned, json: bool) {
+    let report = super::present::plan(planned);
+    if json {
+        // A plan is plain data and always serialises.
+        return say(
+            actions,
+            &serde_json::to_string_pretty(&report).unwrap_or_default(),
+        );
+    }
+    say(actions, &report::plan_text(&report));
     // A dry run's summary is a convenience; the log has the same.
-    let _ = actions.summary(&report.markdown());
+    let _ = actions.summary(&report::plan_markdown(&report));
 }
 
 /// Writes the outcome everywhere but to GitHub's deployments.
@@ -118,7 +155,10 @@ fn publish(actions: &Actions, outcome: &Outcome, deployment_id: Option<u64>) {
     for (name, value) in report::outputs(outcome, deployment_id) {
         // The log is what remains when the runner's files cannot be written.
         if let Err(error) = actions.output(name, &value) {
-            say(actions, &format!("could not write the output {name}: {error}"));
+            say(
+                actions,
+                &format!("could not write the output {name}: {error}"),
+            );
         }
     }
     if let Err(error) = actions.summary(&report::summary(outcome)) {
@@ -140,10 +180,17 @@ fn say(actions: &Actions, text: &str) {
 fn raise_on_signal(interrupt: &Interrupt) {
     let interrupt = interrupt.clone();
     std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        else {
+            return;
+        };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let Ok(mut sigint) = signal(SignalKind::interrupt()) else { return };
+            let Ok(mut sigint) = signal(SignalKind::interrupt()) else {
+                return;
+            };
             sigint.recv().await;
             interrupt.raise();
         });
@@ -160,8 +207,12 @@ struct Telling<'a, 's> {
 
 impl Telling<'_, '_> {
     fn open(&mut self, outcome: &Outcome, settings: &Settings) {
-        let Some(origin) = self.session.origin() else { return };
-        let Some(sha) = outcome.revision.clone() else { return };
+        let Some(origin) = self.session.origin() else {
+            return;
+        };
+        let Some(sha) = outcome.revision.clone() else {
+            return;
+        };
         if self.session.inputs.dry_run == super::inputs::DryRun::Yes {
             return;
         }
@@ -183,26 +234,36 @@ impl Telling<'_, '_> {
         let client = client(self.session);
         let words = format!("deploying {}", outcome.asked);
         let file = ledger_file(self.session.env);
-        self.ledger =
-            Some(self.runtime.block_on(Ledger::open(client, opening, &file, State::InProgress, &words)));
+        self.ledger = Some(self.runtime.block_on(Ledger::open(
+            client,
+            opening,
+            &file,
+            State::InProgress,
+            &words,
+        )));
     }
 
     fn phase(&mut self, step: Step) {
         if let Some(ledger) = &mut self.ledger
             && SHOWN_PHASES.contains(&step)
         {
-            let (_, words) = report::phase(step);
+            let (_, words) = report::status::phase(step);
             self.runtime.block_on(ledger.phase(&words));
         }
     }
 
     fn last_word(&mut self, outcome: &Outcome) {
-        let Some(ledger) = &mut self.ledger else { return };
+        let Some(ledger) = &mut self.ledger else {
+            return;
+        };
         self.runtime.block_on(tell_ending(ledger, outcome));
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.ledger.as_ref().map(|ledger| ledger.warnings().to_vec()).unwrap_or_default()
+        self.ledger
+            .as_ref()
+            .map(|ledger| ledger.warnings().to_vec())
+            .unwrap_or_default()
     }
 
     fn deployment_id(&self) -> Option<u64> {
@@ -214,12 +275,12 @@ async fn tell_ending(ledger: &mut Ledger, outcome: &Outcome) {
     let (state, description) = report::deployment_status(outcome);
     let ending = Ending {
         state: match state {
-            report::DeploymentState::Success => State::Success,
-            report::DeploymentState::Failure => State::Failure,
-            report::DeploymentState::Error => State::Error,
-            report::DeploymentState::Inactive => State::Inactive,
-            report::DeploymentState::InProgress => State::InProgress,
-            report::DeploymentState::Queued => State::Queued,
+            DeploymentState::Success => State::Success,
+            DeploymentState::Failure => State::Failure,
+            DeploymentState::Error => State::Error,
+            DeploymentState::Inactive => State::Inactive,
+            DeploymentState::InProgress => State::InProgress,
+            DeploymentState::Queued => State::Queued,
         },
         description,
         environment_url: outcome.urls.environment.clone(),
@@ -258,7 +319,10 @@ impl Record for LedgerRecord<'_, '_, '_> {
 
     fn beginning(&mut self, outcome: &Outcome, tx: &str) {
         let env = self.0.borrow().session.env;
-        let pending = Pending { tx: tx.to_owned(), outcome: outcome.clone() };
+        let pending = Pending {
+            tx: tx.to_owned(),
+            outcome: outcome.clone(),
+        };
         // Without the file `finalize` finds nothing to settle; the next run then settles GitHub's record.
         let _ = serde_json::to_vec(&pending).map(|text| std::fs::write(pending_file(env), text));
     }
@@ -266,7 +330,11 @@ impl Record for LedgerRecord<'_, '_, '_> {
     fn tag_stands_at(&mut self, tag: &str) -> Option<String> {
         let telling = self.0.borrow();
         let client = client(telling.session)?;
-        telling.runtime.block_on(client.resolve_tag(tag)).ok().flatten()
+        telling
+            .runtime
+            .block_on(client.resolve_tag(tag))
+            .ok()
+            .flatten()
     }
 }
 
@@ -341,7 +409,9 @@ struct Pending {
 }
 
 fn state_dir(env: &Env) -> PathBuf {
-    env.get("RUNNER_TEMP").filter(|path| !path.is_empty()).map_or_else(std::env::temp_dir, PathBuf::from)
+    env.get("RUNNER_TEMP")
+        .filter(|path| !path.is_empty())
+        .map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 fn pending_file(env: &Env) -> PathBuf {
@@ -355,8 +425,21 @@ fn ledger_file(env: &Env) -> PathBuf {
 /// Several jobs of a run may share a temporary directory on a self-hosted runner.
 fn run_name(env: &Env) -> String {
     let part = |name: &str| env.get(name).map(String::as_str).unwrap_or("local");
-    let name = format!("{}-{}-{}", part("GITHUB_RUN_ID"), part("GITHUB_RUN_ATTEMPT"), part("GITHUB_JOB"));
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+    let name = format!(
+        "{}-{}-{}",
+        part("GITHUB_RUN_ID"),
+        part("GITHUB_RUN_ATTEMPT"),
+        part("GITHUB_JOB")
+    );
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 fn forget_pending(env: &Env) {
@@ -374,9 +457,16 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
             return 0;
         }
     };
-    let Some(pending) = pending else { return settle_ledger(&session, &Ending::cancelled()) };
+    let Some(pending) = pending else {
+        return settle_ledger(&session, &Ending::cancelled());
+    };
     let outcome = true_outcome(&session, pending);
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return EXIT_BUG };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return EXIT_BUG;
+    };
     let mut deployment_id = None;
     if let Ok(Some(mut ledger)) = Ledger::resume(client(&session), &ledger_file(env)) {
         runtime.block_on(tell_ending(&mut ledger, &outcome));
@@ -393,9 +483,17 @@ fn read_pending(file: &Path) -> Option<Pending> {
 }
 
 fn settle_ledger(session: &Session<'_>, ending: &Ending) -> u8 {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return EXIT_BUG };
-    let warnings =
-        runtime.block_on(super::github::finalize(client(session), &ledger_file(session.env), ending));
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return EXIT_BUG;
+    };
+    let warnings = runtime.block_on(super::github::finalize(
+        client(session),
+        &ledger_file(session.env),
+        ending,
+    ));
     for warning in warnings {
         say(session.actions, &warning);
     }
@@ -432,4 +530,40 @@ fn ask_host(session: &Session<'_>, tx: &str, outcome: &Outcome) -> Result<Vec<En
     })
     .map_err(|e| e.failure())?;
     Ok(entries)
+}
+
+/// What can be rolled back to, newest first, each with a few words, for a person to choose from.
+pub fn rollback_choices(
+    env: &Env,
+    inputs: &Inputs,
+    actions: &Actions,
+) -> Result<Vec<(String, String)>, Failure> {
+    let session = Session::open(env, inputs, actions, Interrupt::default())?;
+    let config = session.config(&session.dir)?;
+    let environment = config
+        .environment_of(TagKind::Release)
+        .unwrap_or("production")
+        .to_owned();
+    let link = session.link(&session.settings(&config, &environment)?)?;
+    let facts: HostFacts = link
+        .ask(Verb::Facts, &[], None::<&()>)
+        .map_err(|e| e.failure())?;
+    let current = facts.current.as_ref().map(|c| c.release.as_str());
+    let releases = facts
+        .releases
+        .iter()
+        .rev()
+        .filter(|r| Some(r.name.as_str()) != current);
+    let versions = releases.map(|r| (r.tag.clone(), format!("deployed {}", r.created)));
+    let backups = facts.backups.iter().rev().map(|b| {
+        (
+            b.name.clone(),
+            format!(
+                "taken {} of {}",
+                b.created,
+                b.tag.as_deref().unwrap_or("nothing")
+            ),
+        )
+    });
+    Ok(versions.chain(backups).collect())
 }

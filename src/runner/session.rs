@@ -33,14 +33,27 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Failure> {
         let secrets = [&inputs.ssh_key, &inputs.ssh_key_passphrase, &inputs.token];
         for secret in secrets.into_iter().flatten() {
-            actions.mask(secret).map_err(|e| Failure::new(format!("could not hide a secret from the log: {e}")))?;
+            actions
+                .mask(secret)
+                .map_err(|e| Failure::new(format!("could not hide a secret from the log: {e}")))?;
         }
         let dir = env
             .get("GITHUB_WORKSPACE")
             .filter(|path| actions.in_actions() && !path.is_empty())
             .map_or_else(|| PathBuf::from("."), PathBuf::from);
-        let event = if actions.in_actions() { Some(read_event(env)?) } else { None };
-        Ok(Session { env, inputs, actions, event, dir, interrupt })
+        let event = if actions.in_actions() {
+            Some(read_event(env)?)
+        } else {
+            None
+        };
+        Ok(Session {
+            env,
+            inputs,
+            actions,
+            event,
+            dir,
+            interrupt,
+        })
     }
 
     pub fn trigger(&self) -> Option<&Trigger> {
@@ -53,18 +66,28 @@ impl<'a> Session<'a> {
 
     /// The repository's page, where there is one.
     pub fn repository_url(&self) -> Option<String> {
-        self.origin().map(|origin| format!("{}/{}", origin.server_url, origin.repository))
+        self.origin()
+            .map(|origin| format!("{}/{}", origin.server_url, origin.repository))
     }
 
     /// Reads belay.yml in a directory and lays the inputs over it. Every problem is annotated at its place.
     pub fn config(&self, dir: &Path) -> Result<Config, Failure> {
-        let name = self.inputs.config.clone().unwrap_or_else(|| PathBuf::from("belay.yml"));
+        let name = self
+            .inputs
+            .config
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("belay.yml"));
         let path = dir.join(&name);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             // Every setting has a default, and the host may come from the inputs.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Failure::new(format!("could not read {}: {error}", path.display()))),
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "could not read {}: {error}",
+                    path.display()
+                )));
+            }
         };
         Config::load(&text, &name.display().to_string())
             .and_then(|config| config.with(&self.inputs.overrides))
@@ -73,7 +96,9 @@ impl<'a> Session<'a> {
 
     /// The settings of an environment.
     pub fn settings(&self, config: &Config, environment: &str) -> Result<Settings, Failure> {
-        config.for_environment(environment).map_err(|problems| self.problems(&problems))
+        config
+            .for_environment(environment)
+            .map_err(|problems| self.problems(&problems))
     }
 
     fn problems(&self, problems: &[Problem]) -> Failure {
@@ -86,9 +111,12 @@ impl<'a> Session<'a> {
             // The failure below says the same; a log that cannot be written to is no reason to say less.
             let _ = self.actions.error(&annotation);
         }
-        Failure::new(format!("the configuration has problems:\n{}", render_problems(problems)))
-            .host("nothing was changed")
-            .next("mend these lines; docs/configuration.md lists every setting")
+        Failure::new(format!(
+            "the configuration has problems:\n{}",
+            render_problems(problems)
+        ))
+        .host("nothing was changed")
+        .next("mend these lines; docs/configuration.md lists every setting")
     }
 
     /// Opens the line to the host of an environment.
@@ -127,7 +155,10 @@ fn untouched(error: &str) -> Failure {
 }
 
 fn read_event(env: &Env) -> Result<Event, Failure> {
-    let path = env.get("GITHUB_EVENT_PATH").map(String::as_str).unwrap_or_default();
+    let path = env
+        .get("GITHUB_EVENT_PATH")
+        .map(String::as_str)
+        .unwrap_or_default();
     let unreadable = |why: String| Failure::new(format!("could not read the event {path}: {why}"));
     let text = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
     let payload = serde_json::from_slice(&text).map_err(|e| unreadable(e.to_string()))?;
@@ -145,7 +176,10 @@ pub fn compose_file(dir: &Path, settings: &Settings) -> Result<PathBuf, Failure>
         .map(|name| dir.join(name))
         .find(|path| path.is_file())
         .ok_or_else(|| {
-            untouched(&format!("there is no Compose file: {}", candidates.join(", ")))
-                .next("set `compose:` in belay.yml to the file's path in the repository")
+            untouched(&format!(
+                "there is no Compose file: {}",
+                candidates.join(", ")
+            ))
+            .next("set `compose:` in belay.yml to the file's path in the repository")
         })
 }

@@ -41,19 +41,42 @@ impl Source {
                 laid_out_from: None,
             });
         }
-        let place = tempfile::Builder::new().prefix("belay-source-").tempdir().map_err(|source| {
-            SourceError::Directory { revision: revision.to_owned(), source }
-        })?;
+        let place = tempfile::Builder::new()
+            .prefix("belay-source-")
+            .tempdir()
+            .map_err(|source| SourceError::Directory {
+                revision: revision.to_owned(),
+                source,
+            })?;
         // git makes the last part of the path itself; the worktree is removed by git, too.
         let target = place.keep().join("source");
-        git(dir, &["worktree", "add", "--quiet", "--detach", &target.display().to_string(), revision])
-            .map_err(|source| SourceError::LayOut { revision: revision.to_owned(), source })?;
-        Ok(Source { dir: target, laid_out_from: Some(dir.to_owned()) })
+        git(
+            dir,
+            &[
+                "worktree",
+                "add",
+                "--quiet",
+                "--detach",
+                &target.display().to_string(),
+                revision,
+            ],
+        )
+        .map_err(|source| SourceError::LayOut {
+            revision: revision.to_owned(),
+            source,
+        })?;
+        Ok(Source {
+            dir: target,
+            laid_out_from: Some(dir.to_owned()),
+        })
     }
 
     /// The files as they lie there, whatever their commit: for work that deploys nothing.
     pub fn here(dir: &Path) -> Source {
-        Source { dir: dir.to_owned(), laid_out_from: None }
+        Source {
+            dir: dir.to_owned(),
+            laid_out_from: None,
+        }
     }
 
     pub fn dir(&self) -> &Path {
@@ -65,7 +88,15 @@ impl Drop for Source {
     fn drop(&mut self) {
         if let Some(repository) = &self.laid_out_from {
             // A worktree that stays behind does no harm; git removes its record with `git worktree prune`.
-            let _ = git(repository, &["worktree", "remove", "--force", &self.dir.display().to_string()]);
+            let _ = git(
+                repository,
+                &[
+                    "worktree",
+                    "remove",
+                    "--force",
+                    &self.dir.display().to_string(),
+                ],
+            );
             if let Some(parent) = self.dir.parent() {
                 let _ = std::fs::remove_dir(parent);
             }

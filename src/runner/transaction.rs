@@ -37,7 +37,10 @@ impl Nonce {
 
     /// The rule that goes into the plan: the host learns only the hash.
     pub fn rule(&self, within_ms: u64) -> ConfirmRule {
-        ConfirmRule::Runner { nonce_sha256: crate::model::compose::sha256(self.0.expose().as_bytes()), within_ms }
+        ConfirmRule::Runner {
+            nonce_sha256: crate::model::compose::sha256(self.0.expose().as_bytes()),
+            within_ms,
+        }
     }
 }
 
@@ -50,14 +53,23 @@ pub fn random_hex() -> std::io::Result<String> {
 }
 
 /// Carries a plan out on the host and fills in the outcome.
-pub fn carry_out(link: &mut Link, plan: &Plan, nonce: &Nonce, outcome: &mut Outcome, watcher: &mut dyn Watcher) {
+pub fn carry_out(
+    link: &mut Link,
+    plan: &Plan,
+    nonce: &Nonce,
+    outcome: &mut Outcome,
+    watcher: &mut dyn Watcher,
+) {
     match begin(link, plan) {
         Ok(Begun::Running { .. }) => {}
         Ok(Begun::Busy { holder }) => return refuse(outcome, busy(&holder)),
         Ok(Begun::Refused(failure)) => return refuse(outcome, failure),
         Err(error) => return lost_before_begin(outcome, &error),
     }
-    let mut watch = Watch { entries: vec![], confirmed: false };
+    let mut watch = Watch {
+        entries: vec![],
+        confirmed: false,
+    };
     let watched = watch.to_the_end(link, plan, nonce, watcher);
     settle(outcome, &watch.entries);
     if let Err(failure) = watched
@@ -70,7 +82,9 @@ pub fn carry_out(link: &mut Link, plan: &Plan, nonce: &Nonce, outcome: &mut Outc
 
 fn begin(link: &mut Link, plan: &Plan) -> Result<Begun, LinkError> {
     // Asked again after a lost connection, the host finds the transaction that it has begun already.
-    persistently(link, LOST_PATIENCE, |link| link.ask(Verb::Begin, &[], Some(plan)))
+    persistently(link, LOST_PATIENCE, |link| {
+        link.ask(Verb::Begin, &[], Some(plan))
+    })
 }
 
 fn refuse(outcome: &mut Outcome, failure: Failure) {
@@ -81,7 +95,11 @@ fn refuse(outcome: &mut Outcome, failure: Failure) {
 /// Whether the plan reached the host is not known; if it did, the host unwinds it without a confirmation.
 fn lost_before_begin(outcome: &mut Outcome, error: &LinkError) {
     outcome.failure = Some(error.failure());
-    outcome.word = if error.is_lost_contact() { Word::Unknown } else { Word::Refused };
+    outcome.word = if error.is_lost_contact() {
+        Word::Unknown
+    } else {
+        Word::Refused
+    };
 }
 
 fn busy(holder: &Holder) -> Failure {
@@ -107,7 +125,9 @@ fn settles_by(plan: &Plan, entries: &[Entry]) -> Option<jiff::Timestamp> {
         ConfirmRule::Runner { within_ms, .. } => within_ms,
         ConfirmRule::Host => 0,
     };
-    began.checked_add(Duration::from_millis(plan.limits.transaction_ms + within)).ok()
+    began
+        .checked_add(Duration::from_millis(plan.limits.transaction_ms + within))
+        .ok()
 }
 
 struct Watch {
@@ -134,7 +154,12 @@ impl Watch {
     }
 
     /// Watches until the transaction is over or waits for the confirmation.
-    fn follow(&mut self, link: &mut Link, plan: &Plan, watcher: &mut dyn Watcher) -> Result<(), Failure> {
+    fn follow(
+        &mut self,
+        link: &mut Link,
+        plan: &Plan,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), Failure> {
         let confirmed = self.confirmed;
         let entries = &mut self.entries;
         let stopped = persistently(link, LOST_PATIENCE, |link| {
@@ -146,7 +171,11 @@ impl Watch {
                     entries.push(entry);
                 }
                 let pause = !confirmed && awaits_confirmation(entries);
-                if pause { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if pause {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             })
         });
         match stopped {
@@ -158,12 +187,22 @@ impl Watch {
 }
 
 fn awaits_confirmation(entries: &[Entry]) -> bool {
-    matches!(entries.last().map(|e| &e.event), Some(Event::Started { step: Step::Confirm }))
+    matches!(
+        entries.last().map(|e| &e.event),
+        Some(Event::Started {
+            step: Step::Confirm
+        })
+    )
 }
 
 /// Looks at the public URL as users see it, then confirms over a fresh connection: that the host can be entered anew is
 /// part of what is confirmed.
-fn confirm(link: &mut Link, plan: &Plan, nonce: &Nonce, watcher: &mut dyn Watcher) -> Result<(), Failure> {
+fn confirm(
+    link: &mut Link,
+    plan: &Plan,
+    nonce: &Nonce,
+    watcher: &mut dyn Watcher,
+) -> Result<(), Failure> {
     if matches!(plan.confirm, ConfirmRule::Host) {
         return Ok(());
     }
@@ -172,16 +211,27 @@ fn confirm(link: &mut Link, plan: &Plan, nonce: &Nonce, watcher: &mut dyn Watche
         watcher.line(&format!("not confirmed: {trouble}"));
         wait.map_err(|e| e.failure())?;
         let reason = format!("the runner's own check failed: {trouble}");
-        let _: Confirmed =
-            link.ask(Verb::Abort, &["--tx", &plan.tx, "--reason", &reason], None::<&()>).map_err(|e| e.failure())?;
+        let _: Confirmed = link
+            .ask(
+                Verb::Abort,
+                &["--tx", &plan.tx, "--reason", &reason],
+                None::<&()>,
+            )
+            .map_err(|e| e.failure())?;
         return Ok(());
     }
     let confirmed: Result<Confirmed, LinkError> = persistently(link, LOST_PATIENCE, |link| {
-        link.ask_with_stream(Verb::Confirm, &["--tx", &plan.tx], &mut nonce.0.expose().as_bytes())
+        link.ask_with_stream(
+            Verb::Confirm,
+            &["--tx", &plan.tx],
+            &mut nonce.0.expose().as_bytes(),
+        )
     });
     match confirmed {
         Ok(Confirmed::Committed) => watcher.line("confirmed"),
-        Ok(Confirmed::Unwound { .. }) => watcher.line("the confirmation came too late: the host goes back"),
+        Ok(Confirmed::Unwound { .. }) => {
+            watcher.line("the confirmation came too late: the host goes back")
+        }
         // The journal has the last word; following on tells it.
         Err(error) => watcher.line(&format!("could not confirm: {error}")),
     }
@@ -190,7 +240,9 @@ fn confirm(link: &mut Link, plan: &Plan, nonce: &Nonce, watcher: &mut dyn Watche
 
 /// Asks the public URL until it has answered well often enough, or the deadline is over.
 fn public_health(rules: &HealthRules) -> Result<(), String> {
-    let Some(url) = &rules.public else { return Ok(()) };
+    let Some(url) = &rules.public else {
+        return Ok(());
+    };
     let client = reqwest::blocking::Client::builder()
         .timeout(Duration::from_millis(rules.timeout_ms))
         .redirect(reqwest::redirect::Policy::none())
@@ -208,7 +260,9 @@ fn public_health(rules: &HealthRules) -> Result<(), String> {
                 None
             }
             Ok(answer) => Some(format!("{url} answered {}", answer.status().as_u16())),
-            Err(error) => Some(format!("{url} could not be reached from the runner: {error}")),
+            Err(error) => Some(format!(
+                "{url} could not be reached from the runner: {error}"
+            )),
         };
         if let Some(trouble) = trouble {
             good = 0;
