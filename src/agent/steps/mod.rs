@@ -28,6 +28,7 @@ use crate::model::plan::{DeployWork, Plan, PlannedWork};
 use crate::model::release::{Release, ReleaseName};
 use crate::model::step::Step;
 
+pub use backup::backup_now;
 pub use preflight::settle_project;
 
 /// Performs a step.

@@ -26,6 +26,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     state::check_writable(work.layout).map_err(|e| Failure::of(&e))?;
     refuse_rival_files(work.layout)?;
     let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    refuse_another_environment(&work.plan.environment, current.as_ref())?;
     let project = settle_project(work.layout, work.plan.project.as_deref(), current.as_ref())?;
     refuse_foreign_containers(work, &project)?;
     let target = target(work, current.as_ref())?;
@@ -85,6 +86,19 @@ pub fn settle_project(
                 Failure::new("no project name can be made from the root's name")
                     .next("set `project:` in belay.yml")
             }),
+    }
+}
+
+/// A development tag must never replace what serves production because both were given one host and one root.
+fn refuse_another_environment(wanted: &str, current: Option<&Current>) -> Result<(), Failure> {
+    match current.and_then(|current| current.environment.as_deref()) {
+        Some(serving) if serving != wanted => Err(Failure::new(format!(
+            "this directory serves the environment {serving}, and the deployment is for {wanted}"
+        ))
+        .next(format!(
+            "give {wanted} a root (or host) of its own under `environments` in belay.yml"
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 
