@@ -1,8 +1,9 @@
 //! Belay against GitHub, as GitHub describes itself: its webhook payloads and its API. Runs against a stand-in on this
 //! machine, without network.
 //!
-//! The descriptions are development dependencies of `tests/github`, installed by `dist-scripts/prepare-github-contract`.
-//! Without them these tests say loudly that they check nothing; with `BELAY_CONTRACT_REQUIRED=1` they fail instead.
+//! The descriptions are development dependencies of `tests/github`, installed by
+//! `dist-scripts/prepare-github-contract`. Without them these tests say loudly that they check nothing; with
+//! `BELAY_CONTRACT_REQUIRED=1` they fail instead.
 
 #[path = "github/checks.rs"]
 mod checks;

@@ -135,6 +135,14 @@ impl Stage {
     fn assert_lawful(&self) {
         assert_eq!(self.fake.violations(), Vec::<String>::new());
         self.fake.look(|world| {
+            for statuses in world.deployments.iter().map(|row| &row.statuses) {
+                for pair in statuses.windows(2) {
+                    let said = |status: &crate::fake_github::world::Status| {
+                        (status.state.clone(), status.description.clone())
+                    };
+                    assert_ne!(said(&pair[0]), said(&pair[1]), "a status was set twice");
+                }
+            }
             for (at, first) in world.requests.iter().enumerate() {
                 let same = |other: &&crate::fake_github::world::Seen| {
                     (&other.method, &other.path, &other.body)
@@ -394,10 +402,17 @@ async fn finalize_finds_a_deployment_whose_creation_was_cut_off() {
         ..Fault::default()
     });
     stage.fake.fault(Fault {
+        method: "GET".into(),
+        skip: 2,
         status: 503,
         ..Fault::default()
     });
     drop(stage.open(opening("v1.2.0", NEW)).await);
+    assert_eq!(
+        stage.last_words(),
+        ["deploy 2222 nothing"],
+        "it was created, but nobody was told"
+    );
     stage.fake.clear_faults();
     assert_eq!(
         finalize(Some(stage.client()), &file, &Ending::cancelled()).await,
@@ -812,6 +827,20 @@ async fn the_deployment_that_actions_made_for_the_job_is_adopted() {
     );
     assert_eq!(ledger.warnings(), Vec::<String>::new());
     stage.assert_lawful();
+}
+
+#[tokio::test]
+async fn when_it_is_unknown_whether_there_is_one_to_adopt_none_is_created() {
+    let Some(stage) = Stage::new() else { return };
+    stage.fake.fault(Fault {
+        method: "GET".into(),
+        path: "&sha=".into(),
+        status: 500,
+        ..Fault::default()
+    });
+    let ledger = deploy(&stage).await;
+    assert_eq!(stage.posts(), Vec::<String>::new());
+    assert!(!ledger.warnings().is_empty());
 }
 
 #[tokio::test]

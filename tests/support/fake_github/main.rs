@@ -1,7 +1,7 @@
 //! The stand-in for api.github.com as a program, for tests that are shell scripts or run a real workflow runner.
 //!
-//! `fake-github [--port N] [--contract PATH] [--state-file PATH]` prints its port on the first line and serves until it is
-//! killed. Orders and questions: `POST /_fake/seed`, `POST /_fake/faults`, `DELETE /_fake/faults`, `GET /_fake/state`,
+//! `fake-github [--port N] [--contract PATH] [--state-file PATH]` prints its port on the first line and serves until it
+//! is killed. Orders and questions: `POST /_fake/seed`, `POST /_fake/faults`, `DELETE /_fake/faults`, `GET /_fake/state`,
 //! `GET /_fake/violations`. A token that contains `read-only` may not write.
 
 // Its output is its interface.

@@ -1,5 +1,5 @@
-//! The stand-in's front: takes requests apart, lets faults strike, checks both sides against the contract, records. Runs
-//! in tests.
+//! The stand-in's front: takes requests apart, lets faults strike, checks both sides against the contract, records.
+//! Runs in tests.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

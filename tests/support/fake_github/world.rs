@@ -162,6 +162,7 @@ impl Default for SeedDeployment {
     }
 }
 
+const DOCS: &str = "https://docs.github.com/rest";
 pub(crate) const ACTIONS_BOT: &str = "github-actions[bot]";
 /// 2026-11-24T00:00:00Z
 const START: i64 = 1_795_478_400;
@@ -178,7 +179,7 @@ impl Reply {
     pub(crate) fn error(status: u16, message: &str) -> Self {
         Self::new(
             status,
-            json!({"message": message, "documentation_url": "https://docs.github.com/rest", "status": status.to_string()}),
+            json!({"message": message, "documentation_url": DOCS, "status": status.to_string()}),
         )
     }
 
