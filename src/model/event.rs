@@ -619,6 +619,8 @@ mod tests {
         assert!(is_fork(&pull(json!({"full_name": "guest/shop"}))));
         assert!(is_fork(&pull(json!(null))));
         assert!(!is_fork(&pull(json!({"full_name": "octo-org/shop"}))));
+        let bare = json!({"number": 7, "pull_request": {"head": {"sha": SHA}}});
+        assert!(is_fork(&bare), "what cannot be told apart has no secrets");
     }
 
     #[test]

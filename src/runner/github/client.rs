@@ -1,8 +1,8 @@
 //! The transport to GitHub's REST API: one request in, one answer or one classified error out. Runs on the runner.
 //!
-//! octocrab sends (with its proxy support and its care for where the token goes), but nothing of its typed API is used:
-//! its types refuse answers that GitHub really gives. Every request has a deadline. Reads are repeated a few times, with
-//! the pause that GitHub asks for when that is short; writes are sent exactly once by this file.
+//! octocrab sends (with its proxy support and its care for where the token goes), but nothing of its typed API is
+//! used: its types refuse answers that GitHub really gives. Every request has a deadline. Reads are repeated a few
+//! times, with the pause that GitHub asks for when that is short; writes are sent exactly once by this file.
 
 use std::fmt;
 use std::future::Future;
@@ -385,8 +385,8 @@ impl GitHubClient {
     }
 }
 
-/// octocrab's layers around our own HTTP client. Its usual builder would send two User-Agent headers, panic over a token
-/// that cannot be a header, and (with its `retry` feature) repeat writes.
+/// octocrab's layers around our own HTTP client. Its usual builder would send two User-Agent headers, panic over a
+/// token that cannot be a header, and (with its `retry` feature) repeat writes.
 fn stack(http: reqwest::Client, api_url: &str, token: &Secret) -> Result<Octocrab, GitHubError> {
     let base = || {
         api_url
@@ -674,8 +674,8 @@ mod tests {
         let error = classify(Call::CreateDeployment, 403, &HeaderMap::new(), refusal);
         assert_eq!(
             error.in_words(),
-            "could not create the deployment on GitHub: the token is not allowed to (status 403): Resource not accessible by \
-             integration (add \"deployments: write\" under \"permissions:\" in the workflow)"
+            "could not create the deployment on GitHub: the token is not allowed to (status 403): Resource not \
+             accessible by integration (add \"deployments: write\" under \"permissions:\" in the workflow)"
         );
     }
 

@@ -128,8 +128,8 @@ pub struct NewDeployment {
 }
 
 impl NewDeployment {
-    /// Everything is said explicitly: by default GitHub would merge the default branch into a ref that is behind it, and
-    /// refuse while any check of the commit is not green.
+    /// Everything is said explicitly: by default GitHub would merge the default branch into a ref that is behind it,
+    /// and refuse while any check of the commit is not green.
     fn body(&self) -> Value {
         json!({
             "ref": self.sha,

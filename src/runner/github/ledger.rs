@@ -1,9 +1,9 @@
 //! The life of one deployment's record on GitHub, from queued to its last word. Runs on the runner.
 //!
-//! The ledger only tells GitHub what happened; it never decides what happens. Every failure of the API becomes a line in
-//! [`Ledger::warnings`], every step has a time budget, and after a first outage the unimportant steps are left out, so a
-//! GitHub that is down costs a deployment seconds and never its result. What must still be settled is kept in a small
-//! file, from which `belay finalize` goes on when the step that opened the record was killed.
+//! The ledger only tells GitHub what happened; it never decides what happens. Every failure of the API becomes a line
+//! in [`Ledger::warnings`], every step has a time budget, and after a first outage the unimportant steps are left out,
+//! so a GitHub that is down costs a deployment a minute at worst and never its result. What must still be settled is
+//! kept in a small file, from which `belay finalize` goes on when the step that opened the record was killed.
 
 use std::io;
 use std::path::{Path, PathBuf};
