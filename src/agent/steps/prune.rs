@@ -13,8 +13,8 @@ use crate::model::journal::Output;
 use crate::model::outcome::Failure;
 use crate::model::release::{Current, Release};
 use crate::model::retention::{
-    BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove, images_to_remove,
-    releases_to_prune,
+    BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove,
+    images_to_remove, releases_to_prune,
 };
 use crate::wire::Staged;
 
@@ -25,10 +25,13 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
     let current = current.ok_or_else(|| Failure::new("nothing is recorded as serving"))?;
     let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
-    let facts: Vec<ReleaseFacts> = releases.iter().map(|r| release_facts(r, &current)).collect();
+    let facts: Vec<ReleaseFacts> = releases
+        .iter()
+        .map(|r| release_facts(r, &current))
+        .collect();
     let keep = work.plan.keep_releases;
     // Images first: the records of the releases that are about to go say which ones are theirs.
-    let mut removed = prune_images(work, &current.project, &releases, &facts, keep)?;
+    let mut removed = prune_images(work, &current.project, &facts, keep)?;
     removed.extend(prune_releases(work.layout, &facts, keep)?);
     removed.extend(prune_backups(work.layout, work.plan.backup.keep)?);
     Ok(Output::Pruned { removed })
@@ -48,14 +51,17 @@ fn release_facts(release: &Release, current: &Current) -> ReleaseFacts {
         seq: release.seq,
         standing,
         hold: Hold::Free,
-        images: release.services.iter().map(|s| s.image_id.clone()).collect(),
+        images: release
+            .services
+            .iter()
+            .map(|s| s.image_id.clone())
+            .collect(),
     }
 }
 
 fn prune_images(
     work: &Work<'_>,
     project: &str,
-    releases: &[Release],
     facts: &[ReleaseFacts],
     keep: usize,
 ) -> Result<Vec<Removal>, Failure> {
@@ -68,19 +74,16 @@ fn prune_images(
         .into_iter()
         .filter(|name| !spared.contains(&name.reference))
         .map(|name| ImageFacts {
-            release_seq: releases
-                .iter()
-                .filter(|r| r.services.iter().any(|s| s.image_id == name.id))
-                .map(|r| r.seq)
-                .max(),
             reference: name.reference,
             id: name.id,
         })
         .collect();
     let in_use = work.host.images_in_use().map_err(|e| Failure::of(&e))?;
-    let removals = images_to_remove(&images, &prefix, facts, keep, &in_use);
+    let removals = images_to_remove(&images, project, facts, keep, &in_use);
     for removal in &removals {
-        work.host.forget_image(&removal.name).map_err(|e| Failure::of(&e))?;
+        work.host
+            .forget_image(&removal.name)
+            .map_err(|e| Failure::of(&e))?;
     }
     Ok(removals)
 }
@@ -93,10 +96,14 @@ fn staged_references(work: &Work<'_>) -> Result<Vec<String>, Failure> {
         if !name.ends_with(".images") {
             continue;
         }
-        let text = state::read_optional(&path).map_err(|e| Failure::of(&e))?.unwrap_or_default();
+        let text = state::read_optional(&path)
+            .map_err(|e| Failure::of(&e))?
+            .unwrap_or_default();
         let fresh = serde_json::from_slice::<Staged>(&text)
             .ok()
-            .filter(|staged| work.host.now().duration_since(staged.since).unsigned_abs() < STAGED_FOR);
+            .filter(|staged| {
+                work.host.now().duration_since(staged.since).unsigned_abs() < STAGED_FOR
+            });
         match fresh {
             Some(staged) => references.extend(staged.references),
             None => state::remove(&path).map_err(|e| Failure::of(&e))?,
@@ -105,7 +112,11 @@ fn staged_references(work: &Work<'_>) -> Result<Vec<String>, Failure> {
     Ok(references)
 }
 
-fn prune_releases(layout: &Layout, facts: &[ReleaseFacts], keep: usize) -> Result<Vec<Removal>, Failure> {
+fn prune_releases(
+    layout: &Layout,
+    facts: &[ReleaseFacts],
+    keep: usize,
+) -> Result<Vec<Removal>, Failure> {
     let removals = releases_to_prune(facts, keep);
     for removal in &removals {
         let release = layout.release(&removal.name);
@@ -120,7 +131,11 @@ fn prune_releases(layout: &Layout, facts: &[ReleaseFacts], keep: usize) -> Resul
 pub(super) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>, Failure> {
     let current = state::current(layout).map_err(|e| Failure::of(&e))?;
     let needed: Vec<&str> = match &current {
-        Some(current) => [Some(&current.release), current.previous.as_ref()].into_iter().flatten().map(String::as_str).collect(),
+        Some(current) => [Some(&current.release), current.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect(),
         None => vec![],
     };
     let facts: Vec<BackupFacts> = backup::list(layout.root())
@@ -129,7 +144,11 @@ pub(super) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>
             name: entry.name,
             seq: entry.manifest.seq,
             // It was read back whole before it was published; a quick look finds what has happened to it since.
-            soundness: if entry.problem.is_none() { Soundness::Verified } else { Soundness::Unverified },
+            soundness: if entry.problem.is_none() {
+                Soundness::Verified
+            } else {
+                Soundness::Unverified
+            },
             hold: Hold::Free,
             release: entry.manifest.release,
         })
