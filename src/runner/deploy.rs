@@ -191,6 +191,7 @@ fn try_deploy(
         facts: &facts,
     };
     let watcher = &mut *desk.watcher;
+    watcher.section("build and test the images");
     let made = images::make(&making, &wanted, &mut |bytes| watcher.remote(bytes))?;
     outcome.durations.build_ms = made.build_ms;
     outcome.durations.test_ms = made.test_ms;

@@ -299,7 +299,7 @@ fn test_all(
             .next("run images.test of belay.yml in the image to see why")
         })?;
     }
-    made.test_ms = Some(elapsed_ms(began));
+    made.test_ms = (!tested.is_empty()).then(|| elapsed_ms(began));
     Ok(())
 }
 

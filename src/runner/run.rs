@@ -105,6 +105,7 @@ fn with_record(
         narrator: Narrator::new(),
         telling: &telling,
         group: Group::Closed,
+        unfinished: vec![],
     };
     let concluded = story(&mut Desk {
         session,
@@ -350,6 +351,8 @@ struct Log<'t, 'a, 's> {
     narrator: Narrator,
     telling: &'t std::cell::RefCell<Telling<'a, 's>>,
     group: Group,
+    /// The beginning of a line of another program's output.
+    unfinished: Vec<u8>,
 }
 
 impl Log<'_, '_, '_> {
@@ -397,7 +400,16 @@ impl Watcher for Log<'_, '_, '_> {
     }
 
     fn remote(&mut self, bytes: &[u8]) {
-        let _ = self.actions.remote(bytes);
+        // Whole lines, each made harmless by itself: chunk by chunk a word could be hidden across two.
+        self.unfinished.extend_from_slice(bytes);
+        while let Some(end) = self.unfinished.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.unfinished.drain(..=end).collect();
+            let _ = self.actions.line(String::from_utf8_lossy(&line).trim_end());
+        }
+    }
+
+    fn section(&mut self, title: &str) {
+        self.open_group(title);
     }
 }
 

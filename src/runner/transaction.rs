@@ -24,6 +24,8 @@ pub trait Watcher {
     fn line(&mut self, text: &str);
     /// Output of another program, as it comes.
     fn remote(&mut self, bytes: &[u8]);
+    /// What comes now belongs under this title.
+    fn section(&mut self, title: &str);
 }
 
 /// What confirms this transaction, and nothing else.
