@@ -12,6 +12,7 @@ pub mod plan;
 pub mod release;
 pub mod retention;
 pub mod secret;
+pub mod settle;
 pub mod step;
 pub mod tag;
 pub mod yaml;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::link::{Link, LinkError, persistently};
 use crate::model::health::HealthRules;
 use crate::model::journal::{Entry, Event, Holder};
-use crate::model::outcome::{Failure, Outcome, Word, settle};
+use crate::model::outcome::{Failure, Outcome, Word};
 use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::secret::Secret;
+use crate::model::settle::settle;
 use crate::model::step::Step;
 use crate::wire::{Begun, Confirmed, Verb};
 

@@ -6,8 +6,8 @@
 
 use super::Work;
 use crate::agent::backup::{
-    self, BackupEntry, BackupName, BackupRequest, Consistency, DataKind, DataReader, DataSource,
-    ImageRecord, Limits, LogSource, Reason, SourceState,
+    self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
+    Limits, LogSource, Reason, SourceState,
 };
 use crate::agent::host::Host;
 use crate::agent::layout::Layout;
@@ -73,7 +73,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
             .into_iter()
             .filter(|entry| entry.manifest.seq == seq)
         {
-            remove(work.layout, &entry.name)?;
+            super::remove_backup(work.layout, &entry.name)?;
         }
     }
     backup::sweep(work.layout.root(), &[])
@@ -84,12 +84,6 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         let _ = std::fs::remove_dir(work.layout.backups());
     }
     Ok(())
-}
-
-/// Removes a backup by its name.
-pub(super) fn remove(layout: &Layout, name: &str) -> Result<(), Failure> {
-    let name: BackupName = name.parse().map_err(|e| Failure::of(&e))?;
-    backup::remove(layout.root(), &name).map_err(|e| Failure::of(&e))
 }
 
 /// What the backup may take at the worst, in bytes.

@@ -155,7 +155,7 @@ pub(super) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>
         .collect();
     let removals = backups_to_remove(&facts, keep, &needed);
     for removal in &removals {
-        super::backup::remove(layout, &removal.name)?;
+        super::remove_backup(layout, &removal.name)?;
     }
     Ok(removals)
 }
