@@ -303,8 +303,16 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
             remove(&layout.journals().join(name))?;
         }
     }
-    for dir in [layout.root().to_owned(), layout.state(), layout.journals(), layout.incoming()] {
-        for name in names(&dir)?.iter().filter(|name| durable::is_leftover(name.as_ref())) {
+    for dir in [
+        layout.root().to_owned(),
+        layout.state(),
+        layout.journals(),
+        layout.incoming(),
+    ] {
+        for name in names(&dir)?
+            .iter()
+            .filter(|name| durable::is_leftover(name.as_ref()))
+        {
             remove(&dir.join(name))?;
         }
     }

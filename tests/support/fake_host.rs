@@ -591,7 +591,9 @@ impl DataReader for FakeReader {
             header.set_entry_type(kind);
             header.set_mode(0o755);
             header.set_size(content.len() as u64);
-            archive.append_data(&mut header, path, content).expect("a tar in memory");
+            archive
+                .append_data(&mut header, path, content)
+                .expect("a tar in memory");
         }
         let bytes = archive.into_inner().expect("a tar in memory");
         sink(&mut bytes.as_slice()).map_err(ReadError::Sink)
