@@ -2,8 +2,8 @@
 arrows between the folders of src/ that ARCHITECTURE.md promises.
 
 Runs on a developer's machine and in CI, with python3 and git alone: `python3 tests/docs_test.py`. Reads files only,
-under a second. It cannot tell whether a sentence is true, only whether what it names is there; each check has a test of its own
-that it notices a lie. Failure: a plain unittest report and exit 1.
+under a second. It cannot tell whether a sentence is true, only whether what it names is there; each check has a test of
+its own that it notices a lie. Failure: a plain unittest report and exit 1.
 """
 
 import ipaddress
@@ -104,6 +104,9 @@ CLI = read("src/cli.rs")
 COMMANDS = variants(CLI, "enum Command {")
 VERBS = variants(CLI, "enum AgentCommand {")
 ANY_OPTION = set().union(*COMMANDS.values(), *VERBS.values(), {"--help", "--version"})
+# What the head of a script says that it takes.
+SCRIPT_OPTIONS = {option for script in TREE.glob("dist-scripts/*") if script.suffix in ("", ".sh")
+                  for option in re.findall(r"^#.*?(--[a-z-]+)", script.read_text(encoding="utf-8"), re.M)}
 
 
 def keys_of_action(section):
@@ -184,7 +187,7 @@ def wrong_commands(text):
                 continue
             yield from (f"belay {name} has no {w}" for w in words if w.startswith("--") and w not in flags)
     for code in codes(text):
-        if re.match(r"--[a-z]", code) and code.split()[0] not in ANY_OPTION:
+        if re.match(r"--[a-z]", code) and code.split()[0] not in ANY_OPTION | SCRIPT_OPTIONS:
             yield f"no command has {code}"
 
 
