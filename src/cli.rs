@@ -9,12 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::agent::layout::Layout;
 use crate::agent::verbs;
 use crate::model::config::{Config, render_problems};
+use crate::model::intent::DryRun;
 use crate::model::outcome::{EXIT_BUG, Failure, Word};
 use crate::model::plan::Plan;
 use crate::model::secret::Secret;
 use crate::report;
 use crate::runner::actions::Actions;
-use crate::runner::inputs::{DryRun, Env, Inputs};
+use crate::runner::inputs::{Env, Inputs};
 use crate::runner::{run, tag_command};
 
 /// Deploys a Docker Compose application to your own host from a git tag.
@@ -260,12 +261,12 @@ fn typed(command: Command, mut inputs: Inputs) -> Result<Inputs, Failure> {
             dry_run,
         } => {
             (asked.command, asked.tag) = (Some("deploy".to_owned()), Some(tag));
-            inputs.dry_run = when(dry_run);
+            asked.dry_run = when(dry_run);
             place
         }
         Command::Plan { tag, place, json } => {
             (asked.command, asked.tag) = (Some("deploy".to_owned()), Some(tag));
-            (inputs.dry_run, inputs.json) = (DryRun::Yes, json);
+            (asked.dry_run, inputs.json) = (DryRun::Yes, json);
             place
         }
         Command::Rollback {
@@ -276,7 +277,7 @@ fn typed(command: Command, mut inputs: Inputs) -> Result<Inputs, Failure> {
         } => {
             (asked.command, asked.rollback, asked.reason) =
                 (Some("rollback".to_owned()), to, reason);
-            inputs.dry_run = when(dry_run);
+            asked.dry_run = when(dry_run);
             place
         }
         Command::Backup { place, json } => {

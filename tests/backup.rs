@@ -113,6 +113,7 @@ fn request(root: &Path) -> BackupRequest<'_> {
         logs: vec![(
             "web".to_owned(),
             LogSource {
+                lines: None,
                 containers: vec!["shop-web-1".to_owned()],
             },
         )],

@@ -49,6 +49,15 @@ pub struct Asked {
     pub tag: Option<String>,
     pub rollback: Option<String>,
     pub reason: Option<String>,
+    pub dry_run: DryRun,
+}
+
+/// Whether to stop after the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DryRun {
+    #[default]
+    No,
+    Yes,
 }
 
 impl Asked {
@@ -60,16 +69,30 @@ impl Asked {
             tag: self.tag.or_else(|| dispatch.tag.clone()),
             rollback: self.rollback.or_else(|| dispatch.rollback.clone()),
             reason: self.reason.or_else(|| dispatch.reason.clone()),
+            dry_run: match (self.dry_run, dispatch.dry_run) {
+                (DryRun::Yes, _) | (_, true) => DryRun::Yes,
+                (DryRun::No, false) => DryRun::No,
+            },
         }
+    }
+
+    /// Everything that was asked for, the event's own inputs included. The command `plan` is a dry run by another name.
+    #[must_use]
+    pub fn with(self, trigger: Option<&Trigger>) -> Asked {
+        let mut asked = match trigger {
+            Some(Trigger::Dispatch(dispatch)) => self.or_dispatch(dispatch),
+            _ => self,
+        };
+        if asked.command.as_deref() == Some("plan") {
+            asked.dry_run = DryRun::Yes;
+        }
+        asked
     }
 }
 
 /// Decides what to do. Without an event (on a laptop) the inputs alone say it.
 pub fn decide(trigger: Option<&Trigger>, asked: Asked) -> Result<Intent, Failure> {
-    let asked = match trigger {
-        Some(Trigger::Dispatch(dispatch)) => asked.or_dispatch(dispatch),
-        _ => asked,
-    };
+    let asked = asked.with(trigger);
     match asked.command.as_deref() {
         Some("deploy") => deploy(trigger, asked.tag),
         Some("rollback") => Ok(rollback(asked.rollback.unwrap_or_default(), asked.reason)),
@@ -77,8 +100,10 @@ pub fn decide(trigger: Option<&Trigger>, asked: Asked) -> Result<Intent, Failure
         Some("backups") => Ok(Intent::Command(Command::Backups)),
         Some("status") => Ok(Intent::Command(Command::Status)),
         Some("logs") => Ok(Intent::Command(Command::Logs)),
-        // The dry run is another input; as a command it means the dry run of a deployment.
-        Some("plan") => deploy(trigger, asked.tag),
+        Some("plan") => match asked.rollback {
+            Some(to) => Ok(rollback(to, asked.reason)),
+            None => deploy(trigger, asked.tag),
+        },
         Some(other) => Err(Failure::new(format!("there is no command {other:?}"))
             .host("nothing was changed")
             .next("use deploy, rollback, backup, backups, status, logs or plan")),
@@ -192,6 +217,20 @@ mod tests {
                 reason: None
             }
         );
+    }
+
+    #[test]
+    fn the_plan_command_and_a_dispatched_dry_run_change_nothing() {
+        assert_eq!(asked("plan", "").with(None).dry_run, DryRun::Yes);
+        let dry = Trigger::Dispatch(Dispatch {
+            dry_run: true,
+            ..Dispatch::default()
+        });
+        assert_eq!(
+            asked("rollback", "v1.0.0").with(Some(&dry)).dry_run,
+            DryRun::Yes
+        );
+        assert_eq!(asked("rollback", "v1.0.0").with(None).dry_run, DryRun::No);
     }
 
     #[test]

@@ -10,12 +10,13 @@ use base64::Engine as _;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
-use super::session::{Session, compose_file};
+use super::session::{Session, compose_file, untouched};
 use super::source::Source;
 use super::transaction::{self, Nonce, Watcher, random_hex};
 use crate::model::build::{builds, project_name};
 use crate::model::compose::{Classified, ComposeFile, project_from_directory};
-use crate::model::config::{Config, Settings};
+use crate::model::config::{self, Config, Settings};
+use crate::model::intent::DryRun;
 use crate::model::journal::Holder;
 use crate::model::outcome::{Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work};
 use crate::model::plan::{
@@ -151,6 +152,7 @@ fn try_deploy(
             .next("list this kind under `environments.NAME.tags` in belay.yml")
     })?;
     let settings = desk.session.settings(&config, environment)?;
+    refuse_registry(&settings)?;
     describe_place(desk.session, &settings, outcome);
     desk.record.opened(outcome, &settings);
 
@@ -214,7 +216,7 @@ fn try_deploy(
         project,
         new_run(desk.session, &nonce, &settings)?,
     );
-    if desk.session.inputs.dry_run == super::inputs::DryRun::Yes {
+    if desk.session.inputs.asked.dry_run == DryRun::Yes {
         let file = ComposeFile::new(document).map_err(|e| Failure::of(&e))?;
         let services = file
             .classify(&strategy_wishes(&settings), None)
@@ -292,7 +294,7 @@ fn try_rollback(
         project,
         new_run(desk.session, &nonce, &settings)?,
     );
-    if desk.session.inputs.dry_run == super::inputs::DryRun::Yes {
+    if desk.session.inputs.asked.dry_run == DryRun::Yes {
         let warnings = outcome.warnings.clone();
         return Ok(Some(Planned {
             plan,
@@ -356,6 +358,14 @@ fn resolve(
         (None, None) => Err(Failure::new(format!("there is no tag {tag} in this repository"))
             .host("it was not contacted")
             .next("push the tag first, and check the repository out with its tags (fetch-depth: 0)")),
+    }
+}
+
+fn refuse_registry(settings: &Settings) -> Result<(), Failure> {
+    match settings.images.source {
+        config::ImageSource::Stream => Ok(()),
+        config::ImageSource::Registry => Err(untouched("images.source: registry is not in this version of Belay")
+            .next("use `source: stream`; images that the Compose file only names are pulled by the host as before")),
     }
 }
 

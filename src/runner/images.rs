@@ -52,7 +52,8 @@ struct Inspected {
     architecture: String,
 }
 
-/// The variables that a `build` section may use, besides the run's own environment of the same names.
+/// The variables that a `build` section may use. The run's own environment is not among them: an image must not depend on
+/// the machine that it was built on.
 pub fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("BELAY_TAG".to_owned(), tag.to_owned()),

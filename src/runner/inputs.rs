@@ -7,20 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::model::config::Overrides;
-use crate::model::intent::Asked;
+use crate::model::event::Trigger;
+use crate::model::intent::{Asked, DryRun};
 use crate::model::outcome::Failure;
 use crate::model::secret::Secret;
 
 /// The process's environment.
 pub type Env = BTreeMap<String, String>;
-
-/// Whether to stop after the plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DryRun {
-    #[default]
-    No,
-    Yes,
-}
 
 /// Everything that a run was given, besides the event.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +25,6 @@ pub struct Inputs {
     pub ssh_key_passphrase: Option<Secret>,
     pub known_hosts: Option<String>,
     pub token: Option<Secret>,
-    pub dry_run: DryRun,
     /// Answer in JSON.
     pub json: bool,
     /// For backups: read each back whole.
@@ -52,6 +44,7 @@ impl Inputs {
                 tag: text("BELAY_TAG"),
                 rollback: text("BELAY_ROLLBACK"),
                 reason: text("BELAY_REASON"),
+                dry_run: dry_run(text("BELAY_DRY_RUN").as_deref())?,
             },
             config: text("BELAY_CONFIG").map(PathBuf::from),
             overrides: Overrides {
@@ -67,11 +60,23 @@ impl Inputs {
             ssh_key_passphrase: secret("BELAY_SSH_KEY_PASSPHRASE"),
             known_hosts: text("BELAY_KNOWN_HOSTS"),
             token: secret("BELAY_TOKEN").or_else(|| secret("GITHUB_TOKEN")),
-            dry_run: dry_run(text("BELAY_DRY_RUN").as_deref())?,
             json: false,
             verify: false,
             service: None,
         })
+    }
+}
+
+impl Inputs {
+    /// Lays the event's own inputs (those of a dispatched workflow) under the ones that were given explicitly.
+    #[must_use]
+    pub fn with_event(mut self, trigger: Option<&Trigger>) -> Inputs {
+        self.asked = self.asked.with(trigger);
+        if let Some(Trigger::Dispatch(dispatch)) = trigger {
+            let environment = &mut self.overrides.environment;
+            *environment = environment.take().or_else(|| dispatch.environment.clone());
+        }
+        self
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
     fn a_dry_run_is_exactly_true_or_false() {
         assert!(Inputs::from_env(&env(&[("BELAY_DRY_RUN", "yes")])).is_err());
         let inputs = Inputs::from_env(&env(&[("BELAY_DRY_RUN", "true")])).expect("readable");
-        assert_eq!(inputs.dry_run, DryRun::Yes);
+        assert_eq!(inputs.asked.dry_run, DryRun::Yes);
     }
 
     #[test]

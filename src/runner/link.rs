@@ -75,7 +75,7 @@ impl LinkError {
 
     /// Whether contact was lost, so that asking again may help.
     pub fn is_lost_contact(&self) -> bool {
-        matches!(self, LinkError::Ssh(error) if error.class() != Class::Refused)
+        matches!(self, LinkError::Ssh(error) if matches!(error.class(), Class::Transient | Class::LinkLost))
     }
 }
 
@@ -372,7 +372,7 @@ fn patience(verb: Verb) -> Patience {
     }
 }
 
-/// Keeps asking across lost connections until an answer comes or the patience is over.
+/// Keeps asking across lost connections until an answer comes, or contact stays lost for longer than the patience.
 ///
 /// `attempt` gets the link and is called again after each reconnection.
 pub fn persistently<T>(
@@ -380,12 +380,13 @@ pub fn persistently<T>(
     patience: Duration,
     mut attempt: impl FnMut(&mut Link) -> Result<T, LinkError>,
 ) -> Result<T, LinkError> {
-    let began = Instant::now();
     loop {
         let lost = match attempt(link) {
             Err(error) if error.is_lost_contact() => error,
             settled => return settled,
         };
+        // Counted from the loss: contact may have held for hours before.
+        let began = Instant::now();
         loop {
             if began.elapsed() >= patience {
                 return Err(lost);

@@ -19,7 +19,7 @@ use super::session::Session;
 use super::ssh::Interrupt;
 use super::transaction::Watcher;
 use crate::model::config::Settings;
-use crate::model::intent::{Intent, decide};
+use crate::model::intent::{DryRun, Intent, decide};
 use crate::model::journal::{Entry, Event};
 use crate::model::outcome::{EXIT_BUG, Failure, Outcome, Word, Work};
 use crate::model::settle::settle;
@@ -43,8 +43,8 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         Ok(session) => session,
         Err(failure) => return refused(actions, "", failure),
     };
-    match decide(session.trigger(), inputs.asked.clone()) {
-        Err(failure) => refused(actions, &asked(inputs), failure),
+    match decide(session.trigger(), session.inputs.asked.clone()) {
+        Err(failure) => refused(actions, &asked(&session.inputs), failure),
         Ok(Intent::Nothing(why)) => {
             say(actions, &format!("nothing to do: {why}"));
             0
@@ -218,7 +218,7 @@ impl Telling<'_, '_> {
         let Some(sha) = outcome.revision.clone() else {
             return;
         };
-        if self.session.inputs.dry_run == super::inputs::DryRun::Yes {
+        if self.session.inputs.asked.dry_run == DryRun::Yes {
             return;
         }
         let opening = Opening {
@@ -361,6 +361,9 @@ struct Log<'t, 'a, 's> {
 
 impl Log<'_, '_, '_> {
     fn close_group(&mut self) {
+        if !self.unfinished.is_empty() {
+            self.remote(b"\n");
+        }
         if self.group == Group::Open {
             let _ = self.actions.end_group();
             self.group = Group::Closed;

@@ -15,7 +15,8 @@ use crate::model::outcome::Failure;
 /// One run of Belay.
 pub struct Session<'a> {
     pub env: &'a Env,
-    pub inputs: &'a Inputs,
+    /// Everything that was asked for, the event's own inputs included.
+    pub inputs: Inputs,
     pub actions: &'a Actions,
     pub event: Option<Event>,
     /// The directory of the repository.
@@ -46,6 +47,9 @@ impl<'a> Session<'a> {
         } else {
             None
         };
+        let inputs = inputs
+            .clone()
+            .with_event(event.as_ref().map(|event| &event.trigger));
         Ok(Session {
             env,
             inputs,
@@ -150,7 +154,8 @@ impl<'a> Session<'a> {
     }
 }
 
-fn untouched(error: &str) -> Failure {
+/// A failure of a run that has not contacted the host.
+pub fn untouched(error: &str) -> Failure {
     Failure::new(error).host("it was not contacted")
 }
 

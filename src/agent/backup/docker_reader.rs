@@ -163,7 +163,7 @@ impl DataReader for DockerReader {
             if source.containers.len() > 1 {
                 all.extend_from_slice(format!("==> {container} <==\n").as_bytes());
             }
-            all.extend_from_slice(&container_logs(container, share)?);
+            all.extend_from_slice(&container_logs(container, source.lines, share)?);
         }
         Ok(all)
     }
@@ -489,8 +489,9 @@ fn words_of(stream: Option<impl Read>) -> String {
 }
 
 /// The end of a container's logs, of both its outputs in the order in which they came.
-fn container_logs(container: &str, most: u64) -> Result<Vec<u8>, ReadError> {
-    let words = ["logs", "--timestamps", "--tail", MOST_LINES, container];
+fn container_logs(container: &str, lines: Option<u32>, most: u64) -> Result<Vec<u8>, ReadError> {
+    let lines = lines.map_or_else(|| MOST_LINES.to_owned(), |lines| lines.to_string());
+    let words = ["logs", "--timestamps", "--tail", &lines, container];
     let (mut output, input) = io::pipe().map_err(ReadError::Start)?;
     let mut command = docker_command(words);
     let both = input.try_clone().map_err(ReadError::Start)?;

@@ -75,6 +75,8 @@ pub struct DataSource {
 pub struct LogSource {
     /// Its containers, by name or ID.
     pub containers: Vec<String>,
+    /// The last lines of each; `None`: as many as fit.
+    pub lines: Option<u32>,
 }
 
 /// How much a backup may hold.

@@ -196,6 +196,7 @@ fn request<'a>(
                     container.service.clone(),
                     LogSource {
                         containers: vec![container.id.clone()],
+                        lines: Some(plan.backup.log_lines),
                     },
                 ));
             }
@@ -235,33 +236,61 @@ fn data_sources(
     match &plan.backup.data {
         DataRule::None => Ok(vec![]),
         DataRule::Auto => Ok(mounted),
-        DataRule::Only(wishes) => wishes
+        // What the serving release does not have yet has nothing to save; the candidate's own names are checked at Unpack.
+        DataRule::Only(wishes) => Ok(wishes
             .iter()
-            .map(|wish| {
-                if wish.strategy != DataStrategy::Live {
-                    return Err(Failure::new(format!(
-                        "the backup strategy of {} is not in this version of Belay; only `live` is",
-                        wish.source
-                    ))
-                    .next("use `strategy: live` in belay.yml, and a dump of your own that is part of a volume"));
-                }
-                mounted.iter().find(|source| is_named(&source.kind, &wish.source, &file, release)).cloned().ok_or_else(
-                    || {
-                        Failure::new(format!("belay.yml backs up {}, which no service of {} uses", wish.source, release.tag))
-                            .next("name a volume of the Compose file or the path of a bind mount")
-                    },
-                )
+            .filter_map(|wish| {
+                mounted
+                    .iter()
+                    .find(|source| is_named(&source.kind, &wish.source, &file, &release.project))
+                    .cloned()
             })
-            .collect(),
+            .collect()),
     }
 }
 
-fn is_named(kind: &DataKind, wanted: &str, file: &ComposeFile, release: &Release) -> bool {
+/// Refuses what belay.yml asks for and this version cannot do, before anything changes.
+pub(super) fn refuse_strategies(plan: &Plan) -> Result<(), Failure> {
+    let DataRule::Only(wishes) = &plan.backup.data else {
+        return Ok(());
+    };
+    match wishes.iter().find(|wish| wish.strategy != DataStrategy::Live) {
+        None => Ok(()),
+        Some(wish) => Err(Failure::new(format!(
+            "the backup strategy of {} is not in this version of Belay; only `live` is",
+            wish.source
+        ))
+        .next("use `strategy: live` in belay.yml, and put a dump of your own into a volume that is backed up")),
+    }
+}
+
+/// Checks that everything that belay.yml wants to back up is there in the new release.
+pub(super) fn check_names(plan: &Plan, file: &ComposeFile, project: &str) -> Result<(), Failure> {
+    let DataRule::Only(wishes) = &plan.backup.data else {
+        return Ok(());
+    };
+    let mounted = mounted_data(file, project);
+    let unknown = |source: &str| {
+        !mounted
+            .iter()
+            .any(|m| is_named(&m.kind, source, file, project))
+    };
+    match wishes.iter().find(|wish| unknown(&wish.source)) {
+        None => Ok(()),
+        Some(wish) => Err(Failure::new(format!(
+            "belay.yml backs up {}, which no service of the Compose file uses",
+            wish.source
+        ))
+        .next("name a volume of the Compose file, or the path of a bind mount")),
+    }
+}
+
+fn is_named(kind: &DataKind, wanted: &str, file: &ComposeFile, project: &str) -> bool {
     match kind {
         DataKind::Bind { path } => path.as_os_str() == wanted,
         DataKind::Volume { name } => file.mounts().into_iter().any(|mount| match mount.source {
             MountSource::Volume(volume) => {
-                volume.key == wanted && volume.in_project(&release.project) == *name
+                volume.key == wanted && volume.in_project(project) == *name
             }
             MountSource::Bind(_) => false,
         }),
