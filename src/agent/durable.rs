@@ -1,8 +1,8 @@
 //! Files and names that survive a crash whole: a reader, or the next boot, sees the old content or the new one.
 //!
-//! Runs on the host. Everything is written aside in the same directory, synced, renamed into place, and the directory is
-//! synced. A failed sync is final: the kernel may have marked the page clean, so trying again would prove nothing. The
-//! file aside is removed when anything fails; [`is_leftover`] recognises what a crash leaves.
+//! Runs on the host. Everything is written aside in the same directory, synced, renamed into place, and the directory
+//! is synced. A failed sync is final: the kernel may have marked the page clean, so trying again would prove nothing.
+//! The file aside is removed when anything fails; [`is_leftover`] recognises what a crash leaves.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -70,7 +70,8 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 
 /// Makes the names in a directory durable.
 ///
-/// Some file systems cannot sync a directory and say `EINVAL`: they keep names in their own way. Any other error counts.
+/// Some file systems cannot sync a directory and say `EINVAL`: they keep names in their own way. Any other error
+/// counts.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     sync_result(File::open(dir)?.sync_all())
 }

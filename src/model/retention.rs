@@ -1,8 +1,8 @@
 //! What may be removed from a host: backups, releases and images, each with the reason.
 //!
 //! Pure: it decides from what it is told, and removes nothing. The order is always that of sequence numbers, never of
-//! clocks or names. Whatever the settings say, the last backup that can be relied on stays, and so does everything that the
-//! serving release, or the way back from it, needs.
+//! clocks or names. Whatever the settings say, the last backup that can be relied on stays, and so does everything
+//! that the serving release, or the way back from it, needs.
 
 use std::collections::BTreeSet;
 
@@ -48,9 +48,9 @@ pub struct BackupFacts {
 
 /// Decides which backups to remove so that the newest `keep` verified ones stay.
 ///
-/// `needed` are releases, by name, that must remain restorable: the serving one and the last good one. Of each, the newest
-/// verified backup stays. Backups that are not verified take no place of those that are, and go when they would have to go
-/// if they were.
+/// `needed` are releases, by name, that must remain restorable: the serving one and the last good one. Of each, the
+/// newest verified backup stays. Backups that are not verified take no place of those that are, and go when they
+/// would have to go if they were.
 pub fn backups_to_remove(backups: &[BackupFacts], keep: usize, needed: &[&str]) -> Vec<Removal> {
     let mut order: Vec<&BackupFacts> = backups.iter().collect();
     // Of one transaction's backups, the later has the higher suffix: `_10` comes after `_9`.
@@ -119,8 +119,8 @@ pub struct ReleaseFacts {
 
 /// Decides which releases to remove so that the newest `keep` good ones stay.
 ///
-/// The serving and the previous release stay in any case. Of failed ones only the newest stays, to be looked at, and only
-/// until something newer has been confirmed.
+/// The serving and the previous release stay in any case. Of failed ones only the newest stays, to be looked at, and
+/// only until something newer has been confirmed.
 pub fn releases_to_prune(releases: &[ReleaseFacts], keep: usize) -> Vec<Removal> {
     let newest_good = releases
         .iter()

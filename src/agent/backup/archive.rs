@@ -1,7 +1,7 @@
 //! The archive that is being written: its entries, and the record of each for the manifest.
 //!
-//! Runs on the host. Every content that was announced is written in full length: what its source does not give is zeros,
-//! so that the archive stays whole, and the caller is told and can go back to before it.
+//! Runs on the host. Every content that was announced is written in full length: what its source does not give is
+//! zeros, so that the archive stays whole, and the caller is told and can go back to before it.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! What an archive of ours may hold, checked entry by entry while it is read.
 //!
-//! Runs on the host. Regular files, directories, symbolic links and other names of files that came before: nothing else,
-//! no name twice, nothing below a link or a file, and no more than was announced. Whoever writes what passes here into an
-//! empty directory, links last, cannot write outside of it.
+//! Runs on the host. Regular files, directories, symbolic links and other names of files that came before: nothing
+//! else, no name twice, nothing below a link or a file, and no more than was announced. Whoever writes what passes
+//! here into an empty directory, links last, cannot write outside of it.
 
 use std::collections::HashMap;
 use std::io::{self, Read};

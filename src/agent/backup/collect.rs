@@ -1,7 +1,8 @@
 //! Brings the sources into the archive: the files under the root, then each volume and bind mount.
 //!
-//! Runs on the host. A file of the root that changes while it is read is read again, up to three times; one that the user
-//! may not read comes through the [`DataReader`]. What could not be copied as it was is said in the source's record.
+//! Runs on the host. A file of the root that changes while it is read is read again, up to three times; one that the
+//! user may not read comes through the [`DataReader`]. What could not be copied as it was is said in the source's
+//! record.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,9 +1,9 @@
 //! Reads volumes, bind mounts and logs through the Docker engine, so that no sudo is needed.
 //!
-//! Runs on the host, as a user of the docker group. A helper container that mounts the data read-only is created and never
-//! started: `docker cp` has the engine, which is root, make a tar of what is mounted there, and any image will do, an empty
-//! one included. Docker is called by argument lists, with a limit on its silence. The helper is removed in every case;
-//! what a crash leaves, [`DockerReader::sweep`] finds by its label.
+//! Runs on the host, as a user of the docker group. A helper container that mounts the data read-only is created and
+//! never started: `docker cp` has the engine, which is root, make a tar of what is mounted there, and any image will
+//! do, an empty one included. Docker is called by argument lists, with a limit on its silence. The helper is removed
+//! in every case; what a crash leaves, [`DockerReader::sweep`] finds by its label.
 
 use std::collections::BTreeMap;
 use std::fs;

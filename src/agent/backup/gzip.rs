@@ -1,8 +1,9 @@
 //! Compresses a stream on several threads, into one file that any gzip opens.
 //!
-//! Runs on the host. The stream is cut into blocks, each becomes a gzip member of its own, and members are written in the
-//! order of their blocks; gzip defines a file of several members as their contents one after another. Memory is bounded by
-//! the number of threads. Because members are independent, the writer can go back to a [`Mark`] and write something else.
+//! Runs on the host. The stream is cut into blocks, each becomes a gzip member of its own, and members are written in
+//! the order of their blocks; gzip defines a file of several members as their contents one after another. Memory is
+//! bounded by the number of threads. Because members are independent, the writer can go back to a [`Mark`] and write
+//! something else.
 
 use std::collections::VecDeque;
 use std::fs::File;

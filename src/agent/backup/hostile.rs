@@ -564,6 +564,17 @@ fn write_unchecked(archive: &[u8], dest: &Path) -> Result<(), String> {
     writer.finish().map(drop).map_err(|error| error.to_string())
 }
 
+/// Reads an archive without writing anything, to see that the reader alone refuses it.
+fn read_unchecked(archive: &[u8]) -> Result<(), TarError> {
+    let budget = Budget {
+        entries: 1_000,
+        bytes: 1_000_000,
+    };
+    let mut tar = CheckedReader::new(archive, budget);
+    while tar.next_entry()?.is_some() {}
+    tar.finish().map(drop)
+}
+
 /// Everything in a directory, to see that it stays as it is.
 fn snapshot(dir: &Path) -> Vec<String> {
     let mut found = vec![];
@@ -613,6 +624,7 @@ fn no_hostile_archive_is_read_to_its_end_or_writes_outside() {
     for (n, (what, archive)) in cases.iter().enumerate() {
         let inside = dir.path().join(format!("inside-{n}"));
         fs::create_dir(&inside).expect("a directory");
+        assert!(read_unchecked(archive).is_err(), "{what} was read");
         let result = write_unchecked(archive, &inside.join("dest"));
         assert!(result.is_err(), "{what} was accepted");
         assert_eq!(snapshot(&outside), before, "{what} wrote outside");

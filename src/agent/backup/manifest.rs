@@ -1,8 +1,8 @@
 //! The manifest of a backup: what was saved, from where, in which state, with the hash of every file.
 //!
-//! Runs on the host. The manifest is the commit pointer: a backup without one does not exist. It seals itself (its last
-//! field is the SHA-256 of the rest) and is accepted only in exactly the bytes that Belay writes, so that no flipped bit
-//! passes unnoticed.
+//! Runs on the host. The manifest is the commit pointer: a backup without one does not exist. It seals itself (its
+//! last field is the SHA-256 of the rest) and is accepted only in exactly the bytes that Belay writes, so that no
+//! flipped bit passes unnoticed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
 //! Backups of an application: its configuration, data, logs and the names of its images, in one archive.
 //!
 //! Runs on the host, as the deploying user, without async and without root. A backup is three files under
-//! `<root>/backups`: `backup_YYYYMMDD_HHMMSS.tar.gz`, `.images.txt` and `.manifest.json`. The archive is written aside,
-//! synced, read back whole and compared, and only then published, the manifest last: it is the commit pointer, and what
-//! has none is no backup. A failure, a full disk included, leaves nothing behind; what a crash leaves, [`sweep`] removes.
+//! `<root>/backups`: `backup_YYYYMMDD_HHMMSS.tar.gz`, `.images.txt` and `.manifest.json`. The archive is written
+//! aside, synced, read back whole and compared, and only then published, the manifest last: it is the commit pointer,
+//! and what has none is no backup. A failure, a full disk included, leaves nothing behind; what a crash leaves,
+//! [`sweep`] removes.
 //!
 //! Data that only root can read comes through the Docker engine, see [`DockerReader`]. Reading an archive back trusts
 //! nothing: see [`verify`].

@@ -1,8 +1,9 @@
 //! Reads backups back: verifies them whole, and gives configuration files out of verified ones.
 //!
-//! Runs on the host. Nothing of an archive is believed: it is read by [`CheckedReader`](super::checked::CheckedReader) and
-//! compared with the manifest entry by entry, in order, and its hash as a file with the manifest's. Files are given out, or
-//! written, only after all of that, from the same open file, and are compared once more on the way.
+//! Runs on the host. Nothing of an archive is believed: it is read by
+//! [`CheckedReader`](super::checked::CheckedReader) and compared with the manifest entry by entry, in order, and its
+//! hash as a file with the manifest's. Files are given out, or written, only after all of that, from the same open
+//! file, and are compared once more on the way.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, Read, Seek, Write};
@@ -139,8 +140,8 @@ pub fn open_config(root: &Path, name: &str) -> Result<Vec<ConfigEntry>, VerifyEr
 
 /// Writes the configuration of a verified backup into `dest`, which must not exist yet.
 ///
-/// Files get their modes but for setuid, setgid and sticky; who owns them is whoever writes them. Links that lead out of
-/// the configuration are not made, and returned instead.
+/// Files get their modes but for setuid, setgid and sticky; who owns them is whoever writes them. Links that lead out
+/// of the configuration are not made, and returned instead.
 pub fn extract_config(root: &Path, name: &str, dest: &Path) -> Result<Vec<LeftOut>, VerifyError> {
     let opened = Opened::verified(root, name)?;
     let mut writer = ConfigWriter::new(dest)?;
@@ -396,7 +397,8 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// Writes a configuration into a new directory: directories and files first, links last, modes of directories at the end.
+/// Writes a configuration into a new directory: directories and files first, links last, modes of directories at the
+/// end.
 struct ConfigWriter {
     dest: PathBuf,
     dirs: Vec<(PathBuf, u32)>,

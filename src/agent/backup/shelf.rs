@@ -101,8 +101,8 @@ fn names(root: &Path) -> Vec<(String, Found)> {
         .collect()
 }
 
-/// Removes what crashes left: unfinished files, and files without a manifest. `underway` are backups that an open journal
-/// refers to. Returns the names of the files that were removed.
+/// Removes what crashes left: unfinished files, and files without a manifest. `underway` are backups that an open
+/// journal refers to. Returns the names of the files that were removed.
 pub fn sweep(root: &Path, underway: &[BackupName]) -> Result<Vec<String>, BackupError> {
     let dir = root.join(super::names::BACKUPS);
     let mut swept = vec![];

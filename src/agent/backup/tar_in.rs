@@ -1,8 +1,8 @@
 //! Reads tar strictly, entry by entry: whatever two readers could understand differently is refused.
 //!
-//! Runs on the host. It never writes, never follows a link and trusts nothing: sums are checked, names are plain relative
-//! paths, a stream that ends without its end marker is [`TarError::Torn`] (`docker cp` exits with 0 after such a one), and
-//! memory is bounded whatever the headers say.
+//! Runs on the host. It never writes, never follows a link and trusts nothing: sums are checked, names are plain
+//! relative paths, a stream that ends without its end marker is [`TarError::Torn`] (`docker cp` exits with 0 after
+//! such a one), and memory is bounded whatever the headers say.
 
 use std::io::{self, Read};
 

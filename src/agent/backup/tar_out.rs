@@ -1,7 +1,7 @@
 //! Writes tar, byte for byte as given: no path or link is normalised on the way.
 //!
-//! Runs on the host. Names of any length, extended attributes and large numbers are written in the ways that GNU tar and
-//! busybox read.
+//! Runs on the host. Names of any length, extended attributes and large numbers are written in the ways that GNU tar
+//! and busybox read.
 
 use std::io::{self, Write};
 
