@@ -50,8 +50,10 @@ has_need() {
         debootstrap) [ -x /usr/sbin/debootstrap ] && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ;;
         ssh) command -v ssh >/dev/null && command -v ssh-keygen >/dev/null ;;
         iptables) command -v iptables >/dev/null || [ -x /usr/sbin/iptables ] ;;
+        sshd) [ -x /usr/sbin/sshd ] ;;
+        npm) command -v npm >/dev/null ;;
         git | curl | perl | make | gcc) command -v "$1" >/dev/null ;;
-        *) die "unknown need '$1' (known: $ALL_NEEDS)" ;;
+        *) die "unknown need '$1' (known: $ALL_NEEDS sshd npm)" ;;
     esac
 }
 
@@ -78,6 +80,8 @@ packages_for() {
         compose) first_available docker-compose-v2 docker-compose ;;
         debootstrap) echo debootstrap debian-archive-keyring ;;
         ssh) echo openssh-client ;;
+        sshd) echo openssh-server ;;
+        npm) echo nodejs npm ;;
         gcc) echo gcc libc6-dev ;;
         curl) echo curl ca-certificates ;;
         *) echo "$1" ;;

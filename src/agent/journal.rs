@@ -169,6 +169,7 @@ fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
 fn decode_line(line: &[u8]) -> Option<Entry> {
     let text = std::str::from_utf8(line).ok()?;
     let (crc, json) = text.split_once(' ')?;
+    // Compared as it was written: a parsed number would not notice a flipped letter case.
     if crc != checksum(json) {
         return None;
     }

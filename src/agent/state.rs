@@ -255,15 +255,19 @@ pub fn abort_wish(layout: &Layout, seq: u64) -> Result<Option<String>, StateErro
 
 /// Removes what only an open transaction needs.
 pub fn close(layout: &Layout, journal: &Journal) -> Result<(), StateError> {
-    let seq = seq_of(journal);
+    clear(layout, seq_of(journal), journal.entries())
+}
+
+fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), StateError> {
     remove(&layout.abort(seq))?;
     remove(&layout.confirmation(seq))?;
-    if let Some(begin) = crate::model::journal::begin(journal.entries()) {
+    if let Some(begin) = crate::model::journal::begin(entries) {
         remove(&layout.incoming_plan(&begin.tx))?;
         remove(&layout.staged(&begin.tx))?;
     }
     remove_dir(&layout.displaced(seq))?;
-    // The plan holds the shipped files, which the release now has; the journal stays as the record of what happened.
+    // The plan holds the shipped files, which the release now has; the journal stays as the record of what happened. It
+    // goes last: a plan that is still there tells that this was not finished.
     remove(&layout.journal_plan(seq))
 }
 
@@ -273,9 +277,18 @@ pub fn discard_journal(layout: &Layout, seq: u64) -> Result<(), StateError> {
     remove(&layout.journal_plan(seq))
 }
 
-/// Removes leftovers that no transaction can need any more: half-written files, and the oldest journals.
+/// Removes leftovers that no transaction can need any more: what an engine that ended after its last record did not come
+/// to remove, files that a crash left half-written, plans without a journal, and the oldest journals.
 pub fn sweep(layout: &Layout) -> Result<(), StateError> {
     let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    for seq in &numbers {
+        if layout.journal_plan(*seq).exists() {
+            let entries = journal::read(&layout.journal(*seq))?;
+            if is_over(&entries) {
+                clear(layout, *seq, &entries)?;
+            }
+        }
+    }
     for seq in numbers.iter().rev().skip(KEPT_JOURNALS) {
         if is_over(&journal::read(&layout.journal(*seq))?) {
             discard_journal(layout, *seq)?;
@@ -288,6 +301,19 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
             .and_then(|n| n.parse::<u64>().ok());
         if seq.is_some_and(|seq| !numbers.contains(&seq)) {
             remove(&layout.journals().join(name))?;
+        }
+    }
+    for dir in [
+        layout.root().to_owned(),
+        layout.state(),
+        layout.journals(),
+        layout.incoming(),
+    ] {
+        for name in names(&dir)?
+            .iter()
+            .filter(|name| durable::is_leftover(name.as_ref()))
+        {
+            remove(&dir.join(name))?;
         }
     }
     Ok(())

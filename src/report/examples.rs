@@ -76,6 +76,7 @@ pub(super) fn deployed() -> Outcome {
         asked: "v1.1.0".to_owned(),
         revision: Some("3f2a91c0de".repeat(4)),
         previous: Some("v1.0.0".to_owned()),
+        previous_revision: Some("0a1b2c3d4e".repeat(4)),
         serving: Some("v1.1.0".to_owned()),
         started: at("2026-11-24T03:14:00Z"),
         durations: Durations {

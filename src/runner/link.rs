@@ -109,6 +109,16 @@ impl Link {
         format!("{}@{}", self.access.target.user, self.access.target)
     }
 
+    /// Whether somebody asked the run to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.access.interrupt.is_raised()
+    }
+
+    /// Lets the line be used once more after an interruption: for telling the host about it.
+    pub fn forget_interrupt(&mut self) {
+        self.access.interrupt = Interrupt::default();
+    }
+
     /// Gives up the connection and makes a new one.
     pub fn reconnect(&mut self) -> Result<(), LinkError> {
         self.connection = connect(&self.access)?;

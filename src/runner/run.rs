@@ -123,7 +123,10 @@ fn with_record(
             telling.last_word(&outcome);
             outcome.warnings.extend(telling.warnings());
             publish(actions, &outcome, telling.deployment_id());
-            forget_pending(session.env);
+            // What is not known yet, `finalize` finds out.
+            if outcome.word != Word::Unknown {
+                forget_pending(session.env);
+            }
             outcome.word.exit_code()
         }
     }

@@ -72,14 +72,35 @@ pub fn carry_out(
         entries: vec![],
         confirmed: false,
     };
-    let watched = watch.to_the_end(link, plan, nonce, watcher);
+    let watched = watch.until_it_is_over(link, plan, nonce, watcher);
     settle(outcome, &watch.entries);
     if let Err(failure) = watched
         && outcome.word == Word::Unknown
     {
         outcome.settles_by = settles_by(plan, &watch.entries);
-        outcome.failure = Some(failure);
+        outcome.failure = Some(if link.is_interrupted() {
+            cancel(link, plan)
+        } else {
+            failure
+        });
     }
+}
+
+/// Tells the host that the run was cancelled. Best effort: without the message the host goes back by itself, only later.
+fn cancel(link: &mut Link, plan: &Plan) -> Failure {
+    link.forget_interrupt();
+    let words = ["--tx", &plan.tx, "--reason", "the run was cancelled"];
+    let told: Result<Confirmed, LinkError> = link
+        .reconnect()
+        .and_then(|()| link.ask(Verb::Abort, &words, None::<&()>));
+    let host = match told {
+        Ok(Confirmed::Committed) => "the new version was committed already and stays",
+        Ok(Confirmed::Unwound { .. }) => "it goes back to the version before",
+        Err(_) => "it goes back to the version before by itself, when no confirmation comes",
+    };
+    Failure::new("the run was cancelled")
+        .host(host)
+        .next("the step `finalize` tells how it ended; so does `belay status`")
 }
 
 fn begin(link: &mut Link, plan: &Plan) -> Result<Begun, LinkError> {
@@ -138,7 +159,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn to_the_end(
+    fn until_it_is_over(
         &mut self,
         link: &mut Link,
         plan: &Plan,

@@ -120,7 +120,7 @@ impl ArchiveWriter {
             .filter(|(_, b)| *b == b'/')
             .map(|(at, _)| at);
         for end in ends {
-            let parent = path[..end].as_bytes();
+            let parent = &path.as_bytes()[..end];
             if self.parents.insert(parent.to_vec()) {
                 let meta = Meta {
                     mode: 0o700,

@@ -134,23 +134,25 @@ pub(super) enum Found {
 
 /// Tells what a file in the directory of backups is, by its name.
 pub(super) fn recognise(file_name: &str) -> Found {
-    if let Some(rest) = file_name.strip_suffix(PART) {
-        return match rest.strip_suffix(ARCHIVE).map(str::parse::<BackupName>) {
-            Some(Ok(_)) => Found::Unfinished,
-            Some(Err(_)) | None => Found::Foreign,
-        };
+    // The name in front of the ending must be bare: `backup_….tar.gz.tar.gz` is someone else's.
+    let named = |ending: &str| {
+        let bare = file_name.strip_suffix(ending)?;
+        let name: BackupName = bare.parse().ok()?;
+        (name.as_str() == bare).then_some(name)
+    };
+    if let Some(name) = named(ARCHIVE) {
+        return Found::Archive(name);
     }
-    let kinds: [(&str, fn(BackupName) -> Found); 3] = [
-        (ARCHIVE, Found::Archive),
-        (IMAGES, Found::Images),
-        (MANIFEST, Found::Manifest),
-    ];
-    for (ending, kind) in kinds {
-        if let Some(Ok(name)) = file_name.strip_suffix(ending).map(str::parse) {
-            return kind(name);
-        }
+    if let Some(name) = named(IMAGES) {
+        return Found::Images(name);
     }
-    Found::Foreign
+    if let Some(name) = named(MANIFEST) {
+        return Found::Manifest(name);
+    }
+    match named(&format!("{ARCHIVE}{PART}")) {
+        Some(_) => Found::Unfinished,
+        None => Found::Foreign,
+    }
 }
 
 /// Checks a path of an archive: relative, without `.` or `..` or empty parts, and returns it without the final slash
@@ -293,6 +295,8 @@ mod tests {
             Found::Unfinished
         );
         for foreign in [
+            "backup_20241215_143022.tar.gz.tar.gz",
+            "backup_20241215_143022.tar.gz.images.txt",
             "dump.sql",
             "backup_old.tar.gz",
             "x.part",

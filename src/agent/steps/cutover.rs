@@ -23,8 +23,16 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     files::place(work, &candidate)?;
     let file = work.normalised(&candidate.name)?;
     let services = long_running(&candidate, &file)?;
+    let mut waiting = vec![];
     for service in &services {
         wait_for_dependencies(work, &candidate.project, &file, service)?;
+        match start(work, &candidate, service) {
+            // A service further on in the order has it still, and gives it up when its turn comes.
+            Err(failure) if is_about_a_port(&failure) => waiting.push(service),
+            done => done?,
+        }
+    }
+    for service in waiting {
         start(work, &candidate, service)?;
     }
     Ok(Output::CutOver { services, removed })
@@ -34,12 +42,9 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
     files::put_back(work, &candidate)?;
-    remove_containers_of_others(work, &candidate.project, previous.as_ref())?;
+    remove_new_containers(work, &candidate.project, previous.as_ref())?;
     if let Some(previous) = &previous {
         bring_back(work, previous)?;
-    }
-    remove_new_networks_and_volumes(work, &candidate.project)?;
-    if let Some(previous) = &previous {
         verify_running(work, previous, &work.preflight()?.running.clone())?;
         files::verify(work, previous)?;
         await_serving(work, previous);
@@ -60,8 +65,15 @@ pub(super) fn start(work: &Work<'_>, release: &Release, service: &str) -> Result
         })
 }
 
+/// Whether Docker says that another container has a port that this one publishes.
+fn is_about_a_port(failure: &Failure) -> bool {
+    ["already allocated", "address already in use"]
+        .iter()
+        .any(|words| failure.error.contains(words))
+}
+
 /// Waits until everything that a service depends on is in the state that its file asks for.
-pub(super) fn wait_for_dependencies(
+fn wait_for_dependencies(
     work: &Work<'_>,
     project: &str,
     file: &ComposeFile,
@@ -75,7 +87,8 @@ pub(super) fn wait_for_dependencies(
     Ok(())
 }
 
-fn wait_until_healthy(
+/// Waits until a service's dependency is healthy.
+pub(super) fn wait_until_healthy(
     work: &Work<'_>,
     project: &str,
     file: &ComposeFile,
@@ -139,19 +152,28 @@ fn stop_services(work: &Work<'_>, project: &str, services: &[String]) -> Result<
     Ok(())
 }
 
-/// Removes containers of services that the version before does not have; all of them when there was none.
-fn remove_containers_of_others(
+/// Takes away the containers that the transaction made for services that did not run when it began.
+pub(super) fn remove_new_containers(
     work: &Work<'_>,
     project: &str,
     previous: Option<&Release>,
 ) -> Result<(), Failure> {
+    let running = work.preflight()?.running.clone();
     for container in work.host.containers(project).map_err(|e| Failure::of(&e))? {
-        let known =
-            previous.is_some_and(|p| p.services.iter().any(|s| s.name == container.service));
-        if !known {
-            work.host
+        let service =
+            previous.and_then(|p| p.services.iter().find(|s| s.name == container.service));
+        let is_alive = matches!(container.state, RunState::Running | RunState::Restarting);
+        match service {
+            // The version before brings it back in place.
+            Some(service) if running.contains(&service.name) => {}
+            Some(service) if service.image_id == container.image_id && !is_alive => {}
+            Some(service) if service.image_id == container.image_id => {
+                work.host.stop(&container.id).map_err(|e| Failure::of(&e))?
+            }
+            Some(_) | None => work
+                .host
                 .remove_container(&container.id)
-                .map_err(|e| Failure::of(&e))?;
+                .map_err(|e| Failure::of(&e))?,
         }
     }
     Ok(())
@@ -161,18 +183,29 @@ fn remove_containers_of_others(
 fn bring_back(work: &Work<'_>, previous: &Release) -> Result<(), Failure> {
     let file = work.normalised(&previous.name)?;
     let running = work.preflight()?.running.clone();
+    let mut waiting = vec![];
     for service in long_running(previous, &file)?
         .into_iter()
         .filter(|s| running.contains(s))
     {
         // A dependency that does not become healthy now must not keep the others from coming back.
         let _ = wait_for_dependencies(work, &previous.project, &file, &service);
-        start(work, previous, &service)?;
+        if start(work, previous, &service).is_err() {
+            waiting.push(service);
+        }
     }
-    Ok(())
+    // One service that cannot start must not keep the others down; and what it lacked (a port) may be free by now.
+    waiting
+        .iter()
+        .try_for_each(|service| start(work, previous, service))
 }
 
-fn remove_new_networks_and_volumes(work: &Work<'_>, project: &str) -> Result<(), Failure> {
+/// Takes away the networks and volumes that the transaction made. Docker gives up a volume only after the last container
+/// that has it, so this comes when every new container is gone.
+pub(super) fn remove_new_networks_and_volumes(
+    work: &Work<'_>,
+    project: &str,
+) -> Result<(), Failure> {
     let before = work.preflight()?;
     for network in work.host.networks(project).map_err(|e| Failure::of(&e))? {
         if !before.networks.contains(&network) {

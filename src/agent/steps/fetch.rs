@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::{Work, files};
+use crate::agent::host::{Image, ImageName};
 use crate::agent::state;
-use crate::model::compose::{ComposeFile, pin, sha256};
+use crate::model::compose::{ComposeFile, pin, repository_prefix, sha256};
 use crate::model::journal::{FetchedImage, Output};
 use crate::model::outcome::{Failure, StrategyReport};
 use crate::model::plan::{DeployWork, PlannedImage};
@@ -60,26 +61,45 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         .flat_map(|release| release.services)
         .flat_map(|service| [service.pin, service.image_id])
         .collect();
-    let prefix = crate::model::compose::repository_prefix(&preflight.project);
-    for name in work
+    let prefix = repository_prefix(&preflight.project);
+    let mut names = work
         .host
         .image_names(&prefix)
-        .map_err(|e| Failure::of(&e))?
-    {
-        let was_there = preflight.images.contains(&name.reference);
-        let arrived_for_this = deploy
-            .images
-            .iter()
-            .any(|image| image.reference == name.reference);
-        let needed =
-            needed_elsewhere.contains(&name.reference) || needed_elsewhere.contains(&name.id);
-        if (!was_there || arrived_for_this) && !needed {
+        .map_err(|e| Failure::of(&e))?;
+    names.retain(|name| !preflight.images.contains(&name.reference));
+    names.extend(arrival_names(work, deploy)?);
+    for name in names {
+        let needed = needed_elsewhere.contains(&name.reference)
+            || needed_elsewhere.contains(&name.id) && is_the_last_name(work, &name)?;
+        if !needed {
             work.host
                 .forget_image(&name.reference)
                 .map_err(|e| Failure::of(&e))?;
         }
     }
     Ok(())
+}
+
+/// The names under which the runner sent images for this transaction.
+fn arrival_names(work: &Work<'_>, deploy: &DeployWork) -> Result<Vec<ImageName>, Failure> {
+    let mut names = vec![];
+    for planned in &deploy.images {
+        let image = work
+            .host
+            .image(&planned.reference)
+            .map_err(|e| Failure::of(&e))?;
+        names.extend(image.map(|image| ImageName {
+            reference: planned.reference.clone(),
+            id: image.id,
+        }));
+    }
+    Ok(names)
+}
+
+/// Whether the image goes when this name goes.
+fn is_the_last_name(work: &Work<'_>, name: &ImageName) -> Result<bool, Failure> {
+    let image = work.host.image(&name.id).map_err(|e| Failure::of(&e))?;
+    Ok(image.is_none_or(|image| image.tags.len() < 2))
 }
 
 fn fetch_all(work: &mut Work<'_>, deploy: &DeployWork) -> Result<Vec<FetchedImage>, Failure> {
@@ -124,7 +144,7 @@ fn fetch(
 }
 
 /// An image that the runner sent must be here by exactly its ID.
-fn arrived(work: &Work<'_>, planned: &PlannedImage) -> Result<crate::agent::host::Image, Failure> {
+fn arrived(work: &Work<'_>, planned: &PlannedImage) -> Result<Image, Failure> {
     let image = work.host.image(&planned.id).map_err(|e| Failure::of(&e))?;
     image.ok_or_else(|| {
         Failure::new(format!(
@@ -136,7 +156,7 @@ fn arrived(work: &Work<'_>, planned: &PlannedImage) -> Result<crate::agent::host
 }
 
 /// An image that the user's file names: the host's own, else from its registry.
-fn pulled(work: &mut Work<'_>, reference: &str) -> Result<crate::agent::host::Image, Failure> {
+fn pulled(work: &mut Work<'_>, reference: &str) -> Result<Image, Failure> {
     if let Some(image) = work.host.image(reference).map_err(|e| Failure::of(&e))? {
         return Ok(image);
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Work;
 use crate::agent::{durable, state};
@@ -20,13 +20,43 @@ pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), F
         return Ok(());
     }
     for file in &release.files {
-        let from = work.layout.root().join(&file.path);
-        if from.is_file() {
-            copy(&from, &kept.join(&file.path)).map_err(|e| fail("keep", &from, &e))?;
-        }
+        keep(work.layout.root(), &kept, Path::new(&file.path))?;
     }
     state::make_dir(&kept).map_err(|e| Failure::of(&e))?;
     durable::replace(&finished, b"", 0o600).map_err(|e| fail("keep", &finished, &e))
+}
+
+/// Keeps what stands at one path, and which of the directories above it are there already.
+fn keep(root: &Path, kept: &Path, path: &Path) -> Result<(), Failure> {
+    for dir in path.ancestors().skip(1) {
+        let there = root.join(dir);
+        if there.is_dir() {
+            state::make_dir(&kept.join(dir)).map_err(|e| Failure::of(&e))?;
+        } else if is_there(&there) {
+            return Err(in_the_way(&there));
+        }
+    }
+    let from = root.join(path);
+    if from.is_dir() {
+        return Err(in_the_way(&from));
+    }
+    if is_there(&from) {
+        copy(&from, &kept.join(path)).map_err(|e| fail("keep", &from, &e))?;
+    }
+    Ok(())
+}
+
+fn in_the_way(path: &Path) -> Failure {
+    Failure::new(format!(
+        "{} stands where the release has something else to place",
+        path.display()
+    ))
+    .next("move it away on the host, or change the file's place in the repository")
+}
+
+/// Whether there is anything at a path, be it a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Puts the release's files under the root.
@@ -49,11 +79,11 @@ pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), Failure
     for file in &release.files {
         let to = work.layout.root().join(&file.path);
         let from = kept.join(&file.path);
-        if from.exists() {
+        if is_there(&from) {
             copy(&from, &to).map_err(|e| fail("put back", &to, &e))?;
         } else {
             state::remove(&to).map_err(|e| Failure::of(&e))?;
-            remove_empty_parents(&to, work.layout.root());
+            remove_new_parents(work.layout.root(), &kept, Path::new(&file.path));
         }
     }
     Ok(())
@@ -81,22 +111,25 @@ fn check_hash(path: &Path, expected: &str) -> Result<(), Failure> {
     .next("restore that file, or choose another version"))
 }
 
+/// Copies a file with its mode, or a link as a link.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
     }
-    let mode = fs::metadata(from)?.permissions().mode() & 0o7777;
-    durable::replace(to, &fs::read(from)?, mode)
+    let data = fs::symlink_metadata(from)?;
+    if data.is_symlink() {
+        return durable::replace_link(to, &fs::read_link(from)?);
+    }
+    durable::replace(to, &fs::read(from)?, data.permissions().mode() & 0o7777)
 }
 
-fn remove_empty_parents(path: &Path, root: &Path) {
-    let mut parent: Option<PathBuf> = path.parent().map(Path::to_path_buf);
-    while let Some(dir) = parent {
+/// Removes the directories above a path that were not there before and are empty again.
+fn remove_new_parents(root: &Path, kept: &Path, path: &Path) {
+    for dir in path.ancestors().skip(1) {
         // Stops by itself at the first directory that is not empty.
-        if dir == root || fs::remove_dir(&dir).is_err() {
+        if kept.join(dir).is_dir() || fs::remove_dir(root.join(dir)).is_err() {
             return;
         }
-        parent = dir.parent().map(Path::to_path_buf);
     }
 }
 

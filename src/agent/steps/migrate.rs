@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Work, container_of, one_shots};
+use super::{Work, container_of, cutover, one_shots};
 use crate::agent::host::RunState;
+use crate::model::compose::{ComposeFile, Condition};
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
 use crate::model::release::Release;
@@ -26,51 +27,51 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     Ok(Output::Migrated { services })
 }
 
+/// Takes away all that is new: Compose makes networks, volumes and the containers of dependencies for a migration, too.
+/// The undo of the cutover has brought the version before back by now.
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
-    if work.deploy().is_none() {
-        return Ok(());
-    }
-    let release = work.candidate()?;
+    let project = work.preflight()?.project.clone();
     let previous = work.previous()?;
-    let services = one_shots(&release, &work.normalised(&release.name)?)?;
-    for container in work
-        .host
-        .containers(&release.project)
-        .map_err(|e| Failure::of(&e))?
-    {
-        let is_the_previous = previous
-            .as_ref()
-            .is_some_and(|p| runs(p, &container.service, &container.image_id));
-        if services.contains(&container.service) && !is_the_previous {
-            work.host
-                .remove_container(&container.id)
-                .map_err(|e| Failure::of(&e))?;
-        }
-    }
-    Ok(())
+    cutover::remove_new_containers(work, &project, previous.as_ref())?;
+    cutover::remove_new_networks_and_volumes(work, &project)
 }
 
-fn runs(release: &Release, service: &str, image_id: &str) -> bool {
-    release
-        .services
-        .iter()
-        .any(|s| s.name == service && s.image_id == image_id)
+/// Makes sure that a service which a migration needs (its database) runs, and is in the state that the file asks for.
+fn provide(
+    work: &Work<'_>,
+    release: &Release,
+    file: &ComposeFile,
+    service: &str,
+    dependency: &str,
+    condition: Condition,
+) -> Result<(), Failure> {
+    let containers = work
+        .host
+        .containers(&release.project)
+        .map_err(|e| Failure::of(&e))?;
+    let incumbent = container_of(&containers, dependency).filter(|c| c.state == RunState::Running);
+    match incumbent {
+        // The version before may have no healthcheck yet; what serves it will serve its migration.
+        Some(container) if container.health.is_none() => return Ok(()),
+        Some(_) => {}
+        None => cutover::start(work, release, dependency)?,
+    }
+    match condition {
+        Condition::Healthy => {
+            cutover::wait_until_healthy(work, &release.project, file, service, dependency)
+        }
+        Condition::Started | Condition::CompletedSuccessfully => Ok(()),
+    }
 }
 
 fn run(work: &mut Work<'_>, release: &Release, service: &str) -> Result<(), Failure> {
     work.note(format!("running {service}"));
     let file = work.normalised(&release.name)?;
-    // A migration may need its database: what it depends on runs already, or is started as the file says.
-    for (dependency, _) in file.dependencies(service) {
-        let containers = work
-            .host
-            .containers(&release.project)
-            .map_err(|e| Failure::of(&e))?;
-        if container_of(&containers, &dependency).is_none_or(|c| c.state != RunState::Running) {
-            super::cutover::start(work, release, &dependency)?;
+    for (dependency, condition) in file.dependencies(service) {
+        if condition != Condition::CompletedSuccessfully {
+            provide(work, release, &file, service, &dependency, condition)?;
         }
     }
-    super::cutover::wait_for_dependencies(work, &release.project, &file, service)?;
     work.host
         .up(&work.composition(release), service)
         .map_err(|e| Failure::of(&e))?;

@@ -1,6 +1,6 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
-use super::Work;
+use super::{Work, files};
 use crate::agent::host::RunState;
 use crate::agent::layout::{Layout, RIVAL_FILES};
 use crate::agent::state;
@@ -30,6 +30,10 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let project = settle_project(work.layout, work.plan.project.as_deref(), current.as_ref())?;
     refuse_foreign_containers(work, &project)?;
     let target = target(work, current.as_ref())?;
+    if let Some(previous) = work.previous()? {
+        // Without a way back that is known to be whole, nothing may begin.
+        files::verify(work, &previous)?;
+    }
     let backup_estimate_bytes = super::backup::estimate(work, &project)?;
     let free_bytes = enough_disk(work, backup_estimate_bytes)?;
     let containers = work
@@ -38,7 +42,8 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         .map_err(|e| Failure::of(&e))?;
     let running = containers
         .iter()
-        .filter(|c| c.state == RunState::Running && !c.one_off)
+        // One that keeps crashing is meant to run, and an unwind has to take the candidate out of its place.
+        .filter(|c| matches!(c.state, RunState::Running | RunState::Restarting) && !c.one_off)
         .map(|c| c.service.clone());
     let prefix = repository_prefix(&project);
     Ok(Output::Preflight(Box::new(PreflightOutput {

@@ -1,0 +1,125 @@
+//! The four transactions that every sweep runs over.
+
+use belay::agent::engine::{Ending, EngineError};
+use belay::model::plan::Plan;
+use belay::model::release::RollbackTo;
+
+use crate::support::site::{Photo, Saved, Site, Version, assert_same, deployment_of, rollback_to};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// The first deployment on an empty host.
+    OnEmpty,
+    /// A deployment that drops a service, adds one with a network and a volume, and places another file.
+    OverPrevious,
+    /// The first deployment over an application that ran before Belay came.
+    OverAdopted,
+    /// Back to the version before.
+    Rollback,
+}
+
+impl Case {
+    pub(crate) const ALL: [Case; 4] = [
+        Case::OnEmpty,
+        Case::OverPrevious,
+        Case::OverAdopted,
+        Case::Rollback,
+    ];
+
+    /// Prepares a host for the transaction, once for a whole sweep.
+    pub(crate) fn prepare(self) -> Prepared {
+        let site = Site::new();
+        let (old, new) = (Version::first("v1.0.0"), Version::second("v1.1.0"));
+        match self {
+            Case::OnEmpty => {}
+            Case::OverAdopted => {
+                site.handmade();
+                // What was there is adopted by any deployment, also by one that is refused at once.
+                site.host.world().free_bytes = 0;
+                site.deploy(&new);
+                site.host.world().free_bytes = 1 << 40;
+            }
+            Case::OverPrevious => site.must_deploy(&old),
+            Case::Rollback => {
+                site.must_deploy(&old);
+                site.must_deploy(&new);
+            }
+        }
+        let mut plan = match self {
+            Case::Rollback => rollback_to(RollbackTo::Previous),
+            Case::OnEmpty | Case::OverPrevious | Case::OverAdopted => {
+                site.bring(&new);
+                deployment_of(&new)
+            }
+        };
+        plan.tx = "the transaction of the sweep".to_owned();
+        site.host.calm();
+        Prepared {
+            before: self.photo(&site),
+            saved: site.save(),
+            plan,
+            case: self,
+        }
+    }
+
+    /// The world as far as an unwound transaction answers for it: images that the runner had sent lie there until a
+    /// transaction that came as far as Fetch takes them, or a later prune does.
+    fn photo(self, site: &Site) -> Photo {
+        match self {
+            Case::Rollback => site.photo(),
+            Case::OnEmpty | Case::OverPrevious | Case::OverAdopted => {
+                site.photo().before_arrival(&Version::second("v1.1.0"))
+            }
+        }
+    }
+}
+
+/// A host that can be brought to the moment before the transaction again and again.
+pub(crate) struct Prepared {
+    case: Case,
+    saved: Saved,
+    plan: Plan,
+    /// What an unwound transaction must leave.
+    before: Photo,
+}
+
+impl Prepared {
+    pub(crate) fn arrange(&self) -> Arranged<'_> {
+        Arranged {
+            site: self.saved.restore(),
+            prepared: self,
+        }
+    }
+}
+
+/// A host just before the transaction.
+pub(crate) struct Arranged<'a> {
+    pub(crate) site: Site,
+    prepared: &'a Prepared,
+}
+
+impl Arranged<'_> {
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.prepared.plan
+    }
+
+    pub(crate) fn before(&self) -> &Photo {
+        &self.prepared.before
+    }
+
+    pub(crate) fn photo(&self) -> Photo {
+        self.prepared.case.photo(&self.site)
+    }
+
+    /// The transaction as an engine's process does it.
+    pub(crate) fn engine(&self) -> Result<Ending, EngineError> {
+        self.site.engine(self.plan())
+    }
+
+    /// Asserts that everything is as it was before the transaction.
+    #[track_caller]
+    pub(crate) fn assert_unwound(&self, what: &str) {
+        assert_same(&self.photo(), &self.prepared.before, what);
+        self.site.check();
+    }
+}

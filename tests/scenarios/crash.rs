@@ -1,0 +1,132 @@
+//! The engine's process ends at every call of the host there is, before and after its effect; the next one must leave the
+//! old version or the new one, whole, and the deployment after that must need no help.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::cases::{Arranged, Case, Prepared};
+use crate::support::fake_host::{Crash, Crashed, When};
+use crate::support::site::{Photo, Site, Version};
+
+/// What a transaction comes to when nothing disturbs it, and how many calls it takes.
+struct Reference {
+    after: Photo,
+    calls: usize,
+}
+
+fn reference(prepared: &Prepared) -> Reference {
+    let arranged = prepared.arrange();
+    arranged.engine().expect("it ends");
+    let (calls, _) = arranged.site.host.counted();
+    arranged.site.check();
+    Reference {
+        after: arranged.site.photo(),
+        calls,
+    }
+}
+
+/// Runs something that is to crash; tells whether it did.
+fn crashes<T>(work: impl FnOnce() -> T) -> bool {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(_) => false,
+        Err(panic) if panic.is::<Crashed>() => true,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn crash_once(arranged: &Arranged<'_>, crash: Crash) {
+    arranged.site.host.crash_at(crash);
+    assert!(crashes(|| arranged.engine()), "{crash:?} did not happen");
+    arranged.site.host.calm();
+}
+
+/// Lets another engine settle what is left, and checks that it is the old version or the new one.
+fn settle(arranged: &Arranged<'_>, reference: &Reference, what: &str) {
+    let recovered = arranged.site.recover();
+    recovered.unwrap_or_else(|e| panic!("{what}: {e}"));
+    let to_old = arranged.photo().differences(arranged.before());
+    let to_new = arranged.site.photo().differences(&reference.after);
+    assert!(
+        to_old.is_empty() || to_new.is_empty(),
+        "{what}: neither the old version: {to_old:#?}\nnor the new one: {to_new:#?}"
+    );
+    arranged.site.check();
+}
+
+fn the_next_deployment_works(site: &Site) {
+    site.must_deploy(&Version::first("v1.2.0"));
+    assert_eq!(site.serving().as_deref(), Some("v1.2.0"));
+}
+
+fn sweep(case: Case) {
+    let prepared = case.prepare();
+    let reference = reference(&prepared);
+    for call in 1..=reference.calls {
+        for when in [When::Before, When::After] {
+            let arranged = prepared.arrange();
+            crash_once(&arranged, Crash { call, when });
+            let what = format!("{case:?}, gone {when:?} call {call}");
+            settle(&arranged, &reference, &what);
+            if when == When::After {
+                the_next_deployment_works(&arranged.site);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_first_deployment_survives_a_crash_anywhere() {
+    sweep(Case::OnEmpty);
+}
+
+#[test]
+fn a_deployment_survives_a_crash_anywhere() {
+    sweep(Case::OverPrevious);
+}
+
+#[test]
+fn a_deployment_over_an_adopted_application_survives_a_crash_anywhere() {
+    sweep(Case::OverAdopted);
+}
+
+#[test]
+fn a_rollback_survives_a_crash_anywhere() {
+    sweep(Case::Rollback);
+}
+
+/// Crashes, then crashes again while the recovery is at work, at each of its calls.
+fn sweep_twice(case: Case, stride: usize) {
+    let prepared = case.prepare();
+    let reference = reference(&prepared);
+    for call in (1..=reference.calls).step_by(stride) {
+        let first = Crash {
+            call,
+            when: When::After,
+        };
+        for second in 1.. {
+            let arranged = prepared.arrange();
+            crash_once(&arranged, first);
+            arranged.site.host.crash_at(Crash {
+                call: second,
+                when: When::After,
+            });
+            let again = crashes(|| arranged.site.recover());
+            arranged.site.host.calm();
+            let what = format!("{case:?}, gone after call {call} and {second}");
+            settle(&arranged, &reference, &what);
+            if !again {
+                // The recovery took fewer calls than that.
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deployment_survives_a_crash_of_its_recovery() {
+    sweep_twice(Case::OverPrevious, 7);
+}
+
+#[test]
+fn a_rollback_survives_a_crash_of_its_recovery() {
+    sweep_twice(Case::Rollback, 7);
+}

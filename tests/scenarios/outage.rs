@@ -1,0 +1,63 @@
+//! The host's engine fails at every call that can fail: once, for a while, for ever.
+
+use belay::agent::engine::Ending;
+use belay::model::journal::End;
+
+use crate::cases::{Case, Prepared};
+use crate::support::fake_host::{Outage, When};
+
+fn fallible_calls(prepared: &Prepared) -> usize {
+    let arranged = prepared.arrange();
+    arranged.engine().expect("it ends");
+    arranged.site.host.counted().1
+}
+
+/// Fails so many calls from each one on; then the engine is well again and another contact settles what is left.
+fn sweep(case: Case, calls: usize, when: When) {
+    let prepared = case.prepare();
+    for first in 1..=fallible_calls(&prepared) {
+        let arranged = prepared.arrange();
+        let outage = Outage { first, calls, when };
+        arranged.site.host.fail_at(outage);
+        let what = format!("{case:?}, {outage:?}");
+        let ending = arranged.engine();
+        let ending = ending.unwrap_or_else(|e| panic!("{what}: {e}"));
+        arranged.site.host.calm();
+        let endings = arranged.site.recover();
+        let endings = endings.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let settled = endings.last().copied().unwrap_or(ending);
+        match settled {
+            Ending::Ended(End::Unwound) => arranged.assert_unwound(&what),
+            Ending::Ended(End::Committed) => arranged.site.check_serving(),
+            Ending::Stuck(step) => {
+                panic!("{what}: {step} is stuck: {:?}", arranged.site.failures())
+            }
+        }
+        if calls == 1 {
+            assert!(endings.is_empty(), "{what}: one failure made it {ending:?}");
+        }
+    }
+}
+
+#[test]
+fn one_failing_call_unwinds_or_is_tidied_up_later() {
+    for case in Case::ALL {
+        sweep(case, 1, When::Before);
+    }
+}
+
+#[test]
+fn one_call_that_only_seems_to_fail_unwinds_or_is_tidied_up_later() {
+    for case in Case::ALL {
+        sweep(case, 1, When::After);
+    }
+}
+
+#[test]
+fn an_outage_heals_at_the_next_contact() {
+    for case in [Case::OverPrevious, Case::Rollback] {
+        for calls in [3, 10, usize::MAX] {
+            sweep(case, calls, When::Before);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What the tests of the agent share: a host in memory, and an application with several versions on it.
+// Each test program uses another part of it.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod fake_host;
+pub mod site;
