@@ -236,7 +236,7 @@ impl Telling<'_, '_> {
             run_attempt: origin.run_attempt,
             log_url: origin.job_url.clone(),
         };
-        let client = client(self.session);
+        let client = client(self.session, &self.runtime);
         let words = format!("deploying {}", outcome.asked);
         let file = ledger_file(self.session.env);
         self.ledger = Some(self.runtime.block_on(Ledger::open(
@@ -305,8 +305,10 @@ async fn tell_ending(ledger: &mut Ledger, outcome: &Outcome) {
     }
 }
 
-fn client(session: &Session<'_>) -> Option<GitHubClient> {
+fn client(session: &Session<'_>, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
     let origin = session.origin()?;
+    // The client starts a task of its own when it is made, and panics where there is no runtime to start it in.
+    let _inside = runtime.enter();
     let connection = Connection {
         api_url: origin.api_url.clone(),
         token: session.inputs.token.clone()?,
@@ -334,7 +336,7 @@ impl Record for LedgerRecord<'_, '_, '_> {
 
     fn tag_stands_at(&mut self, tag: &str) -> Option<String> {
         let telling = self.0.borrow();
-        let client = client(telling.session)?;
+        let client = client(telling.session, &telling.runtime)?;
         telling
             .runtime
             .block_on(client.resolve_tag(tag))
@@ -487,7 +489,7 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         return EXIT_BUG;
     };
     let mut deployment_id = None;
-    if let Ok(Some(mut ledger)) = Ledger::resume(client(&session), &ledger_file(env)) {
+    if let Ok(Some(mut ledger)) = Ledger::resume(client(&session, &runtime), &ledger_file(env)) {
         runtime.block_on(tell_ending(&mut ledger, &outcome));
         deployment_id = ledger.deployment_id();
     }
@@ -509,7 +511,7 @@ fn settle_ledger(session: &Session<'_>, ending: &Ending) -> u8 {
         return EXIT_BUG;
     };
     let warnings = runtime.block_on(super::github::finalize(
-        client(session),
+        client(session, &runtime),
         &ledger_file(session.env),
         ending,
     ));
