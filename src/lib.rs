@@ -5,6 +5,7 @@
 //! [`report`] turns an outcome into words.
 
 pub mod agent;
+pub mod cli;
 pub mod model;
 pub mod report;
 pub mod runner;

@@ -1,2 +1,9 @@
-#![doc = "The command line; the story is told in lib.rs."]
-fn main() {}
+//! The `belay` program: the runner's side and the host's agent in one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The panic itself was printed already; the exit code tells a defect from everything that Belay expects.
+    std::panic::catch_unwind(belay::cli::main)
+        .unwrap_or(ExitCode::from(belay::model::outcome::EXIT_BUG))
+}

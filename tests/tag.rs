@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use belay::model::config::Config;
 use belay::model::tag::{Refusal, Tag, TagKind, check_newer};
 use belay::runner::git::{GitError, repository_facts};
 use belay::runner::tag_command;
@@ -404,9 +405,7 @@ fn git(dir: &Path, arguments: &[&str]) {
 }
 
 fn explain(dir: &Path, text: &str) -> (serde_json::Value, u8) {
-    let (output, exit) = tag_command::run(text, true, dir, |kind| {
-        kind.class().default_environment().to_owned()
-    });
+    let (output, exit) = tag_command::run(text, true, dir, &Config::default());
     assert!(output.is_ascii() && output.matches('\n').count() == 1);
     (serde_json::from_str(&output).unwrap(), exit)
 }
@@ -555,11 +554,24 @@ fn outside_a_repository_only_the_grammar_is_judged() {
     ));
     assert_eq!(explain(dir.path(), "v1.0.1").1, 0);
     assert_eq!(explain(dir.path(), "v1.0").1, 10);
-    let (output, _) = tag_command::run("v1.0.1", false, dir.path(), |_| "production".into());
+    let (output, _) = tag_command::run("v1.0.1", false, dir.path(), &Config::default());
     assert_eq!(
         output,
         "accepted: v1.0.1 is a hotfix tag\ngoes to: production\n\
          checked: its name only; this folder is not in a git repository\n"
+    );
+}
+
+#[test]
+fn a_kind_that_no_environment_takes_is_refused() {
+    let config =
+        Config::load("environments: {production: {tags: [release]}}", "belay.yml").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (output, exit) = tag_command::run("v1.0.1", true, dir.path(), &config);
+    assert_eq!(exit, 10);
+    assert!(
+        output.contains("no environment of belay.yml takes hotfix tags"),
+        "{output}"
     );
 }
 
@@ -584,7 +596,8 @@ fn a_hostile_name_reaches_no_shell_and_no_terminal() {
         "\u{1b}[2J\u{202e}".to_owned(),
     ] {
         assert_eq!(repository.explain(&text).1, 10, "{text:?}");
-        let (output, exit) = tag_command::run(&text, false, repository.0.path(), |_| String::new());
+        let (output, exit) =
+            tag_command::run(&text, false, repository.0.path(), &Config::default());
         assert_eq!((exit, output.lines().count()), (10, 3), "{output}");
         assert!(
             output.is_ascii() && !output.contains('\u{1b}') && output.len() < 1_000,

@@ -112,6 +112,7 @@ fn pointer(host: &dyn Host, release: &Release) -> Current {
         tag: release.tag.clone(),
         revision: None,
         project: release.project.clone(),
+        environment: None,
         seq: 0,
         since: host.now(),
         how: How::Deploy,

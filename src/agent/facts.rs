@@ -140,6 +140,9 @@ fn open_transaction(layout: &Layout) -> Result<Option<OpenTransaction>, state::S
     let entries = super::journal::read(&layout.journal(seq))?;
     Ok(Some(OpenTransaction {
         seq,
+        since: entries
+            .first()
+            .map_or(jiff::Timestamp::UNIX_EPOCH, |entry| entry.at),
         what: journal::begin(&entries)
             .map(|b| b.what.clone())
             .unwrap_or_default(),

@@ -114,7 +114,15 @@ impl Journal {
 
 fn encode(entry: &Entry) -> io::Result<String> {
     let json = serde_json::to_string(entry).map_err(io::Error::other)?;
-    Ok(format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())))
+    Ok(format!(
+        "{} {json}
+",
+        checksum(&json)
+    ))
+}
+
+fn checksum(json: &str) -> String {
+    format!("{:08x}", crc32c::crc32c(json.as_bytes()))
 }
 
 /// Reads a journal without opening it for writing. A torn last record is left out.
@@ -162,7 +170,7 @@ fn decode_line(line: &[u8]) -> Option<Entry> {
     let text = std::str::from_utf8(line).ok()?;
     let (crc, json) = text.split_once(' ')?;
     // Compared as it was written: a parsed number would not notice a flipped letter case.
-    if crc != format!("{:08x}", crc32c::crc32c(json.as_bytes())) {
+    if crc != checksum(json) {
         return None;
     }
     serde_json::from_str(json).ok()

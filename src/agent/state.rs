@@ -278,7 +278,7 @@ pub fn discard_journal(layout: &Layout, seq: u64) -> Result<(), StateError> {
 }
 
 /// Removes leftovers that no transaction can need any more: what an engine that ended after its last record did not come
-/// to remove, plans without a journal, and the oldest journals.
+/// to remove, files that a crash left half-written, plans without a journal, and the oldest journals.
 pub fn sweep(layout: &Layout) -> Result<(), StateError> {
     let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
     for seq in &numbers {
@@ -301,6 +301,19 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
             .and_then(|n| n.parse::<u64>().ok());
         if seq.is_some_and(|seq| !numbers.contains(&seq)) {
             remove(&layout.journals().join(name))?;
+        }
+    }
+    for dir in [
+        layout.root().to_owned(),
+        layout.state(),
+        layout.journals(),
+        layout.incoming(),
+    ] {
+        for name in names(&dir)?
+            .iter()
+            .filter(|name| durable::is_leftover(name.as_ref()))
+        {
+            remove(&dir.join(name))?;
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use super::engine::{self, Ending, EngineError};
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::{self, Locking};
-use super::{adopt, backup, durable, facts, state};
+use super::{adopt, backup, durable, facts, state, steps};
 use crate::model::compose::sha256;
 use crate::model::journal::{self, End, Entry, Holder, Next, next};
 use crate::model::outcome::{Failure, ServiceLog};
@@ -360,10 +360,7 @@ fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, Failure> {
         Locking::Busy(holder) => return Err(busy(holder.as_ref())),
     };
     adopt::adopt(&host, layout, &lock, plan)?;
-    {
-        let _ = lock;
-        Err(Failure::new("shim"))
-    }
+    steps::backup_now(&host, layout, plan, &lock)
 }
 
 /// The failure of finding the lock taken: who holds it, and since when.

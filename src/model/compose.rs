@@ -304,8 +304,11 @@ impl ComposeFile {
                 "it changed, so it cannot stay untouched".to_owned(),
             ),
             WishedStrategy::StopFirst => (Strategy::StopFirst, "belay.yml says so".to_owned()),
-            // Start-first needs a gateway in front, which this version does not bring.
-            WishedStrategy::StartFirst | WishedStrategy::Auto => (
+            WishedStrategy::StartFirst => (
+                Strategy::StopFirst,
+                "start-first needs the gateway, which this version does not bring".to_owned(),
+            ),
+            WishedStrategy::Auto => (
                 Strategy::StopFirst,
                 "services are replaced in place".to_owned(),
             ),

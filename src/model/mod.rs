@@ -1,5 +1,6 @@
 //! Decisions, as pure code: no I/O, clock, environment or async. Everything needed is passed in, the time included.
 
+pub mod build;
 pub mod compose;
 pub mod config;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod plan;
 pub mod release;
 pub mod retention;
 pub mod secret;
+pub mod settle;
 pub mod step;
 pub mod tag;
 pub mod yaml;

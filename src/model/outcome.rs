@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::health::Verdict;
-use super::journal::{self, End, Entry, Event, FetchedImage, Next, Output};
 use super::retention::Removal;
 use super::step::Step;
 
@@ -127,6 +126,7 @@ pub struct Outcome {
     pub revision: Option<String>,
     /// What served before.
     pub previous: Option<String>,
+    pub previous_revision: Option<String>,
     /// What serves now, as the host's records say; `None` when nothing does or nothing is known.
     pub serving: Option<String>,
     pub started: Timestamp,
@@ -225,141 +225,4 @@ pub struct Urls {
 pub struct Requests {
     pub failed: Option<u64>,
     pub longest_gap_ms: Option<u64>,
-}
-
-/// What a transaction's journal adds to an outcome.
-///
-/// The journal is the host's own word; nothing else decides between deployed, rolled back and refused.
-pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
-    outcome.steps = step_times(entries);
-    for entry in entries {
-        take_in(outcome, &entry.event);
-    }
-    let previous = journal::begin(entries).and_then(|begin| begin.previous_tag.clone());
-    outcome.previous = outcome.previous.take().or_else(|| previous.clone());
-    outcome.word = word_of(entries);
-    match outcome.word {
-        Word::Deployed | Word::Unchanged => outcome.serving = Some(outcome.asked.clone()),
-        Word::Refused | Word::RolledBack => outcome.serving = previous,
-        Word::Stuck | Word::Unknown => outcome.serving = None,
-    }
-    if !matches!(outcome.word, Word::Deployed | Word::Unchanged) {
-        let (step, failure) = journal::cause(entries).unzip();
-        outcome.failed_step = step.flatten();
-        outcome.failure = outcome.failure.take().or(failure);
-    }
-}
-
-fn word_of(entries: &[Entry]) -> Word {
-    match journal::next(entries) {
-        Next::Closed(End::Committed) => Word::Deployed,
-        // Past the commit point the new version stays, whatever became of the tidying up.
-        Next::Perform(_) | Next::Finish(End::Committed) if journal::is_committed(entries) => {
-            Word::Deployed
-        }
-        Next::Closed(End::Unwound) if journal::touched_the_application(entries) => Word::RolledBack,
-        Next::Closed(End::Unwound) => Word::Refused,
-        Next::Stuck(_) => Word::Stuck,
-        Next::Perform(_) | Next::Undo(_) | Next::Finish(_) => Word::Unknown,
-    }
-}
-
-fn take_in(outcome: &mut Outcome, event: &Event) {
-    match event {
-        Event::Done { output, .. } => take_in_output(outcome, output),
-        Event::Warning { text } => outcome.warnings.push(text.clone()),
-        Event::Failed { step, failure } if step.is_after_commit() => {
-            outcome.warnings.push(format!("{step}: {}", failure.error));
-        }
-        Event::Logs { service, text } => {
-            outcome.logs.push(ServiceLog {
-                service: service.clone(),
-                text: text.clone(),
-            });
-        }
-        Event::Begin(_)
-        | Event::Started { .. }
-        | Event::Failed { .. }
-        | Event::Interrupted { .. }
-        | Event::UndoStarted { .. }
-        | Event::UndoDone { .. }
-        | Event::UndoFailed { .. }
-        | Event::Note { .. }
-        | Event::End { .. } => {}
-    }
-}
-
-fn take_in_output(outcome: &mut Outcome, output: &Output) {
-    match output {
-        Output::BackedUp { name, bytes, path } => {
-            outcome.backup = Some(BackupReport {
-                name: name.clone(),
-                path: path.clone(),
-                bytes: *bytes,
-            });
-        }
-        Output::Fetched { images, strategies } => {
-            outcome.strategies.clone_from(strategies);
-            for image in images {
-                take_in_image(outcome, image);
-            }
-        }
-        Output::Baked(baked) => {
-            outcome.verdict = Some(baked.verdict.clone());
-            outcome.durations.startup_ms = Some(baked.startup_ms);
-        }
-        Output::Pruned { removed } => outcome.removed.clone_from(removed),
-        Output::Nothing
-        | Output::Preflight(_)
-        | Output::Unpacked { .. }
-        | Output::Migrated { .. }
-        | Output::CutOver { .. }
-        | Output::Confirmed { .. } => {}
-    }
-}
-
-/// Images that the runner built are known already, with their budget; the others come from the host.
-fn take_in_image(outcome: &mut Outcome, image: &FetchedImage) {
-    if !outcome
-        .images
-        .iter()
-        .any(|known| known.service == image.service)
-    {
-        outcome.images.push(ImageReport {
-            service: image.service.clone(),
-            reference: image.reference.clone(),
-            id: image.id.clone(),
-            size: image.size,
-            previous_size: None,
-            budget: None,
-        });
-    }
-}
-
-fn step_times(entries: &[Entry]) -> Vec<StepTime> {
-    let mut times: Vec<StepTime> = vec![];
-    let mut began: Option<Timestamp> = None;
-    for entry in entries {
-        let (step, result) = match &entry.event {
-            Event::Started { .. } | Event::UndoStarted { .. } => {
-                began = Some(entry.at);
-                continue;
-            }
-            Event::Done { step, .. } => (*step, StepResult::Done),
-            Event::Failed { step, .. } => (*step, StepResult::Failed),
-            Event::UndoDone { step } => (*step, StepResult::Undone),
-            Event::UndoFailed { step, .. } => (*step, StepResult::UndoFailed),
-            Event::Begin(_)
-            | Event::Interrupted { .. }
-            | Event::Note { .. }
-            | Event::Warning { .. }
-            | Event::Logs { .. }
-            | Event::End { .. } => continue,
-        };
-        let ms = began.map_or(0, |at| {
-            u64::try_from(entry.at.duration_since(at).as_millis()).unwrap_or(0)
-        });
-        times.push(StepTime { step, ms, result });
-    }
-    times
 }

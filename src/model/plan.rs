@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compose::StrategyWish;
-use super::health::HealthRules;
+use super::compose::{StrategyWish, WishedStrategy};
+use super::config::{self, Period, Settings};
+use super::health::{Degraded, HealthRules, VersionCheck};
 use super::journal::Holder;
 use super::release::RollbackTo;
 
@@ -164,4 +165,122 @@ pub struct Limits {
     pub transaction_ms: u64,
     /// How long to wait for another transaction's lock.
     pub lock_wait_ms: u64,
+}
+
+/// Time that a transaction may take beyond what the settings name, in milliseconds: backup, start, stop.
+const WORK_MS: u64 = 30 * 60 * 1000;
+
+/// What only this run knows: its name, its secret, and who runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub tx: String,
+    pub confirm: ConfirmRule,
+    pub holder: Holder,
+}
+
+/// Puts a plan together from what to do and the settings.
+pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, run: Run) -> Plan {
+    let health = health_rules(settings);
+    let holder = Holder {
+        what: work.describe(),
+        ..run.holder
+    };
+    Plan {
+        schema: SCHEMA,
+        tx: run.tx,
+        work,
+        app: settings.app.as_str().to_owned(),
+        environment: settings.environment.as_str().to_owned(),
+        project,
+        confirm: run.confirm,
+        backup: backup_rules(&settings.backup),
+        keep_releases: settings.images.keep as usize,
+        holder,
+        limits: Limits {
+            transaction_ms: WORK_MS + health.deadline_ms + health.bake_ms,
+            lock_wait_ms: ms(settings.lock_wait),
+        },
+        health,
+    }
+}
+
+/// How long the host waits for a confirmation, in milliseconds.
+pub fn confirm_within_ms(settings: &Settings) -> u64 {
+    ms(settings.confirm)
+}
+
+fn ms(period: Period) -> u64 {
+    u64::try_from(period.get().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn health_rules(settings: &Settings) -> HealthRules {
+    let health = &settings.health;
+    let url = |url: &Option<config::Url>| url.as_ref().map(|url| url.as_str().to_owned());
+    HealthRules {
+        primary: url(&health.primary),
+        backup: url(&health.backup),
+        public: url(&health.public),
+        successes: health.successes,
+        interval_ms: ms(health.interval),
+        timeout_ms: ms(health.timeout),
+        deadline_ms: ms(health.deadline),
+        degraded: match health.degraded {
+            config::Degraded::Accept => Degraded::Accept,
+            config::Degraded::Refuse => Degraded::Fail,
+        },
+        version: health.version.as_ref().map(|source| match source {
+            config::VersionSource::Header(name) => VersionCheck::Header(name.as_str().to_owned()),
+            config::VersionSource::Json(field) => VersionCheck::Json(field.as_str().to_owned()),
+        }),
+        bake_ms: ms(settings.bake),
+    }
+}
+
+fn backup_rules(backup: &config::Backup) -> BackupRules {
+    BackupRules {
+        keep: backup.keep as usize,
+        log_lines: backup.logs,
+        data: match &backup.data {
+            config::BackupData::Auto => DataRule::Auto,
+            config::BackupData::None => DataRule::None,
+            config::BackupData::These(sources) => {
+                DataRule::Only(sources.iter().map(data_wish).collect())
+            }
+        },
+    }
+}
+
+fn data_wish(source: &config::DataSource) -> DataWish {
+    DataWish {
+        source: match &source.place {
+            config::DataPlace::Volume(name) => name.as_str().to_owned(),
+            config::DataPlace::Path(path) => path.as_str().to_owned(),
+        },
+        strategy: match source.strategy {
+            config::DataStrategy::Live => DataStrategy::Live,
+            config::DataStrategy::Pause => DataStrategy::Pause,
+            config::DataStrategy::Stop => DataStrategy::Stop,
+            config::DataStrategy::Dump => DataStrategy::Dump,
+        },
+        service: source.service.as_ref().map(|name| name.as_str().to_owned()),
+        command: source.command.clone(),
+    }
+}
+
+/// What the settings want for single services.
+pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
+    settings
+        .services
+        .iter()
+        .map(|(name, service)| StrategyWish {
+            service: name.as_str().to_owned(),
+            strategy: match service.strategy {
+                config::Strategy::Auto => WishedStrategy::Auto,
+                config::Strategy::StartFirst => WishedStrategy::StartFirst,
+                config::Strategy::StopFirst => WishedStrategy::StopFirst,
+                config::Strategy::Untouched => WishedStrategy::Untouched,
+                config::Strategy::OneShot => WishedStrategy::OneShot,
+            },
+        })
+        .collect()
 }

@@ -62,6 +62,8 @@ pub struct Current {
     pub tag: String,
     pub revision: Option<String>,
     pub project: String,
+    /// The environment that this host serves; `None` for what was adopted.
+    pub environment: Option<String>,
     /// The transaction that made it current.
     pub seq: u64,
     pub since: Timestamp,
@@ -253,6 +255,7 @@ mod tests {
             tag: tag.to_owned(),
             revision: None,
             project: "app".to_owned(),
+            environment: None,
             seq,
             since: Timestamp::UNIX_EPOCH,
             how,

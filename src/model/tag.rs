@@ -695,11 +695,12 @@ pub struct Explanation {
     pub nearest: Option<String>,
 }
 
-/// Explains any text. Without `facts` (outside a repository) only the grammar is judged.
+/// Explains any text. Without `facts` (outside a repository) only the grammar is judged. A kind that no environment
+/// takes is refused.
 pub fn explain(
     text: &str,
     facts: Option<&RepositoryFacts>,
-    environment_of: impl FnOnce(TagKind) -> String,
+    environment_of: impl FnOnce(TagKind) -> Option<String>,
 ) -> Explanation {
     let tag = match Tag::parse(text) {
         Ok(tag) => tag,
@@ -711,11 +712,22 @@ pub fn explain(
         Some(Ok(Ancestry::Unknown(reason))) => Some(reason),
         Some(Ok(Ancestry::Holds)) | None => None,
     };
+    let Some(environment) = environment_of(kind) else {
+        let reason = format!("no environment of belay.yml takes {kind} tags");
+        return refused(
+            text,
+            Some(kind),
+            Refusal {
+                reason,
+                nearest: None,
+            },
+        );
+    };
     Explanation {
         tag: tag.text,
         accepted: true,
         kind: Some(kind),
-        environment: Some(environment_of(kind)),
+        environment: Some(environment),
         reason,
         nearest: None,
     }

@@ -8,9 +8,11 @@ use serde_json::Value;
 #[error("this is no YAML document that Belay can read: {0}")]
 pub struct YamlError(#[from] serde_yaml::Error);
 
-/// Reads a document.
+/// Reads a document. Merge keys (`<<: *anchor`), which Compose files use, are carried out.
 pub fn read(bytes: &[u8]) -> Result<Value, YamlError> {
-    Ok(serde_yaml::from_slice(bytes)?)
+    let mut document: serde_yaml::Value = serde_yaml::from_slice(bytes)?;
+    document.apply_merge()?;
+    Ok(serde_yaml::from_value(document)?)
 }
 
 /// Writes a document in block style with every text quoted.
@@ -93,6 +95,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn merge_keys_are_carried_out() {
+        let text = "x-app: &app\n  build: .\nservices:\n  web:\n    <<: *app\n    image: a\n";
+        let document = read(text.as_bytes()).expect("readable");
+        assert_eq!(
+            document["services"]["web"],
+            json!({"build": ".", "image": "a"})
+        );
+    }
 
     #[test]
     fn what_is_written_is_read_back_the_same() {

@@ -137,12 +137,7 @@ fn git(dir: &Path, arguments: &[&str]) -> Result<String, GitError> {
 fn command(dir: &Path) -> Command {
     let mut command = Command::new("git");
     for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        // GIT_CONFIG_* stays: that is how a runner declares its checkout to be safe.
-        if text.starts_with("GIT_")
-            && !text.starts_with("GIT_CONFIG")
-            && text != "GIT_CEILING_DIRECTORIES"
-        {
+        if misleads(&name.to_string_lossy()) {
             command.env_remove(&name);
         }
     }
@@ -156,4 +151,39 @@ fn command(dir: &Path) -> Command {
         .arg("-C")
         .arg(dir);
     command
+}
+
+/// Whether a variable would make git look at another repository than the one it is asked about. `GIT_CONFIG_*` stays:
+/// that is how a runner declares its checkout to be safe.
+fn misleads(variable: &str) -> bool {
+    variable.starts_with("GIT_")
+        && !variable.starts_with("GIT_CONFIG")
+        && variable != "GIT_CEILING_DIRECTORIES"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misleads;
+
+    #[test]
+    fn variables_of_another_repository_are_taken_away() {
+        for variable in [
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_COMMON_DIR",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_NAMESPACE",
+        ] {
+            assert!(misleads(variable), "{variable}");
+        }
+        for variable in [
+            "PATH",
+            "HOME",
+            "GIT_CONFIG_COUNT",
+            "GIT_CONFIG_GLOBAL",
+            "GITHUB_REF",
+        ] {
+            assert!(!misleads(variable), "{variable}");
+        }
+    }
 }

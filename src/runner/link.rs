@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ssh::{
-    Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits, SshError, Target,
-    connect_with_backoff,
+    Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits,
+    SshError, Target, connect_with_backoff,
 };
 use crate::model::compose::sha256;
 use crate::model::journal::Entry;
@@ -66,15 +66,16 @@ impl LinkError {
             LinkError::Architecture { .. } => {
                 Failure::of(self).next("run the workflow on a runner of the host's architecture")
             }
-            LinkError::Command(_) | LinkError::OwnProgram(_) | LinkError::Remote { .. } | LinkError::NoAnswer { .. } => {
-                Failure::of(self)
-            }
+            LinkError::Command(_)
+            | LinkError::OwnProgram(_)
+            | LinkError::Remote { .. }
+            | LinkError::NoAnswer { .. } => Failure::of(self),
         }
     }
 
     /// Whether contact was lost, so that asking again may help.
     pub fn is_lost_contact(&self) -> bool {
-        matches!(self, LinkError::Ssh(error) if error.class() != Class::Refused)
+        matches!(self, LinkError::Ssh(error) if matches!(error.class(), Class::Transient | Class::LinkLost))
     }
 }
 
@@ -91,7 +92,11 @@ impl Link {
         let connection = connect(&access)?;
         let program = OwnProgram::read()?;
         let agent = format!("{}/.belay/bin/{}/belay", access.root, program.sha256);
-        let link = Link { access, connection, agent };
+        let link = Link {
+            access,
+            connection,
+            agent,
+        };
         link.check_architecture()?;
         if link.hash_of(&link.agent)?.as_deref() != Some(program.sha256.as_str()) {
             link.upload(&program)?;
@@ -102,6 +107,16 @@ impl Link {
     /// The host, for people.
     pub fn describe(&self) -> String {
         format!("{}@{}", self.access.target.user, self.access.target)
+    }
+
+    /// Whether somebody asked the run to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.access.interrupt.is_raised()
+    }
+
+    /// Lets the line be used once more after an interruption: for telling the host about it.
+    pub fn forget_interrupt(&mut self) {
+        self.access.interrupt = Interrupt::default();
     }
 
     /// Gives up the connection and makes a new one.
@@ -118,7 +133,9 @@ impl Link {
         input: Option<&impl Serialize>,
     ) -> Result<T, LinkError> {
         let bytes = match input {
-            Some(value) => serde_json::to_vec(value).map_err(io::Error::other).map_err(LinkError::OwnProgram)?,
+            Some(value) => serde_json::to_vec(value)
+                .map_err(io::Error::other)
+                .map_err(LinkError::OwnProgram)?,
             None => vec![],
         };
         self.ask_with_stream(verb, words, &mut bytes.as_slice())
@@ -141,20 +158,27 @@ impl Link {
             },
             self.limits(patience(verb)),
         )?;
-        let answer = printed.split(|b| *b == b'\n').rev().find(|line| !line.is_empty());
+        let answer = printed
+            .split(|b| *b == b'\n')
+            .rev()
+            .find(|line| !line.is_empty());
         match answer.and_then(|line| serde_json::from_slice(line).ok()) {
             Some(Answer::Ok(value)) => Ok(value),
             Some(Answer::Failed(failure)) => Err(LinkError::Failed(failure)),
-            None => Err(LinkError::NoAnswer { verb: verb.name(), said: last_words(&exit) }),
+            None => Err(LinkError::NoAnswer {
+                verb: verb.name(),
+                said: last_words(&exit),
+            }),
         }
     }
 
-    /// Tells the records of a transaction from number `from` on, as they come, until it is over or contact is lost.
+    /// Tells the records of a transaction from number `from` on, as they come, until it is over, contact is lost, or
+    /// `on_entry` breaks; after a break the connection is of no more use.
     pub fn follow(
         &self,
         tx: &str,
         from: u64,
-        on_entry: &mut dyn FnMut(Entry),
+        on_entry: &mut dyn FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<Option<Failure>, LinkError> {
         let from = from.to_string();
         let mut lines = Lines::default();
@@ -165,20 +189,33 @@ impl Link {
             &mut |bytes| {
                 for line in lines.take(bytes) {
                     match serde_json::from_slice(&line) {
-                        Ok(Line::Entry(entry)) => on_entry(*entry),
+                        Ok(Line::Entry(entry)) => {
+                            if on_entry(*entry).is_break() {
+                                return ControlFlow::Break(());
+                            }
+                        }
                         Ok(Line::Stopped(failure)) => stopped = Some(failure),
                         Ok(Line::Alive) | Err(_) => {}
                     }
                 }
                 ControlFlow::Continue(())
             },
-            self.limits(Patience { deadline: LONG, idle: SILENCE }),
+            self.limits(Patience {
+                deadline: LONG,
+                idle: SILENCE,
+            }),
         )?;
         Ok(stopped)
     }
 
     fn agent_command(&self, verb: Verb, words: &[&str]) -> Result<Command, LinkError> {
-        let mut argv = vec![self.agent.as_str(), "agent", verb.name(), "--root", self.access.root.as_str()];
+        let mut argv = vec![
+            self.agent.as_str(),
+            "agent",
+            verb.name(),
+            "--root",
+            self.access.root.as_str(),
+        ];
         argv.extend_from_slice(words);
         Ok(Command::new(&argv)?)
     }
@@ -196,29 +233,55 @@ impl Link {
         let theirs = printed.trim().to_owned();
         let ours = format!("Linux {}", std::env::consts::ARCH);
         if !exit.success() || theirs.is_empty() {
-            return Err(LinkError::Remote { what: "ask for the architecture".to_owned(), said: last_words(&exit) });
+            return Err(LinkError::Remote {
+                what: "ask for the architecture".to_owned(),
+                said: last_words(&exit),
+            });
         }
         // 32-bit names of the same machine (`armv7l` on a 64-bit kernel) are other architectures to a program.
-        if theirs == ours { Ok(()) } else { Err(LinkError::Architecture { ours, theirs }) }
+        if theirs == ours {
+            Ok(())
+        } else {
+            Err(LinkError::Architecture { ours, theirs })
+        }
     }
 
     fn hash_of(&self, path: &str) -> Result<Option<String>, LinkError> {
         let (exit, printed) = self.run(&["sha256sum", "--", path])?;
-        Ok(exit.success().then(|| printed.split_whitespace().next().unwrap_or_default().to_owned()))
+        Ok(exit.success().then(|| {
+            printed
+                .split_whitespace()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        }))
     }
 
     /// Puts the program on the host under a name of its own, checks what arrived, and only then gives it its name.
     fn upload(&self, program: &OwnProgram) -> Result<(), LinkError> {
         let dir = format!("{}/.belay/bin/{}", self.access.root, program.sha256);
         let part = format!("{dir}/belay.{:016x}.part", random());
-        self.must(&["mkdir", "-p", "-m", "0700", "--", &dir], "make the agent's directory")?;
+        self.must(
+            &["mkdir", "-p", "-m", "0700", "--", &dir],
+            "make the agent's directory",
+        )?;
         let output = format!("of={part}");
         let command = Command::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
-        let limits = self.limits(Patience { deadline: LONG, idle: SHORT });
-        let exit =
-            self.connection.exec(&command, &mut program.bytes.as_slice(), &mut |_| ControlFlow::Continue(()), limits)?;
+        let limits = self.limits(Patience {
+            deadline: LONG,
+            idle: SHORT,
+        });
+        let exit = self.connection.exec(
+            &command,
+            &mut program.bytes.as_slice(),
+            &mut |_| ControlFlow::Continue(()),
+            limits,
+        )?;
         if !exit.success() {
-            return Err(LinkError::Remote { what: "store the agent".to_owned(), said: last_words(&exit) });
+            return Err(LinkError::Remote {
+                what: "store the agent".to_owned(),
+                said: last_words(&exit),
+            });
         }
         if self.hash_of(&part)?.as_deref() != Some(program.sha256.as_str()) {
             self.must(&["rm", "-f", "--", &part], "remove a truncated agent")?;
@@ -228,7 +291,10 @@ impl Link {
             });
         }
         self.must(&["chmod", "0500", "--", &part], "make the agent executable")?;
-        self.must(&["mv", "-f", "--", &part, &self.agent], "put the agent into place")
+        self.must(
+            &["mv", "-f", "--", &part, &self.agent],
+            "put the agent into place",
+        )
     }
 
     fn must(&self, argv: &[&str], what: &str) -> Result<(), LinkError> {
@@ -236,7 +302,10 @@ impl Link {
         if exit.success() {
             return Ok(());
         }
-        let error = LinkError::Remote { what: what.to_owned(), said: last_words(&exit) };
+        let error = LinkError::Remote {
+            what: what.to_owned(),
+            said: last_words(&exit),
+        };
         let root = &self.access.root;
         Err(LinkError::Failed(error.failure().host("nothing was changed").next(format!(
             "make sure that {root} exists and belongs to {user}: sudo install -d -o {user} {root}",
@@ -253,14 +322,20 @@ impl Link {
                 printed.extend_from_slice(bytes);
                 ControlFlow::Continue(())
             },
-            self.limits(Patience { deadline: SHORT, idle: SHORT }),
+            self.limits(Patience {
+                deadline: SHORT,
+                idle: SHORT,
+            }),
         )?;
         Ok((exit, String::from_utf8_lossy(&printed).into_owned()))
     }
 }
 
 fn connect(access: &Access) -> Result<Connection, LinkError> {
-    let limits = Limits { interrupt: access.interrupt.clone(), ..Limits::default() };
+    let limits = Limits {
+        interrupt: access.interrupt.clone(),
+        ..Limits::default()
+    };
     Ok(connect_with_backoff(
         &access.target,
         &access.host_keys,
@@ -280,15 +355,24 @@ struct Patience {
 /// How long each verb may take and be silent. A backup works without a word until it is done.
 fn patience(verb: Verb) -> Patience {
     match verb {
-        Verb::Confirm | Verb::Abort => Patience { deadline: SHORT, idle: SILENCE },
-        Verb::Follow | Verb::Begin => Patience { deadline: LONG, idle: SILENCE },
+        Verb::Confirm | Verb::Abort => Patience {
+            deadline: SHORT,
+            idle: SILENCE,
+        },
+        Verb::Follow | Verb::Begin => Patience {
+            deadline: LONG,
+            idle: SILENCE,
+        },
         Verb::Facts | Verb::Recover | Verb::Load | Verb::Backup | Verb::Backups | Verb::Logs => {
-            Patience { deadline: LONG, idle: LONG }
+            Patience {
+                deadline: LONG,
+                idle: LONG,
+            }
         }
     }
 }
 
-/// Keeps asking across lost connections until an answer comes or the patience is over.
+/// Keeps asking across lost connections until an answer comes, or contact stays lost for longer than the patience.
 ///
 /// `attempt` gets the link and is called again after each reconnection.
 pub fn persistently<T>(
@@ -296,12 +380,13 @@ pub fn persistently<T>(
     patience: Duration,
     mut attempt: impl FnMut(&mut Link) -> Result<T, LinkError>,
 ) -> Result<T, LinkError> {
-    let began = Instant::now();
     loop {
         let lost = match attempt(link) {
             Err(error) if error.is_lost_contact() => error,
             settled => return settled,
         };
+        // Counted from the loss: contact may have held for hours before.
+        let began = Instant::now();
         loop {
             if began.elapsed() >= patience {
                 return Err(lost);
@@ -339,7 +424,15 @@ fn random() -> u64 {
 fn last_words(exit: &Exit) -> String {
     let said = exit.stderr.trim();
     match (said.is_empty(), exit.status) {
-        (false, _) => said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; "),
+        (false, _) => said
+            .lines()
+            .rev()
+            .take(3)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+            .join("; "),
         (true, Some(status)) => format!("exit status {status}"),
         (true, None) => "it ended without a word".to_owned(),
     }
@@ -354,9 +447,15 @@ struct Lines {
 impl Lines {
     fn take(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.rest.extend_from_slice(bytes);
-        let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else { return vec![] };
+        let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else {
+            return vec![];
+        };
         let whole: Vec<u8> = self.rest.drain(..=end).collect();
-        whole.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+        whole
+            .split(|b| *b == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
     }
 }
 
@@ -368,7 +467,10 @@ mod tests {
     fn lines_are_put_together_from_chunks() {
         let mut lines = Lines::default();
         assert_eq!(lines.take(b"ab"), Vec::<Vec<u8>>::new());
-        assert_eq!(lines.take(b"c\n\nde\nf"), vec![b"abc".to_vec(), b"de".to_vec()]);
+        assert_eq!(
+            lines.take(b"c\n\nde\nf"),
+            vec![b"abc".to_vec(), b"de".to_vec()]
+        );
         assert_eq!(lines.take(b"\n"), vec![b"f".to_vec()]);
     }
 }

@@ -1,7 +1,18 @@
 //! The half of Belay that runs on the Actions VM or a laptop: it starts a transaction, watches it and confirms it.
 
 pub mod actions;
+pub mod commands;
+pub mod deploy;
 pub mod git;
 pub mod github;
+pub mod images;
+pub mod inputs;
+pub mod link;
+pub mod present;
+pub mod program;
+pub mod run;
+pub mod session;
+pub mod source;
 pub mod ssh;
 pub mod tag_command;
+pub mod transaction;

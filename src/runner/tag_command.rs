@@ -1,11 +1,13 @@
-//! `belay tag <TAG>`: explains any text as a tag. Runs on the runner or a laptop; reads the repository, changes nothing.
+//! `belay tag <TAG>`: explains any text as a tag. Runs on the runner or a laptop; reads the repository, changes
+//! nothing.
 //!
 //! Answers in three short lines, or as one JSON object. Both are plain ASCII whatever the text contained, so that a
 //! hostile name can neither draw on a terminal nor begin a workflow command.
 
 use std::path::Path;
 
-use crate::model::tag::{Explanation, RepositoryFacts, TagKind, explain};
+use crate::model::config::Config;
+use crate::model::tag::{Explanation, RepositoryFacts, explain};
 use crate::runner::git::{GitError, repository_facts};
 
 /// Exit codes of this command, as everywhere in Belay.
@@ -14,14 +16,11 @@ const REFUSED: u8 = 10;
 /// How much of a refused text is shown to people.
 const SHOWN: usize = 60;
 
-/// Explains `text` and returns what to print and the exit code: 0 accepted, 10 refused.
-pub fn run(
-    text: &str,
-    json: bool,
-    dir: &Path,
-    environment_of: impl FnOnce(TagKind) -> String,
-) -> (String, u8) {
+/// Explains `text` by the rules of the repository around `dir` and the environments of `config`, and returns what to
+/// print and the exit code: 0 accepted, 10 refused.
+pub fn run(text: &str, json: bool, dir: &Path, config: &Config) -> (String, u8) {
     let facts = repository_facts(dir, text);
+    let environment_of = |kind| config.environment_of(kind).map(str::to_owned);
     let explanation = explain(text, facts.as_ref().ok(), environment_of);
     let exit = if explanation.accepted {
         ACCEPTED

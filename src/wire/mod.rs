@@ -123,6 +123,7 @@ pub struct BackupFacts {
 pub struct OpenTransaction {
     pub seq: u64,
     pub what: String,
+    pub since: Timestamp,
     pub stuck: bool,
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use belay::agent::backup::DataReader;
+use belay::agent::backup::{DataKind, DataReader, LogSource, ReadError, Sink};
 use belay::agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageName, RunState,
 };
@@ -594,7 +594,33 @@ impl Host for FakeHost {
 /// Reads the data of the fake host's volumes.
 struct FakeReader;
 
-impl DataReader for FakeReader {}
+impl DataReader for FakeReader {
+    fn read(&self, _source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
+        let mut archive = tar::Builder::new(vec![]);
+        for (path, kind, content) in [
+            ("data/", tar::EntryType::Directory, b"".as_slice()),
+            ("data/note", tar::EntryType::Regular, b"kept".as_slice()),
+        ] {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_mode(0o755);
+            header.set_size(content.len() as u64);
+            archive
+                .append_data(&mut header, path, content)
+                .expect("a tar in memory");
+        }
+        let bytes = archive.into_inner().expect("a tar in memory");
+        sink(&mut bytes.as_slice()).map_err(ReadError::Sink)
+    }
+
+    fn size(&self, _source: &DataKind) -> Result<u64, ReadError> {
+        Ok(4)
+    }
+
+    fn logs(&self, _source: &LogSource, _most: u64) -> Result<Vec<u8>, ReadError> {
+        Ok(b"a line\n".to_vec())
+    }
+}
 
 impl World {
     /// Counts a call; tells whether the engine ends at this one.

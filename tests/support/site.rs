@@ -730,19 +730,20 @@ fn files_under(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// Belay's own books, which grow with every transaction.
+/// Belay's own books and backups, which grow with every transaction.
 fn is_a_record(path: &Path) -> bool {
-    [
-        "journal",
-        "lock",
-        "lock.json",
-        "seq",
-        "failed",
-        "displaced",
-        "rollback.sh",
-    ]
-    .iter()
-    .any(|name| path.starts_with(Path::new(".belay").join(name)))
+    path.starts_with("backups")
+        || [
+            "journal",
+            "lock",
+            "lock.json",
+            "seq",
+            "failed",
+            "displaced",
+            "rollback.sh",
+        ]
+        .iter()
+        .any(|name| path.starts_with(Path::new(".belay").join(name)))
 }
 
 /// A file's hash, or a record's text without its times.

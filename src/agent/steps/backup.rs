@@ -1,13 +1,362 @@
-//! shim
+//! Backup: saves what serves (configuration, data, logs, the names of images), verified and published before anything
+//! changes.
+//!
+//! Its undo keeps the backup: a migration may have changed data since. Only a first deployment, before which there was
+//! nothing, leaves none.
+
 use super::Work;
+use crate::agent::backup::{
+    self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
+    Limits, LogSource, Reason, SourceState,
+};
+use crate::agent::host::Host;
+use crate::agent::layout::Layout;
+use crate::agent::lock::HostLock;
+use crate::agent::state;
+use crate::model::compose::{ComposeFile, MountSource};
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
-pub(super) fn perform(_work: &mut Work<'_>) -> Result<Output, Failure> {
-    Ok(Output::Nothing)
+use crate::model::plan::{DataRule, DataStrategy, Plan, PlannedWork};
+use crate::model::release::Release;
+use crate::wire::BackupFacts;
+
+/// Host paths that are interfaces of the kernel or of Docker, not data.
+const NOT_DATA: [&str; 7] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/var/run",
+    "/etc/localtime",
+    "/var/lib/docker",
+];
+
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    let reason = match &work.plan.work {
+        PlannedWork::Deploy(deploy) => Reason::BeforeDeploy {
+            tag: deploy.tag.clone(),
+        },
+        PlannedWork::Rollback { .. } => Reason::BeforeRollback,
+    };
+    let seq = work.seq()?;
+    let previous = work.previous()?;
+    let project = work.preflight()?.project.clone();
+    let made = make(
+        work.host,
+        work.layout,
+        work.plan,
+        previous.as_ref(),
+        &project,
+        seq,
+        reason,
+    )?;
+    for warning in warnings(&made) {
+        work.warn(warning);
+    }
+    Ok(Output::BackedUp {
+        name: made.name,
+        bytes: made.manifest.archive.size,
+        path: work
+            .layout
+            .backups()
+            .join(&made.manifest.archive.name)
+            .display()
+            .to_string(),
+    })
 }
-pub(super) fn undo(_work: &mut Work<'_>) -> Result<(), Failure> {
+
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+    let first = work.previous()?.is_none();
+    let seq = work.seq()?;
+    if first {
+        for entry in backup::list(work.layout.root())
+            .into_iter()
+            .filter(|entry| entry.manifest.seq == seq)
+        {
+            super::remove_backup(work.layout, &entry.name)?;
+        }
+    }
+    backup::sweep(work.layout.root(), &[])
+        .map(drop)
+        .map_err(|e| Failure::of(&e))?;
+    if first {
+        // Stops by itself when somebody else's files are there.
+        let _ = std::fs::remove_dir(work.layout.backups());
+    }
     Ok(())
 }
-pub(super) fn estimate(_work: &Work<'_>, _project: &str) -> Result<u64, Failure> {
-    Ok(0)
+
+/// What the backup may take at the worst, in bytes.
+pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
+    let previous = work.previous()?;
+    let (image, request) = request(
+        work.host,
+        work.layout,
+        work.plan,
+        previous.as_ref(),
+        project,
+        0,
+        Reason::Manual,
+    )?;
+    let reader = work.host.data_reader(image.as_deref(), project);
+    backup::estimate(&request, reader.as_ref()).map_err(|e| Failure::of(&e))
+}
+
+/// A backup by itself, outside a transaction.
+pub fn backup_now(
+    host: &dyn Host,
+    layout: &Layout,
+    plan: &Plan,
+    lock: &HostLock,
+) -> Result<BackupFacts, Failure> {
+    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+    let current = current.ok_or_else(|| {
+        Failure::new("nothing is deployed here, so there is nothing to back up")
+            .next("push a release tag first")
+    })?;
+    let release = state::release(layout, &current.release).map_err(|e| Failure::of(&e))?;
+    let seq = state::next_seq(layout, lock).map_err(|e| Failure::of(&e))?;
+    let made = make(
+        host,
+        layout,
+        plan,
+        release.as_ref(),
+        &current.project,
+        seq,
+        Reason::Manual,
+    )?;
+    super::prune::prune_backups(layout, plan.backup.keep)?;
+    Ok(made.facts())
+}
+
+fn make(
+    host: &dyn Host,
+    layout: &Layout,
+    plan: &Plan,
+    serving: Option<&Release>,
+    project: &str,
+    seq: u64,
+    reason: Reason,
+) -> Result<BackupEntry, Failure> {
+    let (image, request) = request(host, layout, plan, serving, project, seq, reason)?;
+    let reader: Box<dyn DataReader + '_> = host.data_reader(image.as_deref(), project);
+    backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
+    // After a crash the transaction's own backup may be there already; one that was published was verified.
+    let of_this = |entry: &BackupEntry| entry.manifest.seq == seq && entry.problem.is_none();
+    if let Some(made) = backup::list(layout.root()).into_iter().find(of_this) {
+        return Ok(made);
+    }
+    let made = backup::create(&request, reader.as_ref()).map_err(|e| {
+        Failure::of(&e)
+            .next("see what stands in the way of the backup; nothing is deployed without one")
+    })?;
+    Ok(BackupEntry {
+        name: made.name.as_str().to_owned(),
+        manifest: made.manifest,
+        problem: None,
+    })
+}
+
+/// What to save, and an image through which data can be read.
+fn request<'a>(
+    host: &dyn Host,
+    layout: &'a Layout,
+    plan: &'a Plan,
+    serving: Option<&Release>,
+    project: &str,
+    seq: u64,
+    reason: Reason,
+) -> Result<(Option<String>, BackupRequest<'a>), Failure> {
+    let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
+    let mut images = vec![];
+    for container in &containers {
+        if let Some(image) = host
+            .image(&container.image_id)
+            .map_err(|e| Failure::of(&e))?
+        {
+            images.push(ImageRecord {
+                service: container.service.clone(),
+                reference: container.image.clone(),
+                id: image.id,
+                digests: image.digests,
+                tags: image.tags,
+                size: image.size,
+            });
+        }
+    }
+    let mut logs: Vec<(String, LogSource)> = vec![];
+    for container in &containers {
+        match logs
+            .iter_mut()
+            .find(|(service, _)| *service == container.service)
+        {
+            Some((_, source)) => source.containers.push(container.id.clone()),
+            None => {
+                logs.push((
+                    container.service.clone(),
+                    LogSource {
+                        containers: vec![container.id.clone()],
+                        lines: Some(plan.backup.log_lines),
+                    },
+                ));
+            }
+        }
+    }
+    let data = match serving {
+        Some(release) => data_sources(layout, plan, release)?,
+        None => vec![],
+    };
+    let reader_image = images.first().map(|image| image.id.clone());
+    let request = BackupRequest {
+        root: layout.root(),
+        app: &plan.app,
+        seq,
+        now: host.now(),
+        reason,
+        release: serving.map(|r| r.name.clone()),
+        revision: serving.and_then(|r| r.revision.clone()),
+        images,
+        data,
+        logs,
+        exclude: vec![],
+        limits: Limits::default(),
+    };
+    Ok((reader_image, request))
+}
+
+/// The data of the release that serves, as the plan's rule chooses it.
+fn data_sources(
+    layout: &Layout,
+    plan: &Plan,
+    release: &Release,
+) -> Result<Vec<DataSource>, Failure> {
+    let file = state::normalised(layout, &release.name).map_err(|e| Failure::of(&e))?;
+    let Some(file) = file else { return Ok(vec![]) };
+    let mounted = mounted_data(&file, &release.project);
+    match &plan.backup.data {
+        DataRule::None => Ok(vec![]),
+        DataRule::Auto => Ok(mounted),
+        // What the serving release does not have yet has nothing to save; the candidate's own names are checked at Unpack.
+        DataRule::Only(wishes) => Ok(wishes
+            .iter()
+            .filter_map(|wish| {
+                mounted
+                    .iter()
+                    .find(|source| is_named(&source.kind, &wish.source, &file, &release.project))
+                    .cloned()
+            })
+            .collect()),
+    }
+}
+
+/// Refuses what belay.yml asks for and this version cannot do, before anything changes.
+pub(super) fn refuse_strategies(plan: &Plan) -> Result<(), Failure> {
+    let DataRule::Only(wishes) = &plan.backup.data else {
+        return Ok(());
+    };
+    match wishes.iter().find(|wish| wish.strategy != DataStrategy::Live) {
+        None => Ok(()),
+        Some(wish) => Err(Failure::new(format!(
+            "the backup strategy of {} is not in this version of Belay; only `live` is",
+            wish.source
+        ))
+        .next("use `strategy: live` in belay.yml, and put a dump of your own into a volume that is backed up")),
+    }
+}
+
+/// Checks that everything that belay.yml wants to back up is there in the new release.
+pub(super) fn check_names(plan: &Plan, file: &ComposeFile, project: &str) -> Result<(), Failure> {
+    let DataRule::Only(wishes) = &plan.backup.data else {
+        return Ok(());
+    };
+    let mounted = mounted_data(file, project);
+    let unknown = |source: &str| {
+        !mounted
+            .iter()
+            .any(|m| is_named(&m.kind, source, file, project))
+    };
+    match wishes.iter().find(|wish| unknown(&wish.source)) {
+        None => Ok(()),
+        Some(wish) => Err(Failure::new(format!(
+            "belay.yml backs up {}, which no service of the Compose file uses",
+            wish.source
+        ))
+        .next("name a volume of the Compose file, or the path of a bind mount")),
+    }
+}
+
+fn is_named(kind: &DataKind, wanted: &str, file: &ComposeFile, project: &str) -> bool {
+    match kind {
+        DataKind::Bind { path } => path.as_os_str() == wanted,
+        DataKind::Volume { name } => file.mounts().into_iter().any(|mount| match mount.source {
+            MountSource::Volume(volume) => {
+                volume.key == wanted && volume.in_project(project) == *name
+            }
+            MountSource::Bind(_) => false,
+        }),
+    }
+}
+
+/// Every named volume, and every bind mount that is written to and is data.
+fn mounted_data(file: &ComposeFile, project: &str) -> Vec<DataSource> {
+    file.mounts()
+        .into_iter()
+        .filter_map(|mount| {
+            let kind = match mount.source {
+                MountSource::Volume(volume) => DataKind::Volume {
+                    name: volume.in_project(project),
+                },
+                MountSource::Bind(path) if mount.writable && is_data(&path) => {
+                    DataKind::Bind { path: path.into() }
+                }
+                MountSource::Bind(_) => return None,
+            };
+            Some(DataSource {
+                kind,
+                services: mount.services,
+                consistency: Consistency::Live,
+            })
+        })
+        .collect()
+}
+
+fn is_data(path: &str) -> bool {
+    let path = std::path::Path::new(path);
+    path != std::path::Path::new("/") && !NOT_DATA.iter().any(|system| path.starts_with(system))
+}
+
+/// What a person should know about the copies.
+fn warnings(made: &BackupEntry) -> Vec<String> {
+    made.manifest
+        .sources
+        .iter()
+        .filter_map(|source| match &source.state {
+            SourceState::Inconsistent { reasons } => Some(format!(
+                "the backup of {} may not be consistent: {}",
+                source.source,
+                reasons.join("; ")
+            )),
+            SourceState::Saved | SourceState::Absent | SourceState::Within { .. } => None,
+        })
+        .collect()
+}
+
+impl BackupEntry {
+    /// The backup as the runner is told of it.
+    pub fn facts(self) -> BackupFacts {
+        let inconsistent = warnings(&self);
+        BackupFacts {
+            name: self.name,
+            seq: self.manifest.seq,
+            created: self.manifest.created,
+            release: self.manifest.release,
+            tag: self.manifest.tag,
+            reason: self.manifest.reason.to_string(),
+            bytes: self.manifest.archive.size,
+            images: self.manifest.images.len(),
+            inconsistent,
+            problem: self.problem,
+            verified: false,
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod publish;
 mod retire;
 mod unpack;
 
+use super::backup::BackupName;
 use super::host::{Composition, Container, Host};
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
@@ -28,6 +29,7 @@ use crate::model::plan::{DeployWork, Plan, PlannedWork};
 use crate::model::release::{Release, ReleaseName};
 use crate::model::step::Step;
 
+pub use backup::backup_now;
 pub use preflight::settle_project;
 
 /// Performs a step.
@@ -229,6 +231,12 @@ fn container_of<'c>(containers: &'c [Container], service: &str) -> Option<&'c Co
     containers
         .iter()
         .find(|c| c.service == service && !c.one_off)
+}
+
+/// Removes a backup by its name.
+fn remove_backup(layout: &Layout, name: &str) -> Result<(), Failure> {
+    let name: BackupName = name.parse().map_err(|e| Failure::of(&e))?;
+    crate::agent::backup::remove(layout.root(), &name).map_err(|e| Failure::of(&e))
 }
 
 /// The last lines of the candidate's containers, for people to see why it failed. Best effort: a container that is gone

@@ -25,8 +25,11 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     ));
     state::check_writable(work.layout).map_err(|e| Failure::of(&e))?;
     refuse_rival_files(work.layout)?;
+    super::backup::refuse_strategies(work.plan)?;
     let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    refuse_another_environment(&work.plan.environment, current.as_ref())?;
     let project = settle_project(work.layout, work.plan.project.as_deref(), current.as_ref())?;
+    refuse_lost_project_name(work.layout, &engine.compose, &project)?;
     refuse_foreign_containers(work, &project)?;
     let target = target(work, current.as_ref())?;
     if let Some(previous) = work.previous()? {
@@ -93,6 +96,19 @@ pub fn settle_project(
     }
 }
 
+/// A development tag must never replace what serves production because both were given one host and one root.
+fn refuse_another_environment(wanted: &str, current: Option<&Current>) -> Result<(), Failure> {
+    match current.and_then(|current| current.environment.as_deref()) {
+        Some(serving) if serving != wanted => Err(Failure::new(format!(
+            "this directory serves the environment {serving}, and the deployment is for {wanted}"
+        ))
+        .next(format!(
+            "give {wanted} a root (or host) of its own under `environments` in belay.yml"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn refuse_rival_files(layout: &Layout) -> Result<(), Failure> {
     match RIVAL_FILES.iter().find(|name| layout.root().join(name).exists()) {
         None => Ok(()),
@@ -102,6 +118,36 @@ fn refuse_rival_files(layout: &Layout) -> Result<(), Failure> {
         ))
         .next("move it into the repository (or merge it into docker-compose.yml), remove it there, and deploy again")),
     }
+}
+
+/// Compose 1.x takes the project's name from the directory or from `.env`, never from the file: with another name the
+/// emergency procedure would start a second, empty application beside the one that serves.
+fn refuse_lost_project_name(layout: &Layout, compose: &str, project: &str) -> Result<(), Failure> {
+    let by_directory = layout
+        .root()
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(project_from_directory);
+    if !compose.starts_with("1.") || by_directory.as_deref() == Some(project) {
+        return Ok(());
+    }
+    let line = format!("COMPOSE_PROJECT_NAME={project}");
+    let env = state::read_optional(&layout.root().join(".env"))
+        .map_err(|e| Failure::of(&e))?
+        .unwrap_or_default();
+    if String::from_utf8_lossy(&env)
+        .lines()
+        .any(|l| l.trim() == line)
+    {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "Compose {compose} on the host cannot keep the project's name {project} in the file"
+    ))
+    .next(format!(
+        "put `{line}` into {}/.env, or remove `project:` from belay.yml",
+        layout.root().display()
+    )))
 }
 
 /// Two directories with one project name are one project to Compose, and each would replace the other's containers.

@@ -1,7 +1,161 @@
-//! shim
+//! Prune: removes what is beyond the numbers to keep: backups, releases, and names of images that are Belay's own.
+//!
+//! Comes last, after everything that matters; a failure here is a warning. What to remove is decided in
+//! [`crate::model::retention`]; this file gathers the facts and carries the decision out.
+
+use std::time::Duration;
+
 use super::Work;
+use crate::agent::layout::Layout;
+use crate::agent::{backup, state};
+use crate::model::compose::repository_prefix;
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
-pub(super) fn perform(_work: &mut Work<'_>) -> Result<Output, Failure> {
-    Ok(Output::Nothing)
+use crate::model::release::{Current, Release};
+use crate::model::retention::{
+    BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove,
+    images_to_remove, releases_to_prune,
+};
+use crate::wire::Staged;
+
+/// How long images of a transaction that never began are spared.
+const STAGED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    let current = current.ok_or_else(|| Failure::new("nothing is recorded as serving"))?;
+    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let facts: Vec<ReleaseFacts> = releases
+        .iter()
+        .map(|r| release_facts(r, &current))
+        .collect();
+    let keep = work.plan.keep_releases;
+    // Images first: the records of the releases that are about to go say which ones are theirs.
+    let mut removed = prune_images(work, &current.project, &facts, keep)?;
+    removed.extend(prune_releases(work.layout, &facts, keep)?);
+    removed.extend(prune_backups(work.layout, work.plan.backup.keep)?);
+    Ok(Output::Pruned { removed })
+}
+
+fn release_facts(release: &Release, current: &Current) -> ReleaseFacts {
+    let standing = if release.name == current.release {
+        Standing::Serving
+    } else if current.previous.as_ref() == Some(&release.name) {
+        Standing::Previous
+    } else {
+        // A release that never served is removed by the unwind of its own transaction.
+        Standing::Confirmed
+    };
+    ReleaseFacts {
+        name: release.name.clone(),
+        seq: release.seq,
+        standing,
+        hold: Hold::Free,
+        images: release
+            .services
+            .iter()
+            .map(|s| s.image_id.clone())
+            .collect(),
+    }
+}
+
+fn prune_images(
+    work: &Work<'_>,
+    project: &str,
+    facts: &[ReleaseFacts],
+    keep: usize,
+) -> Result<Vec<Removal>, Failure> {
+    let spared = staged_references(work)?;
+    let prefix = repository_prefix(project);
+    let images: Vec<ImageFacts> = work
+        .host
+        .image_names(&prefix)
+        .map_err(|e| Failure::of(&e))?
+        .into_iter()
+        .filter(|name| !spared.contains(&name.reference))
+        .map(|name| ImageFacts {
+            reference: name.reference,
+            id: name.id,
+        })
+        .collect();
+    let in_use = work.host.images_in_use().map_err(|e| Failure::of(&e))?;
+    let removals = images_to_remove(&images, project, facts, keep, &in_use);
+    for removal in &removals {
+        work.host
+            .forget_image(&removal.name)
+            .map_err(|e| Failure::of(&e))?;
+    }
+    Ok(removals)
+}
+
+/// Names that another runner's images arrived under, for a transaction that has yet to begin.
+fn staged_references(work: &Work<'_>) -> Result<Vec<String>, Failure> {
+    let mut references = vec![];
+    for name in state::names(&work.layout.incoming()).map_err(|e| Failure::of(&e))? {
+        let path = work.layout.incoming().join(&name);
+        if !name.ends_with(".images") {
+            continue;
+        }
+        let text = state::read_optional(&path)
+            .map_err(|e| Failure::of(&e))?
+            .unwrap_or_default();
+        let fresh = serde_json::from_slice::<Staged>(&text)
+            .ok()
+            .filter(|staged| {
+                work.host.now().duration_since(staged.since).unsigned_abs() < STAGED_FOR
+            });
+        match fresh {
+            Some(staged) => references.extend(staged.references),
+            None => state::remove(&path).map_err(|e| Failure::of(&e))?,
+        }
+    }
+    Ok(references)
+}
+
+fn prune_releases(
+    layout: &Layout,
+    facts: &[ReleaseFacts],
+    keep: usize,
+) -> Result<Vec<Removal>, Failure> {
+    let removals = releases_to_prune(facts, keep);
+    for removal in &removals {
+        let release = layout.release(&removal.name);
+        // The record goes first: a directory without it is no release, whatever else a crash leaves of it.
+        state::remove(&release.record()).map_err(|e| Failure::of(&e))?;
+        state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+    }
+    Ok(removals)
+}
+
+/// Removes backups beyond the number to keep.
+pub(super) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>, Failure> {
+    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+    let needed: Vec<&str> = match &current {
+        Some(current) => [Some(&current.release), current.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect(),
+        None => vec![],
+    };
+    let facts: Vec<BackupFacts> = backup::list(layout.root())
+        .into_iter()
+        .map(|entry| BackupFacts {
+            name: entry.name,
+            seq: entry.manifest.seq,
+            // It was read back whole before it was published; a quick look finds what has happened to it since.
+            soundness: if entry.problem.is_none() {
+                Soundness::Verified
+            } else {
+                Soundness::Unverified
+            },
+            hold: Hold::Free,
+            release: entry.manifest.release,
+        })
+        .collect();
+    let removals = backups_to_remove(&facts, keep, &needed);
+    for removal in &removals {
+        super::remove_backup(layout, &removal.name)?;
+    }
+    Ok(removals)
 }

@@ -71,6 +71,7 @@ fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, Failure> {
         tag: candidate.tag.clone(),
         revision: candidate.revision.clone(),
         project: candidate.project.clone(),
+        environment: Some(work.plan.environment.clone()),
         seq,
         since: work.host.now(),
         how,

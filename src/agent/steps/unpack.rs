@@ -51,7 +51,8 @@ fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Res
     }
     mirror(work.layout.root(), &release.rendering(), true).map_err(|e| io_failure(release, &e))?;
     let document = render(work, deploy, release)?;
-    ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
+    let file = ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
+    super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
     state::write_json(&release.normalised(), &document).map_err(|e| Failure::of(&e))?;
     state::remove_dir(&release.rendering()).map_err(|e| Failure::of(&e))
 }

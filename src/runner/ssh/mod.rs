@@ -1,1 +1,95 @@
-//! (being written)
+//! The SSH transport: one checked, authenticated connection over which commands run.
+//!
+//! Runs on the runner. It promises four things. Nothing that could log in is sent to a host whose key is not pinned.
+//! No call blocks for ever: everything has a deadline, and a link that falls silent is noticed. A command counts as
+//! ended only when its end was seen; after a lost link the answer is an error, never a status. And no word of a
+//! command is ever read by a shell as anything but itself.
+//!
+//! It fails with an [`SshError`], whose [`Class`] says whether trying again can help. The decisions (which key is
+//! trusted, whether a key text is sound, how a command is quoted, when to retry) are pure and live in files of their
+//! own; I/O is in `link`, `session`, `pump` and, after a failure, `offer`.
+
+mod blob;
+mod command;
+mod error;
+mod host_key;
+mod host_keys;
+mod key;
+mod known_hosts;
+mod link;
+mod offer;
+mod pump;
+mod retry;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use command::{Command, CommandError};
+pub use error::{Class, Incompatible, Loss, Passphrase, SeenKey, SshError, Stage};
+pub use host_key::{BadHostKey, Fingerprint, HostKey, KeyType};
+pub use host_keys::{HostKeys, HostKeysError};
+pub use key::{Key, KeyError};
+pub use known_hosts::{KnownHosts, LineProblem, Unreadable, Verdict, host_name};
+pub use pump::{ExecLimits, Exit};
+pub use retry::MOST_ATTEMPTS;
+pub use session::{Connection, connect_with_backoff};
+
+/// The host that is connected to, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A name or an IP address.
+    pub address: String,
+    pub port: u16,
+    pub user: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&host_name(&self.address, self.port))
+    }
+}
+
+/// How long the parts of a connection may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Finding the address and opening the TCP connection.
+    pub connect: Duration,
+    /// Key exchange and authentication together.
+    pub handshake: Duration,
+    /// The longest time in which the host may send nothing at all while something waits for it.
+    pub silence: Duration,
+    /// How often a sign of life is asked for, every two seconds at most; several must fit into `silence`.
+    pub keepalive: Duration,
+    /// Stops whatever the connection is doing.
+    pub interrupt: Interrupt,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            handshake: Duration::from_secs(30),
+            silence: Duration::from_secs(15),
+            keepalive: Duration::from_secs(4),
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// A switch that a signal handler turns on to stop work in progress. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Stops the work, within about a tenth of a second.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,202 @@
+//! Backups of an application: its configuration, data, logs and the names of its images, in one archive.
+//!
+//! Runs on the host, as the deploying user, without async and without root. A backup is three files under
+//! `<root>/backups`: `backup_YYYYMMDD_HHMMSS.tar.gz`, `.images.txt` and `.manifest.json`. The archive is written
+//! aside, synced, read back whole and compared, and only then published, the manifest last: it is the commit pointer,
+//! and what has none is no backup. A failure, a full disk included, leaves nothing behind; what a crash leaves,
+//! [`sweep`] removes.
+//!
+//! Data that only root can read comes through the Docker engine, see [`DockerReader`]. Reading an archive back trusts
+//! nothing: see [`verify`].
+
+mod archive;
+mod checked;
+mod collect;
+mod docker_reader;
+mod gzip;
+mod manifest;
+mod names;
+mod read;
+mod shelf;
+mod stream;
+mod tar_in;
+mod tar_out;
+mod write;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+pub use docker_reader::DockerReader;
+pub use manifest::{
+    Consistency, DataKind, EntryKind, EntryRecord, FileRecord, ImageRecord, LeftOut, Manifest,
+    ManifestError, Reason, SourceKind, SourceRecord, SourceState,
+};
+pub use names::{BackupName, Leads, NotABackupName};
+pub use read::{
+    ConfigEntry, ConfigKind, VerifyError, extract_config, extract_file, open_config, verify,
+};
+pub use shelf::{BackupEntry, estimate, free_bytes, list, remove, sweep};
+pub use write::{PublishPoint, create, create_watched};
+
+/// What goes into a backup.
+#[derive(Clone, Debug)]
+pub struct BackupRequest<'a> {
+    pub root: &'a Path,
+    pub app: &'a str,
+    /// The transaction that asks for it.
+    pub seq: u64,
+    pub now: Timestamp,
+    pub reason: Reason,
+    /// The release that is serving, by its directory's name, like `3-v1.1.0`.
+    pub release: Option<String>,
+    pub revision: Option<String>,
+    pub images: Vec<ImageRecord>,
+    pub data: Vec<DataSource>,
+    /// The logs of each service, by its name.
+    pub logs: Vec<(String, LogSource)>,
+    /// More directories or files under the root that are not configuration, relative or absolute. Bind mounts in `data`
+    /// need not be named again.
+    pub exclude: Vec<PathBuf>,
+    pub limits: Limits,
+}
+
+/// Application data to save.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSource {
+    pub kind: DataKind,
+    /// Services that use it.
+    pub services: Vec<String>,
+    pub consistency: Consistency,
+}
+
+/// Where a service's logs are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSource {
+    /// Its containers, by name or ID.
+    pub containers: Vec<String>,
+    /// The last lines of each; `None`: as many as fit.
+    pub lines: Option<u32>,
+}
+
+/// How much a backup may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Files and directories together; each takes memory while the backup is made.
+    pub entries: usize,
+    /// Of each service's logs, the last bytes.
+    pub log_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            entries: 1_000_000,
+            log_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// A backup that was made, verified and published.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    pub name: BackupName,
+    pub archive: PathBuf,
+    pub manifest: Manifest,
+}
+
+/// Reads what an ordinary user cannot read by itself.
+pub trait DataReader {
+    /// Hands `sink` an uncompressed tar of a volume's or bind mount's content, under one top directory (or as one file)
+    /// of any name. What the sink returns is passed on as [`ReadError::Sink`].
+    fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError>;
+
+    /// How many bytes the content has, roughly.
+    fn size(&self, source: &DataKind) -> Result<u64, ReadError>;
+
+    /// The last `most` bytes, at the most, of a service's logs.
+    fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError>;
+}
+
+/// Takes a stream while it is open.
+pub type Sink<'a> = &'a mut dyn FnMut(&mut dyn Read) -> io::Result<()>;
+
+/// Data or logs that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such volume or path.
+    #[error("it does not exist")]
+    Absent,
+    #[error("there is no image on this host to read it through")]
+    NoImage,
+    #[error("{what} failed: {said}")]
+    Docker { what: String, said: String },
+    #[error("{what} was silent for {seconds} s")]
+    TooLong { what: String, seconds: u64 },
+    #[error("could not run docker")]
+    Start(#[source] io::Error),
+    #[error("the copy could not go on")]
+    Sink(#[source] io::Error),
+}
+
+/// A backup that could not be made. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("the disk that holds {} is full", dir.display())]
+    NoSpace {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not read {}", path.display())]
+    Config {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not read {source_name}")]
+    Source {
+        source_name: String,
+        #[source]
+        source: ReadError,
+    },
+    #[error("could not copy {source_name} whole: {why}")]
+    Torn { source_name: String, why: String },
+    #[error("{source_name} has an entry that cannot be saved: {why}")]
+    Refused { source_name: String, why: String },
+    #[error("there are more than {0} files to save")]
+    TooMany(usize),
+    #[error("{0:?} cannot be part of a path")]
+    BadName(String),
+    #[error("the path {} is not absolute and plain", .0.display())]
+    BadPath(PathBuf),
+    #[error("the backup was written but does not read back")]
+    ReadBack(#[source] VerifyError),
+    #[error("could not write the manifest")]
+    Manifest(#[from] ManifestError),
+    #[error("every name for a backup of this second is taken")]
+    NoName,
+}
+
+impl BackupError {
+    /// An error of writing to `path`, with a full disk told apart.
+    fn writing(path: &Path, source: io::Error) -> BackupError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BackupError::NoSpace {
+                dir: path.parent().unwrap_or(path).to_owned(),
+                source,
+            },
+            _ => BackupError::Write {
+                path: path.to_owned(),
+                source,
+            },
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! Reads backups back: verifies them whole, and gives configuration files out of verified ones.
+//!
+//! Runs on the host. Nothing of an archive is believed: it is read by
+//! [`CheckedReader`](super::checked::CheckedReader) and compared with the manifest entry by entry, in order, and its
+//! hash as a file with the manifest's. Files are given out, or written, only after all of that, from the same open
+//! file, and are compared once more on the way.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest, Sha256};
+
+use super::archive::mode_text;
+use super::checked::{Budget, CheckedReader};
+use super::collect::CONFIG;
+use super::gzip::hex;
+use super::manifest::{EntryKind, EntryRecord, FileRecord, LeftOut, Manifest, ManifestError};
+use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readable};
+use super::tar_in::{Entry, TarError};
+use super::tar_out::Kind;
+use crate::agent::durable;
+
+/// The most configuration that is given out in memory, in bytes.
+const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;
+
+/// A backup that cannot be relied on, or not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Name(#[from] NotABackupName),
+    #[error("there is no backup {0}")]
+    Missing(String),
+    #[error("{file} is missing")]
+    Lost { file: String },
+    #[error("could not read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the manifest of {name} cannot be used")]
+    Manifest {
+        name: String,
+        #[source]
+        source: ManifestError,
+    },
+    #[error("{file} is damaged: {why}")]
+    Damaged { file: String, why: String },
+    #[error("could not write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is not in backup {name}")]
+    NoSuchFile { name: String, path: String },
+    #[error("the configuration in backup {name} is too large to be read into memory")]
+    TooLarge { name: String },
+}
+
+/// A file of a saved configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Relative to the root that was saved.
+    pub path: PathBuf,
+    pub mode: u32,
+    pub kind: ConfigKind,
+}
+
+/// What a [`ConfigEntry`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    File(Vec<u8>),
+    Dir,
+    Symlink {
+        target: PathBuf,
+        leads: Leads,
+    },
+    /// Another name of an earlier file, by that one's path.
+    HardLink(PathBuf),
+}
+
+/// Reads a backup back whole and compares it with its manifest.
+pub fn verify(root: &Path, name: &str) -> Result<Manifest, VerifyError> {
+    Opened::verified(root, name).map(|opened| opened.manifest)
+}
+
+/// Gives out one file of a verified backup, by its path in the archive, like `config/.env`.
+pub fn extract_file(root: &Path, name: &str, path: &str) -> Result<Vec<u8>, VerifyError> {
+    let opened = Opened::verified(root, name)?;
+    let mut found = None;
+    opened.visit(&mut |entry, content| {
+        if entry.path == path.as_bytes() && entry.kind == Kind::File {
+            found = Some(opened.in_memory(content, MOST_IN_MEMORY)?);
+        }
+        Ok(())
+    })?;
+    found.ok_or_else(|| VerifyError::NoSuchFile {
+        name: name.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
+/// Gives out the configuration of a verified backup: everything that was under the root.
+pub fn open_config(root: &Path, name: &str) -> Result<Vec<ConfigEntry>, VerifyError> {
+    let opened = Opened::verified(root, name)?;
+    let mut found = vec![];
+    let mut left = MOST_IN_MEMORY;
+    opened.visit(&mut |entry, content| {
+        let Some(path) = config_path(&entry.path) else {
+            return Ok(());
+        };
+        let kind = match &entry.kind {
+            Kind::File => {
+                let bytes = opened.in_memory(content, left)?;
+                left -= bytes.len() as u64;
+                ConfigKind::File(bytes)
+            }
+            Kind::Dir => ConfigKind::Dir,
+            Kind::Symlink(target) => ConfigKind::Symlink {
+                target: path_of(target),
+                leads: leads_of(&path, target),
+            },
+            Kind::HardLink(target) => ConfigKind::HardLink(config_path(target).unwrap_or_default()),
+            Kind::Special => return Ok(()),
+        };
+        found.push(ConfigEntry {
+            path,
+            mode: entry.meta.mode,
+            kind,
+        });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Writes the configuration of a verified backup into `dest`, which must not exist yet.
+///
+/// Files get their modes but for setuid, setgid and sticky; who owns them is whoever writes them. Links that lead out
+/// of the configuration are not made, and returned instead.
+pub fn extract_config(root: &Path, name: &str, dest: &Path) -> Result<Vec<LeftOut>, VerifyError> {
+    let opened = Opened::verified(root, name)?;
+    let mut writer = ConfigWriter::new(dest)?;
+    opened.visit(&mut |entry, content| match config_path(&entry.path) {
+        Some(path) => writer.write(&path, entry, content),
+        None => Ok(()),
+    })?;
+    writer.finish()
+}
+
+/// The path under the root of an entry; nothing for what is not configuration, and for the root itself.
+fn config_path(path: &[u8]) -> Option<PathBuf> {
+    let rest = path.strip_prefix(CONFIG.as_bytes())?.strip_prefix(b"/")?;
+    Some(path_of(rest))
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+fn leads_of(path: &Path, target: &[u8]) -> Leads {
+    leads(target, path.components().count().saturating_sub(1))
+}
+
+/// A backup whose archive is open.
+struct Opened {
+    name: BackupName,
+    manifest: Manifest,
+    archive: PathBuf,
+    file: File,
+}
+
+impl Opened {
+    /// Opens a backup and verifies all of it.
+    fn verified(root: &Path, name: &str) -> Result<Opened, VerifyError> {
+        let name: BackupName = name.parse()?;
+        let files = name.files(root);
+        let manifest = read_manifest(&name, &files)?;
+        check_file(&files.images, &manifest.images_file)?;
+        let file = open(&files.archive)?;
+        let opened = Opened {
+            name,
+            manifest,
+            archive: files.archive,
+            file,
+        };
+        opened.visit(&mut |_, _| Ok(()))?;
+        Ok(opened)
+    }
+
+    fn visit(&self, visitor: Visitor<'_>) -> Result<(), VerifyError> {
+        check_archive(&self.file, &self.archive, &self.manifest, visitor)
+    }
+
+    fn in_memory(&self, content: &mut dyn Read, most: u64) -> Result<Vec<u8>, VerifyError> {
+        let mut bytes = vec![];
+        content
+            .take(most + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| VerifyError::Read {
+                path: self.archive.clone(),
+                source,
+            })?;
+        match bytes.len() as u64 > most {
+            true => Err(VerifyError::TooLarge {
+                name: self.name.to_string(),
+            }),
+            false => Ok(bytes),
+        }
+    }
+}
+
+/// Sees each entry with its content. What it leaves of the content is read for it.
+pub(super) type Visitor<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), VerifyError>;
+
+/// Reads a backup's manifest and checks that it is whole and the right one.
+pub(super) fn read_manifest(
+    name: &BackupName,
+    files: &BackupFiles,
+) -> Result<Manifest, VerifyError> {
+    let bytes = match fs::read(&files.manifest) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(VerifyError::Missing(name.to_string()));
+        }
+        Err(source) => {
+            return Err(VerifyError::Read {
+                path: files.manifest.clone(),
+                source,
+            });
+        }
+        Ok(bytes) => bytes,
+    };
+    let manifest = Manifest::parse(&bytes).map_err(|source| VerifyError::Manifest {
+        name: name.to_string(),
+        source,
+    })?;
+    match manifest.name == name.as_str() {
+        true => Ok(manifest),
+        false => Err(damaged(
+            &files.manifest,
+            format!("it is the manifest of {}", manifest.name),
+        )),
+    }
+}
+
+fn check_file(path: &Path, record: &FileRecord) -> Result<(), VerifyError> {
+    let mut file = open(path)?;
+    let mut hash = Sha256::new();
+    let read = |source| VerifyError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let size = io::copy(&mut file, &mut hash).map_err(read)?;
+    if size != record.size || hex(&hash.finalize()) != record.sha256 {
+        return Err(damaged(path, "its hash is not the manifest's"));
+    }
+    Ok(())
+}
+
+/// Reads an archive whole, from its beginning, and compares it with its manifest.
+pub(super) fn check_archive(
+    file: &File,
+    path: &Path,
+    manifest: &Manifest,
+    visitor: Visitor<'_>,
+) -> Result<(), VerifyError> {
+    let read = |source| VerifyError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let size = file.metadata().map_err(read)?.len();
+    if size != manifest.archive.size {
+        let why = format!("it has {size} bytes instead of {}", manifest.archive.size);
+        return Err(damaged(path, why));
+    }
+    let mut start = file;
+    start.rewind().map_err(read)?;
+    let input = Hashing {
+        input: file,
+        hash: Sha256::new(),
+    };
+    let budget = Budget {
+        entries: manifest.entries.len(),
+        bytes: manifest.content_bytes(),
+    };
+    let mut tar = CheckedReader::new(MultiGzDecoder::new(BufReader::new(input)), budget);
+    compare_entries(&mut tar, path, &manifest.entries, visitor)?;
+    let gzip = tar.finish().map_err(|error| tar_error(path, error))?;
+    let mut input = gzip.into_inner();
+    io::copy(&mut input, &mut io::sink()).map_err(read)?;
+    match hex(&input.into_inner().hash.finalize()) == manifest.archive.sha256 {
+        true => Ok(()),
+        false => Err(damaged(path, "its hash is not the manifest's")),
+    }
+}
+
+fn compare_entries(
+    tar: &mut CheckedReader<impl Read>,
+    path: &Path,
+    records: &[EntryRecord],
+    visitor: Visitor<'_>,
+) -> Result<(), VerifyError> {
+    let mut records = records.iter();
+    while let Some(entry) = tar.next_entry().map_err(|error| tar_error(path, error))? {
+        let mut content = Hashing {
+            input: tar.content(),
+            hash: Sha256::new(),
+        };
+        visitor(&entry, &mut content)?;
+        io::copy(&mut content, &mut io::sink())
+            .map_err(|error| damaged(path, format!("{}: {error}", readable(&entry.path))))?;
+        let found = record_of(&entry, &content.hash.finalize());
+        if records.next() != Some(&found) {
+            return Err(damaged(
+                path,
+                format!("{} is not as in the manifest", found.path),
+            ));
+        }
+    }
+    match records.next() {
+        None => Ok(()),
+        Some(missing) => Err(damaged(path, format!("{} is missing", missing.path))),
+    }
+}
+
+fn record_of(entry: &Entry, hash: &[u8]) -> EntryRecord {
+    let kind = match &entry.kind {
+        Kind::File => EntryKind::File {
+            size: entry.size,
+            sha256: hex(hash),
+        },
+        Kind::Dir | Kind::Special => EntryKind::Dir,
+        Kind::Symlink(target) => EntryKind::Symlink {
+            link: readable(target),
+        },
+        Kind::HardLink(target) => EntryKind::HardLink {
+            link: readable(target),
+        },
+    };
+    EntryRecord {
+        path: readable(&entry.path),
+        mode: mode_text(entry.meta.mode),
+        kind,
+    }
+}
+
+fn tar_error(path: &Path, error: TarError) -> VerifyError {
+    // What gzip cannot decode comes as an error of reading, too; the sentence fits both.
+    let why = match &error {
+        TarError::Read(source) => format!("{error}: {source}"),
+        TarError::Torn(_) | TarError::Refused { .. } | TarError::TooMuch(_) => error.to_string(),
+    };
+    damaged(path, why)
+}
+
+fn damaged(path: &Path, why: impl Into<String>) -> VerifyError {
+    VerifyError::Damaged {
+        file: file_name(path),
+        why: why.into(),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn open(path: &Path) -> Result<File, VerifyError> {
+    File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => VerifyError::Lost {
+            file: file_name(path),
+        },
+        _ => VerifyError::Read {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    input: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Writes a configuration into a new directory: directories and files first, links last, modes of directories at the
+/// end.
+struct ConfigWriter {
+    dest: PathBuf,
+    dirs: Vec<(PathBuf, u32)>,
+    links: Vec<(PathBuf, PathBuf)>,
+    left_out: Vec<LeftOut>,
+}
+
+impl ConfigWriter {
+    fn new(dest: &Path) -> Result<ConfigWriter, VerifyError> {
+        // Not even an empty directory of someone else's will do: it could get a link under our hands.
+        make_dir(dest)?;
+        Ok(ConfigWriter {
+            dest: dest.to_owned(),
+            dirs: vec![],
+            links: vec![],
+            left_out: vec![],
+        })
+    }
+
+    fn write(
+        &mut self,
+        path: &Path,
+        entry: &Entry,
+        content: &mut dyn Read,
+    ) -> Result<(), VerifyError> {
+        let to = self.dest.join(path);
+        let failed = |source| VerifyError::Write {
+            path: to.clone(),
+            source,
+        };
+        match &entry.kind {
+            Kind::Dir => {
+                make_dir(&to)?;
+                self.dirs.push((to, entry.meta.mode & 0o777));
+            }
+            Kind::File => write_file(&to, entry.meta.mode & 0o777, content).map_err(failed)?,
+            Kind::HardLink(target) => match config_path(target) {
+                Some(first) => fs::hard_link(self.dest.join(first), &to).map_err(failed)?,
+                None => self.leave_out(
+                    path,
+                    "it is another name of a file outside the configuration",
+                ),
+            },
+            Kind::Symlink(target) => match leads_of(path, target) {
+                Leads::Inside => self.links.push((to, path_of(target))),
+                Leads::Outside => {
+                    self.leave_out(path, &format!("it is a link to {}", readable(target)))
+                }
+            },
+            Kind::Special => self.leave_out(path, "it is a device or a pipe"),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<LeftOut>, VerifyError> {
+        for (path, target) in &self.links {
+            symlink(target, path).map_err(|source| VerifyError::Write {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        // The innermost first: a directory may forbid its owner to reach into it.
+        for (path, mode) in self.dirs.iter().rev() {
+            let set = fs::set_permissions(path, Permissions::from_mode(*mode));
+            set.map_err(|source| VerifyError::Write {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(self.left_out)
+    }
+
+    fn leave_out(&mut self, path: &Path, why: &str) {
+        let path = readable(path.as_os_str().as_bytes());
+        self.left_out.push(LeftOut {
+            path,
+            why: why.to_owned(),
+        });
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), VerifyError> {
+    let made = DirBuilder::new().mode(0o700).create(path);
+    made.map_err(|source| VerifyError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write_file(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<()> {
+    let mut file = durable::create_new(path)?;
+    io::copy(content, &mut file)?;
+    file.flush()?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+#[path = "hostile.rs"]
+mod hostile;

@@ -1,0 +1,319 @@
+//! What is to be built: the `build` sections of a Compose file, as argument lists for Docker.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// One image to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    pub service: String,
+    /// The directory that is sent to the builder, relative to the Compose file's.
+    pub context: String,
+    /// Relative to the context.
+    pub dockerfile: Option<String>,
+    pub target: Option<String>,
+    /// Name and value, in order.
+    pub args: Vec<(String, String)>,
+}
+
+/// A `build` section that cannot be carried out as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildProblem {
+    #[error("could not read the build section of service {0}")]
+    Unreadable(String),
+    #[error(
+        "the build section of service {service} uses ${{{variable}}}, which has no value on the runner"
+    )]
+    NoValue { service: String, variable: String },
+    #[error("the build context {context} of service {service} is no directory of the repository")]
+    Remote { service: String, context: String },
+}
+
+/// Reads every `build` section of a Compose file as the user wrote it. `variables` are what `${…}` may name.
+pub fn builds(
+    document: &Value,
+    variables: &BTreeMap<String, String>,
+) -> Result<Vec<Build>, BuildProblem> {
+    let services = document.get("services").and_then(Value::as_object);
+    services
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, service)| Some((name, service.get("build")?)))
+        .map(|(name, section)| read_build(name, section, variables))
+        .collect()
+}
+
+/// The name that a Compose file gives its project.
+pub fn project_name(document: &Value) -> Option<&str> {
+    document.get("name").and_then(Value::as_str)
+}
+
+fn read_build(
+    service: &str,
+    section: &Value,
+    variables: &BTreeMap<String, String>,
+) -> Result<Build, BuildProblem> {
+    let unreadable = || BuildProblem::Unreadable(service.to_owned());
+    let filled = |text: &str| {
+        fill(text, variables).map_err(|variable| BuildProblem::NoValue {
+            service: service.to_owned(),
+            variable,
+        })
+    };
+    let text = |key: &str| {
+        section
+            .get(key)
+            .map(|v| v.as_str().ok_or_else(unreadable)?.pipe(filled))
+            .transpose()
+    };
+    let build = match section {
+        Value::String(context) => Build {
+            service: service.to_owned(),
+            context: filled(context)?,
+            dockerfile: None,
+            target: None,
+            args: vec![],
+        },
+        Value::Object(_) => Build {
+            service: service.to_owned(),
+            context: text("context")?.unwrap_or_else(|| ".".to_owned()),
+            dockerfile: text("dockerfile")?,
+            target: text("target")?,
+            args: read_args(section.get("args"), unreadable, filled)?,
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            return Err(unreadable());
+        }
+    };
+    if build.context.contains("://") || build.context.starts_with("git@") {
+        return Err(BuildProblem::Remote {
+            service: build.service,
+            context: build.context,
+        });
+    }
+    Ok(build)
+}
+
+/// Lets a value flow into a function, to keep a chain in reading order.
+trait Pipe: Sized {
+    fn pipe<T>(self, f: impl FnOnce(Self) -> T) -> T {
+        f(self)
+    }
+}
+
+impl Pipe for &str {}
+
+fn read_args(
+    args: Option<&Value>,
+    unreadable: impl Fn() -> BuildProblem,
+    filled: impl Fn(&str) -> Result<String, BuildProblem>,
+) -> Result<Vec<(String, String)>, BuildProblem> {
+    let mut read = vec![];
+    match args {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(map)) => {
+            for (name, value) in map {
+                let value = match value {
+                    Value::String(text) => filled(text)?,
+                    Value::Number(_) | Value::Bool(_) => value.to_string(),
+                    // A name without a value means the runner's own variable of that name.
+                    Value::Null => filled(&format!("${{{name}}}"))?,
+                    Value::Array(_) | Value::Object(_) => return Err(unreadable()),
+                };
+                read.push((name.clone(), value));
+            }
+        }
+        Some(Value::Array(list)) => {
+            for item in list {
+                let item = item.as_str().ok_or_else(&unreadable)?;
+                match item.split_once('=') {
+                    Some((name, value)) => read.push((name.to_owned(), filled(value)?)),
+                    None => read.push((item.to_owned(), filled(&format!("${{{item}}}"))?)),
+                }
+            }
+        }
+        Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => return Err(unreadable()),
+    }
+    Ok(read)
+}
+
+/// Fills in `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME-default}` (Compose specification, interpolation); `$$` is a
+/// dollar sign. Fails with the name that has no value.
+fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let end = after.find('}').ok_or_else(|| after.to_owned())?;
+            out.push_str(&value_of(&after[..end], variables)?);
+            rest = &after[end + 1..];
+        } else {
+            let end = rest
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
+            out.push_str(&value_of(&rest[..end], variables)?);
+            rest = &rest[end..];
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn value_of(expression: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
+    let (name, default, empty_counts) = match expression.split_once(":-") {
+        Some((name, default)) => (name, Some(default), false),
+        None => match expression.split_once('-') {
+            Some((name, default)) => (name, Some(default), true),
+            None => (expression, None, true),
+        },
+    };
+    match variables.get(name) {
+        Some(value) if empty_counts || !value.is_empty() => Ok(value.clone()),
+        Some(_) | None => default.map(str::to_owned).ok_or_else(|| name.to_owned()),
+    }
+}
+
+impl Build {
+    /// The argument list of the build. `declared` are the arguments that the Dockerfile names, to which Belay adds the tag
+    /// and the revision when it asks for them.
+    pub fn argv(
+        &self,
+        directory: &str,
+        reference: &str,
+        platform: Option<&str>,
+        labels: &[(String, String)],
+        offered: &[(String, String)],
+    ) -> Vec<String> {
+        let mut argv = vec![
+            "docker".to_owned(),
+            "build".to_owned(),
+            "--tag".to_owned(),
+            reference.to_owned(),
+        ];
+        let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
+        if let Some(platform) = platform {
+            option("--platform", platform.to_owned());
+        }
+        for (name, value) in labels {
+            option("--label", format!("{name}={value}"));
+        }
+        let own = offered
+            .iter()
+            .filter(|(name, _)| !self.args.iter().any(|(other, _)| other == name));
+        for (name, value) in self.args.iter().chain(own) {
+            option("--build-arg", format!("{name}={value}"));
+        }
+        if let Some(target) = &self.target {
+            option("--target", target.clone());
+        }
+        let context = format!("{directory}/{}", self.context);
+        option(
+            "--file",
+            format!(
+                "{context}/{}",
+                self.dockerfile.as_deref().unwrap_or("Dockerfile")
+            ),
+        );
+        argv.push(context);
+        argv
+    }
+}
+
+/// The arguments that a Dockerfile declares with `ARG`, of those that are offered.
+pub fn declared(dockerfile: &str, offered: &[(String, String)]) -> Vec<(String, String)> {
+    let names: Vec<&str> = dockerfile
+        .lines()
+        .filter_map(|line| {
+            let (word, rest) = line.trim().split_once(char::is_whitespace)?;
+            word.eq_ignore_ascii_case("ARG")
+                .then(|| rest.trim().split('=').next().unwrap_or_default())
+        })
+        .collect();
+    offered
+        .iter()
+        .filter(|(name, _)| names.contains(&name.as_str()))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn variables() -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("BELAY_TAG".to_owned(), "v1.2.0".to_owned()),
+            ("EMPTY".to_owned(), String::new()),
+        ])
+    }
+
+    #[test]
+    fn both_forms_of_a_build_section_are_read() {
+        let document = json!({"services": {
+            "web": {"build": "./web"},
+            "api": {"build": {"context": "api", "dockerfile": "Dockerfile.prod", "target": "run",
+                "args": {"VERSION": "${BELAY_TAG}", "N": 3, "EMPTY": null}}},
+            "db": {"image": "postgres:16"},
+        }});
+        let builds = builds(&document, &variables()).expect("readable");
+        assert_eq!(builds.len(), 2);
+        let api = builds.iter().find(|b| b.service == "api").expect("api");
+        assert_eq!(api.dockerfile.as_deref(), Some("Dockerfile.prod"));
+        assert!(
+            api.args
+                .contains(&("VERSION".to_owned(), "v1.2.0".to_owned()))
+        );
+        assert!(api.args.contains(&("N".to_owned(), "3".to_owned())));
+    }
+
+    #[test]
+    fn a_variable_without_a_value_is_refused_by_name() {
+        let document = json!({"services": {"web": {"build": {"args": ["TOKEN"]}}}});
+        let problem = builds(&document, &variables()).expect_err("no value");
+        assert_eq!(
+            problem,
+            BuildProblem::NoValue {
+                service: "web".to_owned(),
+                variable: "TOKEN".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn a_context_from_elsewhere_is_refused() {
+        let document = json!({"services": {"web": {"build": "https://example.com/x.git"}}});
+        assert!(matches!(
+            builds(&document, &variables()),
+            Err(BuildProblem::Remote { .. })
+        ));
+    }
+
+    #[test]
+    fn interpolation_follows_the_compose_specification() {
+        let filled = |text: &str| fill(text, &variables());
+        assert_eq!(filled("a-$BELAY_TAG-b").as_deref(), Ok("a-v1.2.0-b"));
+        assert_eq!(
+            filled("${MISSING:-x}${EMPTY:-y}${EMPTY-z}$$").as_deref(),
+            Ok("xy$")
+        );
+        assert_eq!(filled("${MISSING}"), Err("MISSING".to_owned()));
+    }
+
+    #[test]
+    fn only_declared_arguments_are_offered() {
+        let offered = vec![
+            ("BELAY_TAG".to_owned(), "v1".to_owned()),
+            ("BELAY_REVISION".to_owned(), "r".to_owned()),
+        ];
+        let declared = declared("FROM scratch\narg BELAY_TAG=dev\nENV X=1\n", &offered);
+        assert_eq!(declared, vec![("BELAY_TAG".to_owned(), "v1".to_owned())]);
+    }
+}

@@ -1,0 +1,127 @@
+//! The outputs of the action: what a workflow's later steps can read. Runs anywhere; pure.
+
+use crate::model::outcome::{Outcome, Word};
+
+use super::story;
+use super::words::one_line;
+
+/// Every output of the action, by name. One that is not known is empty, which a workflow reads as not set.
+pub fn outputs(outcome: &Outcome, deployment_id: Option<u64>) -> Vec<(&'static str, String)> {
+    let revision = outcome
+        .revision
+        .as_deref()
+        .filter(|_| story::serves_what_was_asked(outcome));
+    let duration = Some(outcome.durations.total_ms).filter(|ms| *ms > 0);
+    vec![
+        ("outcome", outcome.word.name().to_owned()),
+        ("version", text(outcome.serving.as_deref())),
+        ("previous-version", text(outcome.previous.as_deref())),
+        ("revision", text(revision)),
+        ("environment-url", text(outcome.urls.environment.as_deref())),
+        ("deployment-id", number(deployment_id)),
+        (
+            "backup",
+            text(outcome.backup.as_ref().map(|b| b.name.as_str())),
+        ),
+        (
+            "rolled-back",
+            (outcome.word == Word::RolledBack).to_string(),
+        ),
+        ("failed-requests", number(outcome.requests.failed)),
+        ("longest-gap-ms", number(outcome.requests.longest_gap_ms)),
+        ("duration-ms", number(duration)),
+        ("image-size", number(image_size(outcome))),
+    ]
+}
+
+/// All images together, each counted once though several services may share it.
+fn image_size(outcome: &Outcome) -> Option<u64> {
+    let mut images: Vec<(&str, u64)> = outcome
+        .images
+        .iter()
+        .map(|i| (i.id.as_str(), i.size))
+        .collect();
+    images.sort_unstable();
+    images.dedup();
+    (!images.is_empty()).then(|| {
+        images
+            .iter()
+            .fold(0u64, |sum, (_, size)| sum.saturating_add(*size))
+    })
+}
+
+fn text(value: Option<&str>) -> String {
+    value.map(one_line).unwrap_or_default()
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map(|n| n.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::examples;
+
+    fn get(outputs: &[(&'static str, String)], name: &str) -> String {
+        let found = outputs.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| value.clone()).unwrap()
+    }
+
+    #[test]
+    fn the_revision_is_the_serving_versions_or_nothing() {
+        assert!(!get(&outputs(&examples::deployed(), None), "revision").is_empty());
+        assert_eq!(
+            get(&outputs(&examples::rolled_back(), None), "revision"),
+            ""
+        );
+    }
+
+    #[test]
+    fn a_shared_image_is_counted_once() {
+        let mut outcome = examples::deployed();
+        outcome.images.truncate(1);
+        let size = outcome.images[0].size;
+        outcome.images.push(outcome.images[0].clone());
+        assert_eq!(
+            get(&outputs(&outcome, None), "image-size"),
+            size.to_string()
+        );
+    }
+
+    #[test]
+    fn every_value_is_one_line() {
+        let mut outcome = examples::deployed();
+        outcome.serving = Some("v1\nrolled-back=true".to_owned());
+        assert_eq!(
+            get(&outputs(&outcome, Some(7)), "version"),
+            "v1 rolled-back=true"
+        );
+        assert_eq!(get(&outputs(&outcome, Some(7)), "deployment-id"), "7");
+    }
+
+    #[test]
+    fn the_names_are_those_of_action_yml() {
+        let names: Vec<_> = outputs(&examples::deployed(), None)
+            .into_iter()
+            .map(|(n, _)| n)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "outcome",
+                "version",
+                "previous-version",
+                "revision",
+                "environment-url",
+                "deployment-id",
+                "backup",
+                "rolled-back",
+                "failed-requests",
+                "longest-gap-ms",
+                "duration-ms",
+                "image-size"
+            ]
+        );
+    }
+}

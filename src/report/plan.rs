@@ -1,0 +1,523 @@
+//! What a dry run shows: everything that a deployment or a rollback would do, and what it would be refused for.
+//!
+//! Runs anywhere; pure. One value, three readers: a console, a step summary, and a program (serde JSON).
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::compose::Strategy;
+use crate::model::outcome::Work;
+use crate::model::plan::{DataStrategy, ImageSource};
+
+use super::markdown::{Document, Inline};
+use super::sentence::Sentence;
+use super::words::{self, columns, one_line};
+
+/// Everything that a dry run found out. Sizes in bytes, times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    pub work: Work,
+    pub app: String,
+    pub environment: String,
+    /// `user@host:port`.
+    pub host: String,
+    /// The application's directory on the host.
+    pub root: String,
+    /// What was asked for.
+    pub tag: String,
+    pub revision: Option<String>,
+    /// What serves now.
+    pub from: Option<String>,
+    /// What would serve.
+    pub to: String,
+    pub services: Vec<PlannedService>,
+    pub images: Vec<PlannedImageReport>,
+    pub backup: PlannedBackup,
+    /// Files that would be put under the root.
+    pub files: Vec<String>,
+    pub health: PlannedHealth,
+    pub warnings: Vec<String>,
+    /// Why it would be refused; empty when it would not.
+    pub refusals: Vec<Refusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedService {
+    pub service: String,
+    pub strategy: Strategy,
+    pub reason: String,
+    /// How long its start-up took last time, where that is known.
+    pub last_startup_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedImageReport {
+    pub service: String,
+    pub reference: String,
+    /// Not known before it is built.
+    pub size: Option<u64>,
+    pub previous_size: Option<u64>,
+    pub budget: Option<u64>,
+    /// `None` for an image that is on the host already.
+    pub source: Option<ImageSource>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlannedBackup {
+    /// How many backups are kept.
+    pub keep: usize,
+    pub sources: Vec<PlannedSource>,
+    pub estimate_bytes: Option<u64>,
+    pub free_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedSource {
+    /// A volume's name, or a path on the host.
+    pub source: String,
+    pub strategy: DataStrategy,
+    pub services: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlannedHealth {
+    pub endpoints: Vec<PlannedEndpoint>,
+    pub deadline_ms: u64,
+    pub successes: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedEndpoint {
+    pub role: EndpointRole,
+    pub url: String,
+}
+
+/// Which endpoint it is, and from where it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndpointRole {
+    Primary,
+    Backup,
+    Public,
+}
+
+impl EndpointRole {
+    fn name(self) -> &'static str {
+        match self {
+            EndpointRole::Primary => "primary, from the host",
+            EndpointRole::Backup => "backup, from the host",
+            EndpointRole::Public => "public, from the runner",
+        }
+    }
+}
+
+/// One reason why the transaction would not begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub error: String,
+    pub next: Option<String>,
+}
+
+impl PlanReport {
+    /// Whether it would be refused.
+    pub fn is_refused(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    fn headline(&self) -> Sentence {
+        let verb = match (self.is_refused(), self.work) {
+            (false, Work::Rollback) => "Would roll ",
+            (true, Work::Rollback) => "Would refuse to roll ",
+            (false, Work::Deploy | Work::Backup | Work::Plan) => "Would deploy ",
+            (true, Work::Deploy | Work::Backup | Work::Plan) => "Would refuse to deploy ",
+        };
+        match self.work {
+            Work::Rollback => Sentence::new(verb)
+                .name(&self.environment)
+                .say(" back to ")
+                .name(&self.to),
+            Work::Deploy | Work::Backup | Work::Plan => Sentence::new(verb)
+                .name(&self.to)
+                .say(" to ")
+                .name(&self.environment),
+        }
+    }
+
+    /// Names and values that are one line each.
+    fn facts(&self) -> Vec<(&'static str, Sentence)> {
+        let from = match &self.from {
+            Some(version) => Sentence::with_name(version),
+            None => Sentence::new("nothing"),
+        };
+        let mut facts = vec![
+            ("version", from.say(" -> ").name(&self.to)),
+            ("tag", Sentence::with_name(&self.tag)),
+        ];
+        facts.extend(
+            self.revision
+                .as_ref()
+                .map(|r| ("revision", Sentence::with_name(r))),
+        );
+        facts.push(("app", Sentence::with_name(&self.app)));
+        facts.push((
+            "host",
+            Sentence::with_name(&self.host).say(" at ").name(&self.root),
+        ));
+        facts.push(("backup", self.backup.sentence()));
+        facts.push(("health", self.health.sentence()));
+        facts
+    }
+
+    /// Tables of the plan: a title, the headers, the rows.
+    fn tables(&self) -> Vec<Table> {
+        vec![
+            Table {
+                title: "Services",
+                headers: &["Service", "Strategy", "Why", "Expected gap"],
+                rows: self.services.iter().map(PlannedService::row).collect(),
+            },
+            Table {
+                title: "Images",
+                headers: &["Service", "Image", "Size", "Difference", "Budget", "Comes"],
+                rows: self.images.iter().map(PlannedImageReport::row).collect(),
+            },
+            Table {
+                title: "Data in the backup",
+                headers: &["Source", "Strategy", "Used by"],
+                rows: self.backup.sources.iter().map(PlannedSource::row).collect(),
+            },
+            Table {
+                title: "Health endpoints",
+                headers: &["Endpoint", "Asked as"],
+                rows: self
+                    .health
+                    .endpoints
+                    .iter()
+                    .map(PlannedEndpoint::row)
+                    .collect(),
+            },
+            Table {
+                title: "Files",
+                headers: &["File"],
+                rows: self
+                    .files
+                    .iter()
+                    .map(|file| vec![Sentence::with_name(file)])
+                    .collect(),
+            },
+        ]
+    }
+}
+
+struct Table {
+    title: &'static str,
+    headers: &'static [&'static str],
+    rows: Vec<Vec<Sentence>>,
+}
+
+fn own_text(text: &str) -> Sentence {
+    Sentence::default().text(text)
+}
+
+impl PlannedService {
+    fn row(&self) -> Vec<Sentence> {
+        vec![
+            Sentence::with_name(&self.service),
+            Sentence::new(self.strategy.name()),
+            own_text(&self.reason),
+            expected_gap(self.strategy, self.last_startup_ms),
+        ]
+    }
+}
+
+/// The time without the service that a strategy costs.
+fn expected_gap(strategy: Strategy, last_startup_ms: Option<u64>) -> Sentence {
+    match (strategy, last_startup_ms) {
+        (Strategy::StopFirst, Some(ms)) => {
+            own_text(&format!("its start-up, last time {}", words::duration(ms)))
+        }
+        (Strategy::StopFirst, None) => Sentence::new("its start-up"),
+        (
+            Strategy::StartFirstGateway
+            | Strategy::StartFirstProxy
+            | Strategy::Untouched
+            | Strategy::OneShot,
+            _,
+        ) => Sentence::new("none"),
+    }
+}
+
+impl PlannedImageReport {
+    fn row(&self) -> Vec<Sentence> {
+        let size = |bytes: Option<u64>| {
+            bytes.map_or(Sentence::new("not known yet"), |b| {
+                own_text(&words::size(b))
+            })
+        };
+        let difference = match (self.size, self.previous_size) {
+            (Some(now), Some(before)) => own_text(&words::difference(now, before)),
+            (_, None) => Sentence::new("new"),
+            (None, Some(_)) => Sentence::new("-"),
+        };
+        vec![
+            Sentence::with_name(&self.service),
+            Sentence::with_name(&self.reference),
+            size(self.size),
+            difference,
+            self.budget(),
+            Sentence::new(match self.source {
+                Some(ImageSource::Stream) => "from the runner",
+                Some(ImageSource::Registry) => "from a registry",
+                None => "is on the host",
+            }),
+        ]
+    }
+
+    fn budget(&self) -> Sentence {
+        match (self.budget, self.size) {
+            (None, _) => Sentence::new("-"),
+            (Some(budget), Some(size)) if size > budget => own_text(&format!(
+                "OVER {} by {}",
+                words::size(budget),
+                words::size(size - budget)
+            )),
+            (Some(budget), _) => own_text(&format!("within {}", words::size(budget))),
+        }
+    }
+}
+
+impl PlannedSource {
+    fn row(&self) -> Vec<Sentence> {
+        let strategy = match self.strategy {
+            DataStrategy::Live => "live (marked as perhaps inconsistent)",
+            DataStrategy::Pause => "pause",
+            DataStrategy::Stop => "stop",
+            DataStrategy::Dump => "dump",
+        };
+        vec![
+            Sentence::with_name(&self.source),
+            Sentence::new(strategy),
+            own_text(&self.services.join(", ")),
+        ]
+    }
+}
+
+impl PlannedEndpoint {
+    fn row(&self) -> Vec<Sentence> {
+        vec![
+            Sentence::with_name(&self.url),
+            Sentence::new(self.role.name()),
+        ]
+    }
+}
+
+impl PlannedBackup {
+    fn sentence(&self) -> Sentence {
+        let mut text = match self.estimate_bytes {
+            Some(bytes) => format!("about {}", words::size(bytes)),
+            None => "taken first".to_owned(),
+        };
+        if let Some(free) = self.free_bytes {
+            text.push_str(&format!(", {} free on the host", words::size(free)));
+        }
+        own_text(&format!("{text}; the last {} are kept", self.keep))
+    }
+}
+
+impl PlannedHealth {
+    fn sentence(&self) -> Sentence {
+        own_text(&format!(
+            "{} in a row within {}",
+            words::count(self.successes as usize, "good answer", "good answers"),
+            words::duration(self.deadline_ms)
+        ))
+    }
+}
+
+/// The plan on a console.
+pub fn plan_text(report: &PlanReport) -> String {
+    let mut text = format!("{}\n", report.headline().plain());
+    let facts: Vec<Vec<String>> = report
+        .facts()
+        .into_iter()
+        .map(|(name, value)| vec![format!("{name}:"), value.plain()])
+        .collect();
+    text.push_str(&columns(&facts, "  "));
+    for table in report
+        .tables()
+        .into_iter()
+        .filter(|table| !table.rows.is_empty())
+    {
+        text.push_str(&format!("\n{}\n", table.title));
+        text.push_str(&columns(&plain_rows(&table), "  "));
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("\nwarning: {}", one_line(warning)));
+    }
+    for refusal in &report.refusals {
+        text.push_str(&format!("\nrefused: {}", one_line(&refusal.error)));
+        if let Some(next) = &refusal.next {
+            text.push_str(&format!("\n   next: {}", one_line(next)));
+        }
+    }
+    text.push_str("\nNothing was changed.\n");
+    text
+}
+
+fn plain_rows(table: &Table) -> Vec<Vec<String>> {
+    let rows = table.rows.iter();
+    rows.map(|row| row.iter().map(Sentence::plain).collect())
+        .collect()
+}
+
+/// The plan as a page of Markdown.
+pub fn plan_markdown(report: &PlanReport) -> String {
+    let mut page = Document::new();
+    let sign = if report.is_refused() { "⛔ " } else { "➖ " };
+    page.heading(2, &Inline::own(sign).then(report.headline().inline()));
+    page.list(&report.refusals.iter().map(refusal).collect::<Vec<_>>());
+    let facts = report.facts().into_iter();
+    let facts: Vec<Vec<Inline>> = facts
+        .map(|(name, value)| vec![Inline::own(name), value.inline()])
+        .collect();
+    page.table(&["", ""], &facts);
+    if !report.warnings.is_empty() {
+        page.heading(3, &Inline::own("Warnings"));
+        page.list(
+            &report
+                .warnings
+                .iter()
+                .map(|text| Inline::text(text))
+                .collect::<Vec<_>>(),
+        );
+    }
+    for table in report
+        .tables()
+        .into_iter()
+        .filter(|table| !table.rows.is_empty())
+    {
+        page.heading(3, &Inline::own(table.title));
+        let rows = table.rows.iter();
+        let rows: Vec<Vec<Inline>> = rows
+            .map(|row| row.iter().map(Sentence::inline).collect())
+            .collect();
+        page.table(table.headers, &rows);
+    }
+    page.paragraph(&Inline::own("Nothing was changed."));
+    page.into_string()
+}
+
+fn refusal(refusal: &Refusal) -> Inline {
+    let error = Inline::own("**refused:** ").then(Inline::text(&refusal.error));
+    match &refusal.next {
+        Some(next) => error.say(" (next: ").then(Inline::text(next)).say(")"),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    pub(in crate::report) fn example() -> PlanReport {
+        PlanReport {
+            work: Work::Deploy,
+            app: "ntplatform".to_owned(),
+            environment: "production".to_owned(),
+            host: "deploy@203.0.113.10:22".to_owned(),
+            root: "/opt/ntplatform".to_owned(),
+            tag: "v1.2.0".to_owned(),
+            revision: Some("3f2a91c0de".repeat(4)),
+            from: Some("v1.1.1".to_owned()),
+            to: "v1.2.0".to_owned(),
+            services: vec![
+                PlannedService {
+                    service: "web".to_owned(),
+                    strategy: Strategy::StopFirst,
+                    reason: "services are replaced in place".to_owned(),
+                    last_startup_ms: Some(1_200),
+                },
+                PlannedService {
+                    service: "cache".to_owned(),
+                    strategy: Strategy::Untouched,
+                    reason: "it is the same in both versions".to_owned(),
+                    last_startup_ms: None,
+                },
+            ],
+            images: vec![PlannedImageReport {
+                service: "web".to_owned(),
+                reference: "belay/ntplatform-web:v1.2.0".to_owned(),
+                size: Some(343_000_000),
+                previous_size: Some(287_100_000),
+                budget: Some(300_000_000),
+                source: Some(ImageSource::Stream),
+            }],
+            backup: PlannedBackup {
+                keep: 5,
+                sources: vec![PlannedSource {
+                    source: "ntplatform_data".to_owned(),
+                    strategy: DataStrategy::Live,
+                    services: vec!["web".to_owned()],
+                }],
+                estimate_bytes: Some(12_300_000),
+                free_bytes: Some(21_000_000_000),
+            },
+            files: vec![
+                "docker-compose.yml".to_owned(),
+                "config/app.toml".to_owned(),
+            ],
+            health: PlannedHealth {
+                endpoints: vec![PlannedEndpoint {
+                    role: EndpointRole::Primary,
+                    url: "http://127.0.0.1:8080/api/status".to_owned(),
+                }],
+                deadline_ms: 90_000,
+                successes: 3,
+            },
+            warnings: vec!["the image of web is over its budget".to_owned()],
+            refusals: vec![],
+        }
+    }
+
+    #[test]
+    fn the_plan_is_as_it_was_reviewed() {
+        let mut report = example();
+        assert_snapshot!("plan_text", plan_text(&report));
+        report.refusals = vec![Refusal {
+            error: "v1.2.0 is not newer than v1.2.1, which serves".to_owned(),
+            next: Some("to go back, run `belay rollback v1.2.0`".to_owned()),
+        }];
+        assert_snapshot!("plan_markdown", plan_markdown(&report));
+    }
+
+    #[test]
+    fn a_program_reads_back_what_was_written() {
+        let json = serde_json::to_string(&example()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<PlanReport>(&json).unwrap(),
+            example()
+        );
+    }
+
+    #[test]
+    fn a_plan_that_would_be_refused_says_so_first() {
+        let mut report = example();
+        report.refusals = vec![Refusal {
+            error: "a\n::error::b".to_owned(),
+            next: None,
+        }];
+        let text = plan_text(&report);
+        assert!(text.starts_with("Would refuse to deploy v1.2.0"), "{text}");
+        assert!(text.contains("\nrefused: a ::error::b\n"), "{text}");
+    }
+
+    #[test]
+    fn a_service_cannot_speak_to_the_runner() {
+        let mut report = example();
+        report.services[0].service = "::add-mask::x".to_owned();
+        for line in plan_text(&report).lines() {
+            assert!(!line.trim_start().starts_with("::"), "{line:?}");
+        }
+    }
+}

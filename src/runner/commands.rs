@@ -1,0 +1,172 @@
+//! The commands that leave what serves alone: backup, backups, status, logs.
+//!
+//! Runs on the runner or a laptop. With `--json` the answer is one JSON document on standard output.
+
+use super::actions::Actions;
+use super::present;
+use super::session::Session;
+use super::transaction::random_hex;
+use crate::model::config::Settings;
+use crate::model::intent::Command;
+use crate::model::journal::Holder;
+use crate::model::outcome::{Failure, ServiceLog, Word};
+use crate::model::plan::{self, ConfirmRule, PlannedWork, Run};
+use crate::model::release::RollbackTo;
+use crate::report;
+use crate::wire::{BackupFacts, HostFacts, Verb};
+
+/// Lines of each service's log to show.
+const LOG_LINES: &str = "50";
+
+/// Runs a command and returns the exit code.
+pub fn run(session: &Session<'_>, command: Command) -> u8 {
+    match try_run(session, command) {
+        Ok(code) => code,
+        Err(failure) => {
+            let lines = report::three_lines(&failure, Word::Refused);
+            for line in lines.lines() {
+                let _ = session.actions.line(line);
+            }
+            Word::Refused.exit_code()
+        }
+    }
+}
+
+fn try_run(session: &Session<'_>, command: Command) -> Result<u8, Failure> {
+    let config = session.config(&session.dir)?;
+    let environment = config
+        .environment_of(crate::model::tag::TagKind::Release)
+        .unwrap_or("production")
+        .to_owned();
+    let settings = session.settings(&config, &environment)?;
+    match command {
+        Command::Status => status(session, &settings),
+        Command::Backup => backup(session, &settings),
+        Command::Backups => backups(session, &settings),
+        Command::Logs => logs(session, &settings),
+    }
+}
+
+fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
+    let link = session.link(settings)?;
+    let facts: HostFacts = link
+        .ask(Verb::Facts, &[], None::<&()>)
+        .map_err(|e| e.failure())?;
+    let report = present::status(
+        settings.app.as_str(),
+        settings.environment.as_str(),
+        &link.describe(),
+        settings.root.as_str(),
+        &facts,
+    );
+    show(session, &report, || report::status_text(&report))?;
+    Ok(0)
+}
+
+fn backup(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
+    let link = session.link(settings)?;
+    let random = |e: std::io::Error| Failure::new(format!("could not get random numbers: {e}"));
+    // A backup runs under the rules of a plan, and by itself changes nothing that a transaction would.
+    let work = PlannedWork::Rollback {
+        to: RollbackTo::Previous,
+        reason: None,
+    };
+    let run = Run {
+        tx: random_hex().map_err(random)?,
+        confirm: ConfirmRule::Host,
+        holder: holder(session),
+    };
+    let mut plan = plan::compose(
+        work,
+        settings,
+        settings.project.as_ref().map(|p| p.as_str().to_owned()),
+        run,
+    );
+    plan.holder.what = "backup".to_owned();
+    let made: BackupFacts = link
+        .ask(Verb::Backup, &[], Some(&plan))
+        .map_err(|e| e.failure())?;
+    let lines = present::backups(std::slice::from_ref(&made));
+    show(session, &made, || {
+        report::backups_text(&lines, jiff::Timestamp::now())
+    })?;
+    let _ = session.actions.output("backup", &made.name);
+    Ok(0)
+}
+
+fn holder(session: &Session<'_>) -> Holder {
+    Holder {
+        what: "backup".to_owned(),
+        run_url: session.origin().map(|o| o.run_url.clone()),
+        actor: session.origin().map(|o| o.actor.clone()),
+        since: None,
+        pid: None,
+    }
+}
+
+fn backups(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
+    let link = session.link(settings)?;
+    let words: &[&str] = if session.inputs.verify {
+        &["--verify"]
+    } else {
+        &[]
+    };
+    let all: Vec<BackupFacts> = link
+        .ask(Verb::Backups, words, None::<&()>)
+        .map_err(|e| e.failure())?;
+    let lines = present::backups(&all);
+    show(session, &all, || {
+        report::backups_text(&lines, jiff::Timestamp::now())
+    })?;
+    let damaged = all.iter().any(|backup| backup.problem.is_some());
+    Ok(if damaged {
+        Word::Refused.exit_code()
+    } else {
+        0
+    })
+}
+
+fn logs(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
+    let link = session.link(settings)?;
+    let mut words = vec!["--lines", LOG_LINES];
+    if let Some(service) = &session.inputs.service {
+        words.extend(["--service", service]);
+    }
+    let logs: Vec<ServiceLog> = link
+        .ask(Verb::Logs, &words, None::<&()>)
+        .map_err(|e| e.failure())?;
+    if session.inputs.json {
+        return show(session, &logs, String::new).map(|()| 0);
+    }
+    for log in &logs {
+        let _ = session.actions.group(&log.service);
+        let _ = session.actions.remote(log.text.as_bytes());
+        let _ = session.actions.end_group();
+    }
+    Ok(0)
+}
+
+fn show<T: serde::Serialize>(
+    session: &Session<'_>,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if session.inputs.json {
+        let json = serde_json::to_string_pretty(value).map_err(|e| Failure::of(&e))?;
+        return print_lines(session.actions, &json);
+    }
+    let text = text();
+    let _ = session
+        .actions
+        .summary(&format!("```text\n{}\n```\n", text.replace("```", "'''")));
+    print_lines(session.actions, &text)
+}
+
+fn print_lines(actions: &Actions, text: &str) -> Result<(), Failure> {
+    for line in text.lines() {
+        actions
+            .line(line)
+            .map_err(|e| Failure::new(format!("could not write the answer: {e}")))?;
+    }
+    Ok(())
+}

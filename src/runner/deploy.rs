@@ -1,0 +1,547 @@
+//! A deployment or a rollback, from what was asked for to the outcome.
+//!
+//! Runs on the runner. Everything before [`transaction::carry_out`] leaves what serves on the host alone, so a failure
+//! there is a refusal.
+
+use std::path::Path;
+
+use base64::Engine as _;
+
+use super::git;
+use super::images::{self, Making};
+use super::link::Link;
+use super::session::{Session, compose_file, untouched};
+use super::source::Source;
+use super::transaction::{self, Nonce, Watcher, random_hex};
+use crate::model::build::{builds, project_name};
+use crate::model::compose::{Classified, ComposeFile, project_from_directory};
+use crate::model::config::{self, Config, Settings};
+use crate::model::intent::DryRun;
+use crate::model::journal::Holder;
+use crate::model::outcome::{Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work};
+use crate::model::plan::{
+    self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
+};
+use crate::model::release::{RollbackChoice, RollbackTo, choose_rollback};
+use crate::model::tag::{self, Ancestry, Tag};
+use crate::model::yaml;
+use crate::wire::{HostFacts, Verb};
+
+/// Most that all shipped files together may weigh, in bytes.
+const SHIPPED_LIMIT: usize = 16 * 1024 * 1024;
+
+/// Everybody who wants to know how it goes, besides the log: GitHub's record of the deployment.
+pub trait Record {
+    /// It is known what is deployed where; nothing has been done yet.
+    fn opened(&mut self, outcome: &Outcome, settings: &Settings);
+    /// The transaction is about to begin, under this name.
+    fn beginning(&mut self, outcome: &Outcome, tx: &str);
+    /// Whether the tag still stands for the commit; `None` when that cannot be told.
+    fn tag_stands_at(&mut self, tag: &str) -> Option<String>;
+}
+
+/// The plan of a dry run.
+pub struct Planned {
+    pub plan: Plan,
+    pub facts: HostFacts,
+    pub settings: Settings,
+    pub services: Vec<Classified>,
+    pub images: Vec<ImageReport>,
+    pub warnings: Vec<String>,
+}
+
+/// What a run came to.
+pub enum Concluded {
+    Outcome(Box<Outcome>),
+    Planned(Box<Planned>),
+}
+
+/// What is common to a deployment and a rollback.
+pub struct Desk<'a, 's> {
+    pub session: &'a Session<'s>,
+    pub record: &'a mut dyn Record,
+    pub watcher: &'a mut dyn Watcher,
+}
+
+/// Deploys a tag.
+pub fn deploy(desk: &mut Desk<'_, '_>, tag: &Tag, revision: Option<&str>) -> Concluded {
+    let mut outcome = blank(Work::Deploy, tag.as_str());
+    let planned = try_deploy(desk, tag, revision, &mut outcome);
+    conclude(outcome, planned)
+}
+
+/// Rolls back to an earlier version.
+pub fn rollback(desk: &mut Desk<'_, '_>, to: &RollbackTo, reason: Option<&str>) -> Concluded {
+    let mut outcome = blank(Work::Rollback, &describe(to));
+    let planned = try_rollback(desk, to, reason, &mut outcome);
+    conclude(outcome, planned)
+}
+
+fn conclude(mut outcome: Outcome, planned: Result<Option<Planned>, Failure>) -> Concluded {
+    match planned {
+        Ok(Some(planned)) => return Concluded::Planned(Box::new(planned)),
+        Ok(None) => {}
+        Err(failure) => {
+            outcome.word = Word::Refused;
+            outcome.serving = outcome.previous.clone();
+            outcome.failure = Some(failure);
+        }
+    }
+    let total = jiff::Timestamp::now()
+        .duration_since(outcome.started)
+        .as_millis();
+    outcome.durations.total_ms = u64::try_from(total).unwrap_or(0);
+    Concluded::Outcome(Box::new(outcome))
+}
+
+fn describe(to: &RollbackTo) -> String {
+    match to {
+        RollbackTo::Previous => "the version before".to_owned(),
+        RollbackTo::Tag(tag) => tag.clone(),
+        RollbackTo::Backup(name) => name.clone(),
+    }
+}
+
+/// An outcome of which nothing is known yet.
+pub fn blank(work: Work, asked: &str) -> Outcome {
+    Outcome {
+        word: Word::Unknown,
+        work,
+        app: String::new(),
+        environment: String::new(),
+        host: String::new(),
+        asked: asked.to_owned(),
+        revision: None,
+        previous: None,
+        previous_revision: None,
+        serving: None,
+        started: jiff::Timestamp::now(),
+        durations: Durations::default(),
+        steps: vec![],
+        images: vec![],
+        verdict: None,
+        backup: None,
+        removed: vec![],
+        strategies: vec![],
+        warnings: vec![],
+        failure: None,
+        failed_step: None,
+        logs: vec![],
+        rollback_targets: vec![],
+        settles_by: None,
+        urls: Urls::default(),
+        requests: Requests::default(),
+    }
+}
+
+fn try_deploy(
+    desk: &mut Desk<'_, '_>,
+    tag: &Tag,
+    revision: Option<&str>,
+    outcome: &mut Outcome,
+) -> Result<Option<Planned>, Failure> {
+    let revision = resolve(desk.session, tag, revision, outcome)?;
+    outcome.revision = Some(revision.clone());
+    let source = Source::at(&desk.session.dir, &revision).map_err(|e| {
+        Failure::of(&e)
+            .next("check the repository out with its history (fetch-depth: 0) before this step")
+    })?;
+    let config = desk.session.config(source.dir())?;
+    let environment = config.environment_of(tag.kind()).ok_or_else(|| {
+        Failure::new(format!("no environment takes {} tags", tag.kind().word()))
+            .next("list this kind under `environments.NAME.tags` in belay.yml")
+    })?;
+    let settings = desk.session.settings(&config, environment)?;
+    refuse_registry(&settings)?;
+    describe_place(desk.session, &settings, outcome);
+    desk.record.opened(outcome, &settings);
+
+    let mut link = desk.session.link(&settings)?;
+    let facts = ask_facts(&link, outcome)?;
+    if serves_already(&facts, tag, &revision) {
+        outcome.word = Word::Unchanged;
+        outcome.serving = Some(tag.as_str().to_owned());
+        return Ok(None);
+    }
+    let serving = facts.current.as_ref().and_then(|c| Tag::parse(&c.tag).ok());
+    tag::check_newer(tag, serving.as_ref())
+        .map_err(|r| Failure::new(r.reason).next("start a rollback instead"))?;
+
+    let compose = compose_file(source.dir(), &settings)?;
+    let directory = compose.parent().unwrap_or(source.dir()).to_owned();
+    let text = std::fs::read(&compose)
+        .map_err(|e| Failure::new(format!("could not read {}: {e}", compose.display())))?;
+    let document =
+        yaml::read(&text).map_err(|e| Failure::new(format!("{}: {e}", compose.display())))?;
+    let project = settings
+        .project
+        .as_ref()
+        .map(|p| p.as_str())
+        .or_else(|| project_name(&document))
+        .map(str::to_owned);
+    let wanted = builds(&document, &images::variables(tag.as_str(), &revision))
+        .map_err(|e| images::build_failure(&e))?;
+    let image_project = image_project(&facts, project.as_deref(), &settings);
+    let repository_url = desk.session.repository_url();
+    let making = Making {
+        settings: &settings,
+        project: &image_project,
+        tag: tag.as_str(),
+        revision: &revision,
+        repository_url: repository_url.as_deref(),
+        directory: &directory,
+        facts: &facts,
+    };
+    let watcher = &mut *desk.watcher;
+    watcher.section("build and test the images");
+    let made = images::make(&making, &wanted, &mut |bytes| watcher.remote(bytes))?;
+    outcome.durations.build_ms = made.build_ms;
+    outcome.durations.test_ms = made.test_ms;
+    outcome.images = made.reports;
+    outcome.warnings.extend(made.warnings);
+
+    let nonce =
+        Nonce::new().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?;
+    let work = PlannedWork::Deploy(Box::new(DeployWork {
+        tag: tag.as_str().to_owned(),
+        revision: revision.clone(),
+        compose_path: file_name(&compose),
+        files: shipped_files(source.dir(), &compose, &settings)?,
+        images: made.images.clone(),
+        strategies: strategy_wishes(&settings),
+    }));
+    let plan = plan::compose(
+        work,
+        &settings,
+        project,
+        new_run(desk.session, &nonce, &settings)?,
+    );
+    if desk.session.inputs.asked.dry_run == DryRun::Yes {
+        let file = ComposeFile::new(document).map_err(|e| Failure::of(&e))?;
+        let services = file
+            .classify(&strategy_wishes(&settings), None)
+            .map_err(|e| Failure::of(&e))?;
+        let (images, warnings) = (outcome.images.clone(), outcome.warnings.clone());
+        return Ok(Some(Planned {
+            plan,
+            facts,
+            settings,
+            services,
+            images,
+            warnings,
+        }));
+    }
+    let shipped = images::ship(&link, &plan.tx, &made.images, &facts)?;
+    outcome.durations.transfer_ms = shipped.map(|s| s.ms);
+    outcome.durations.transfer_bytes = shipped.map(|s| s.bytes);
+    refuse_moved_tag(desk, tag, &revision)?;
+    finish(desk, &mut link, &plan, &nonce, outcome);
+    Ok(None)
+}
+
+fn try_rollback(
+    desk: &mut Desk<'_, '_>,
+    to: &RollbackTo,
+    reason: Option<&str>,
+    outcome: &mut Outcome,
+) -> Result<Option<Planned>, Failure> {
+    let source = Source::here(&desk.session.dir);
+    let config = desk.session.config(source.dir())?;
+    let settings = desk
+        .session
+        .settings(&config, &rollback_environment(&config, to))?;
+    describe_place(desk.session, &settings, outcome);
+    let mut link = desk.session.link(&settings)?;
+    let facts = ask_facts(&link, outcome)?;
+    let backups: Vec<_> = facts
+        .backups
+        .iter()
+        .map(|b| crate::model::release::KnownBackup {
+            name: b.name.clone(),
+            release: b.release.clone(),
+        })
+        .collect();
+    match choose_rollback(to, facts.current.as_ref(), &facts.releases, &backups) {
+        RollbackChoice::Go(release) => {
+            outcome.asked = release.tag;
+            outcome.revision = release.revision;
+        }
+        RollbackChoice::Already(why) => {
+            outcome.word = Word::Unchanged;
+            outcome.serving = facts.current.as_ref().map(|c| c.tag.clone());
+            outcome.asked = outcome.serving.clone().unwrap_or_default();
+            outcome.warnings.push(why);
+            return Ok(None);
+        }
+        RollbackChoice::Impossible { error, next } => return Err(Failure::new(error).next(next)),
+    }
+    desk.record.opened(outcome, &settings);
+    let nonce =
+        Nonce::new().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?;
+    // The host is told the version by name: what it means was decided here, and must not change under the lock.
+    let to = match to {
+        RollbackTo::Backup(name) => RollbackTo::Backup(name.clone()),
+        RollbackTo::Previous | RollbackTo::Tag(_) => RollbackTo::Tag(outcome.asked.clone()),
+    };
+    let work = PlannedWork::Rollback {
+        to,
+        reason: reason.map(str::to_owned),
+    };
+    let project = settings.project.as_ref().map(|p| p.as_str().to_owned());
+    let plan = plan::compose(
+        work,
+        &settings,
+        project,
+        new_run(desk.session, &nonce, &settings)?,
+    );
+    if desk.session.inputs.asked.dry_run == DryRun::Yes {
+        let warnings = outcome.warnings.clone();
+        return Ok(Some(Planned {
+            plan,
+            facts,
+            settings,
+            services: vec![],
+            images: vec![],
+            warnings,
+        }));
+    }
+    finish(desk, &mut link, &plan, &nonce, outcome);
+    Ok(None)
+}
+
+/// The environment of a rollback: the input's, else that of the version's kind, else production.
+fn rollback_environment(config: &Config, to: &RollbackTo) -> String {
+    let kind = match to {
+        RollbackTo::Tag(text) => Tag::parse(text)
+            .map(|tag| tag.kind())
+            .unwrap_or(tag::TagKind::Release),
+        RollbackTo::Previous | RollbackTo::Backup(_) => tag::TagKind::Release,
+    };
+    config
+        .environment_of(kind)
+        .unwrap_or("production")
+        .to_owned()
+}
+
+/// The commit of a tag, resolved once, and the rules about its place in the history.
+fn resolve(
+    session: &Session<'_>,
+    tag: &Tag,
+    revision: Option<&str>,
+    outcome: &mut Outcome,
+) -> Result<String, Failure> {
+    let facts = match git::repository_facts(&session.dir, tag.as_str()) {
+        Ok(facts) => facts,
+        Err(error) => {
+            return Err(Failure::of(&error).host("it was not contacted").next(
+                "check the repository out before this step (actions/checkout with fetch-depth: 0)",
+            ));
+        }
+    };
+    match tag::check_ancestry(tag, &facts) {
+        Ok(Ancestry::Holds) => {}
+        Ok(Ancestry::Unknown(reason)) => outcome.warnings.push(reason),
+        Err(refusal) => {
+            let next = refusal.nearest.map_or_else(
+                || "see `belay tag`".to_owned(),
+                |t| format!("push {t} instead"),
+            );
+            return Err(Failure::new(refusal.reason)
+                .host("it was not contacted")
+                .next(next));
+        }
+    }
+    match (revision, facts.commit_of(tag)) {
+        // The event and the checkout disagree: the tag was moved while the run waited.
+        (Some(event), Some(here)) if event != here => Err(moved(tag, event, here)),
+        (Some(revision), _) | (None, Some(revision)) => Ok(revision.to_owned()),
+        (None, None) => Err(Failure::new(format!("there is no tag {tag} in this repository"))
+            .host("it was not contacted")
+            .next("push the tag first, and check the repository out with its tags (fetch-depth: 0)")),
+    }
+}
+
+fn refuse_registry(settings: &Settings) -> Result<(), Failure> {
+    match settings.images.source {
+        config::ImageSource::Stream => Ok(()),
+        config::ImageSource::Registry => Err(untouched("images.source: registry is not in this version of Belay")
+            .next("use `source: stream`; images that the Compose file only names are pulled by the host as before")),
+    }
+}
+
+fn moved(tag: &Tag, from: &str, to: &str) -> Failure {
+    Failure::new(format!(
+        "the tag {tag} was moved from {from} to {to} while this run was on its way"
+    ))
+    .next("never move a version's tag: push a new one")
+}
+
+fn refuse_moved_tag(desk: &mut Desk<'_, '_>, tag: &Tag, revision: &str) -> Result<(), Failure> {
+    match desk.record.tag_stands_at(tag.as_str()) {
+        Some(now) if now != revision => Err(moved(tag, revision, &now)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn describe_place(session: &Session<'_>, settings: &Settings, outcome: &mut Outcome) {
+    outcome.app = settings.app.as_str().to_owned();
+    outcome.environment = settings.environment.as_str().to_owned();
+    outcome.host = settings
+        .host
+        .as_ref()
+        .map(|h| format!("{}@{}:{}", h.user.as_str(), h.address.as_str(), h.port))
+        .unwrap_or_default();
+    outcome.urls = Urls {
+        environment: settings.url.as_ref().map(|u| u.as_str().to_owned()),
+        run: session.origin().map(|o| o.run_url.clone()),
+        repository: session.repository_url(),
+    };
+}
+
+fn ask_facts(link: &Link, outcome: &mut Outcome) -> Result<HostFacts, Failure> {
+    let facts: HostFacts = link
+        .ask(Verb::Facts, &[], None::<&()>)
+        .map_err(|e| e.failure())?;
+    outcome.previous = facts.current.as_ref().map(|c| c.tag.clone());
+    outcome.previous_revision = facts.current.as_ref().and_then(|c| c.revision.clone());
+    Ok(facts)
+}
+
+fn serves_already(facts: &HostFacts, tag: &Tag, revision: &str) -> bool {
+    facts
+        .current
+        .as_ref()
+        .is_some_and(|c| c.tag == tag.as_str() && c.revision.as_deref() == Some(revision))
+}
+
+/// The project in the names of images: the one that serves has settled it.
+fn image_project(facts: &HostFacts, wanted: Option<&str>, settings: &Settings) -> String {
+    let from_root = || {
+        Path::new(settings.root.as_str())
+            .file_name()?
+            .to_str()
+            .and_then(project_from_directory)
+    };
+    facts
+        .current
+        .as_ref()
+        .map(|c| c.project.clone())
+        .or_else(|| wanted.map(str::to_owned))
+        .or_else(from_root)
+        .unwrap_or_else(|| settings.app.as_str().to_owned())
+}
+
+fn new_run(session: &Session<'_>, nonce: &Nonce, settings: &Settings) -> Result<Run, Failure> {
+    Ok(Run {
+        tx: random_hex().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?,
+        confirm: nonce.rule(confirm_within_ms(settings)),
+        holder: Holder {
+            what: String::new(),
+            run_url: session.origin().map(|o| o.run_url.clone()),
+            actor: session.origin().map(|o| o.actor.clone()),
+            since: None,
+            pid: None,
+        },
+    })
+}
+
+fn finish(
+    desk: &mut Desk<'_, '_>,
+    link: &mut Link,
+    plan: &Plan,
+    nonce: &Nonce,
+    outcome: &mut Outcome,
+) {
+    desk.record.beginning(outcome, &plan.tx);
+    transaction::carry_out(link, plan, nonce, outcome, desk.watcher);
+    after(link, outcome);
+}
+
+/// What the host says when it is over: what can be rolled back to now. Best effort; the outcome stands without it.
+pub fn after(link: &mut Link, outcome: &mut Outcome) {
+    let facts = link
+        .reconnect()
+        .ok()
+        .and_then(|()| link.ask::<HostFacts>(Verb::Facts, &[], None::<&()>).ok());
+    let Some(facts) = facts else { return };
+    let current = facts.current.as_ref().map(|c| c.release.clone());
+    outcome.rollback_targets = facts
+        .releases
+        .iter()
+        .rev()
+        .filter(|r| Some(&r.name) != current.as_ref() && r.missing_images.is_empty())
+        .map(|r| r.tag.clone())
+        .collect();
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The Compose file and everything that belay.yml ships beside it.
+fn shipped_files(
+    dir: &Path,
+    compose: &Path,
+    settings: &Settings,
+) -> Result<Vec<ShippedFile>, Failure> {
+    let mut files = vec![shipped(compose, &file_name(compose), false)?];
+    for file in &settings.files {
+        ship_path(&dir.join(file.from.as_str()), file.to.as_str(), &mut files)?;
+    }
+    let weight: usize = files.iter().map(|f| f.base64.len() / 4 * 3).sum();
+    if weight > SHIPPED_LIMIT {
+        return Err(Failure::new(format!(
+            "the files to ship weigh {} MB, more than 16",
+            weight / 1_000_000
+        ))
+        .next("put large files into the image; `files:` is for configuration"));
+    }
+    Ok(files)
+}
+
+fn ship_path(from: &Path, to: &str, files: &mut Vec<ShippedFile>) -> Result<(), Failure> {
+    let unreadable = |e: std::io::Error| {
+        Failure::new(format!("could not read {}: {e}", from.display()))
+            .next("check `files:` in belay.yml")
+    };
+    if !from.is_dir() {
+        files.push(shipped(from, to, true)?);
+        return Ok(());
+    }
+    let mut entries: Vec<_> = std::fs::read_dir(from)
+        .map_err(unreadable)?
+        .collect::<std::io::Result<_>>()
+        .map_err(unreadable)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        ship_path(
+            &entry.path(),
+            &format!("{to}/{}", name.to_string_lossy()),
+            files,
+        )?;
+    }
+    Ok(())
+}
+
+fn shipped(from: &Path, to: &str, placed: bool) -> Result<ShippedFile, Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let unreadable = |e: std::io::Error| {
+        Failure::new(format!("could not read {}: {e}", from.display()))
+            .next("check `files:` in belay.yml")
+    };
+    let bytes = std::fs::read(from).map_err(unreadable)?;
+    let mode = std::fs::metadata(from)
+        .map_err(unreadable)?
+        .permissions()
+        .mode()
+        & 0o777;
+    Ok(ShippedFile {
+        path: to.to_owned(),
+        mode,
+        placed,
+        base64: base64::engine::general_purpose::STANDARD.encode(bytes),
+    })
+}

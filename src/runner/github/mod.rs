@@ -1,0 +1,18 @@
+//! Belay's view of GitHub: deployments, their statuses, and the little around them that a deployment needs to know.
+//! Runs on the runner.
+//!
+//! [`client`] carries requests and reads answers, [`deployments`] is one function per thing that is asked or told, and
+//! [`ledger`] is the life of one deployment's record from queued to its last word.
+//!
+//! Promises: nothing here decides the fate of a deployment. Reads are repeated a few times; a write is never repeated
+//! without looking first whether it happened after all; every failure ends as a warning in the ledger.
+
+pub mod client;
+pub mod deployments;
+pub mod ledger;
+
+pub use client::{Connection, GitHubClient, GitHubError, Patience};
+pub use deployments::{
+    Deployment, Mark, NewDeployment, RunState, SeenState, State, StatusUpdate, Task,
+};
+pub use ledger::{Ending, Ledger, Opening, Record, Restored, finalize};

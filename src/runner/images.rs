@@ -1,0 +1,436 @@
+//! Images on the runner: built from the user's Dockerfiles (or given), tested, measured, and sent to the host.
+//!
+//! Runs on the runner. The host is touched only by [`ship`], which adds images and nothing else.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use serde::Deserialize;
+
+use super::link::{Link, LinkError};
+use super::program::{ProgramError, argv, run, run_telling};
+use crate::model::build::{Build, BuildProblem, declared};
+use crate::model::compose::repository;
+use crate::model::config::{Excess, Settings};
+use crate::model::outcome::{Failure, ImageReport};
+use crate::model::plan::{ImageSource, PlannedImage};
+use crate::wire::{HostFacts, Loaded, Verb};
+
+/// What an image is made for.
+pub struct Making<'a> {
+    pub settings: &'a Settings,
+    pub project: &'a str,
+    pub tag: &'a str,
+    pub revision: &'a str,
+    /// Where the source code is found, for the image's labels.
+    pub repository_url: Option<&'a str>,
+    /// The directory of the Compose file.
+    pub directory: &'a Path,
+    pub facts: &'a HostFacts,
+}
+
+/// Images that are ready to be sent.
+#[derive(Debug, Default)]
+pub struct Made {
+    pub images: Vec<PlannedImage>,
+    pub reports: Vec<ImageReport>,
+    pub warnings: Vec<String>,
+    pub build_ms: Option<u64>,
+    pub test_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    size: u64,
+    architecture: String,
+}
+
+/// The variables that a `build` section may use. The run's own environment is not among them: an image must not depend on
+/// the machine that it was built on.
+pub fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("BELAY_TAG".to_owned(), tag.to_owned()),
+        ("BELAY_REVISION".to_owned(), revision.to_owned()),
+    ])
+}
+
+/// Builds, tests and measures every image that is Belay's to bring. Nothing of it touches the host.
+pub fn make(
+    making: &Making<'_>,
+    builds: &[Build],
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<Made, Failure> {
+    let mut made = Made::default();
+    let began = Instant::now();
+    for build in builds.iter().filter(|b| !is_given(making, &b.service)) {
+        let reference = build_one(making, build, tell)?;
+        add(making, &mut made, &build.service, reference)?;
+    }
+    if !made.images.is_empty() {
+        made.build_ms = Some(elapsed_ms(began));
+    }
+    for (service, name) in &making.settings.images.given {
+        let reference = take_given(making, service.as_str(), name.as_str(), tell)?;
+        add(making, &mut made, service.as_str(), reference)?;
+    }
+    test_all(making, builds, &mut made, tell)?;
+    judge_sizes(making, &mut made)?;
+    Ok(made)
+}
+
+fn is_given(making: &Making<'_>, service: &str) -> bool {
+    making
+        .settings
+        .images
+        .given
+        .keys()
+        .any(|name| name.as_str() == service)
+}
+
+fn reference(making: &Making<'_>, service: &str) -> String {
+    format!("{}:{}", repository(making.project, service), making.tag)
+}
+
+fn build_one(
+    making: &Making<'_>,
+    build: &Build,
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<String, Failure> {
+    let directory = making.directory.display().to_string();
+    let reference = reference(making, &build.service);
+    let offered: Vec<(String, String)> =
+        variables(making.tag, making.revision).into_iter().collect();
+    let dockerfile = making
+        .directory
+        .join(&build.context)
+        .join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+    let text = std::fs::read_to_string(&dockerfile).map_err(|e| {
+        Failure::new(format!(
+            "could not read {} of service {}: {e}",
+            dockerfile.display(),
+            build.service
+        ))
+        .next("check build.context and build.dockerfile in the Compose file")
+    })?;
+    let platform = platform(making);
+    let argv = build.argv(
+        &directory,
+        &reference,
+        platform.as_deref(),
+        &labels(making),
+        &declared(&text, &offered),
+    );
+    run_telling(&argv, tell).map_err(|e| {
+        Failure::new(format!(
+            "the image of {} could not be built: {}",
+            build.service,
+            Failure::of(&e).error
+        ))
+        .next("build it in a checkout of this tag to see the same error")
+    })?;
+    Ok(reference)
+}
+
+/// The platform to build for: the settings', or the host's when it is not the runner's.
+fn platform(making: &Making<'_>) -> Option<String> {
+    if let Some(platform) = &making.settings.images.platform {
+        return Some(platform.as_str().to_owned());
+    }
+    let here = image_architecture(std::env::consts::ARCH);
+    let there = making.facts.engine.architecture.as_str();
+    (here != there).then(|| format!("linux/{there}"))
+}
+
+/// The name that images use for a machine's architecture.
+fn image_architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Labels of the OCI image specification (annotations), and Belay's own.
+fn labels(making: &Making<'_>) -> Vec<(String, String)> {
+    let mut labels = vec![
+        (
+            "org.opencontainers.image.version".to_owned(),
+            making.tag.to_owned(),
+        ),
+        (
+            "org.opencontainers.image.revision".to_owned(),
+            making.revision.to_owned(),
+        ),
+        (
+            "org.opencontainers.image.title".to_owned(),
+            making.settings.app.as_str().to_owned(),
+        ),
+        (
+            "dev.belay.app".to_owned(),
+            making.settings.app.as_str().to_owned(),
+        ),
+    ];
+    if let Some(url) = making.repository_url {
+        labels.push(("org.opencontainers.image.source".to_owned(), url.to_owned()));
+    }
+    labels
+}
+
+/// An image that somebody else made: the engine's own, else pulled.
+fn take_given(
+    making: &Making<'_>,
+    service: &str,
+    name: &str,
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<String, Failure> {
+    if inspect(name).is_err() {
+        run_telling(&argv(["docker", "pull", name]), tell).map_err(|e| {
+            Failure::new(format!(
+                "the image {name} of {service} is not here: {}",
+                Failure::of(&e).error
+            ))
+            .next("build or pull it in an earlier step of the workflow")
+        })?;
+    }
+    let reference = reference(making, service);
+    run(&argv(["docker", "tag", name, &reference])).map_err(|e| Failure::of(&e))?;
+    Ok(reference)
+}
+
+fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
+    let printed = run(&argv([
+        "docker",
+        "image",
+        "inspect",
+        "--format",
+        "{{json .}}",
+        reference,
+    ]))?;
+    serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
+        what: "docker image inspect".to_owned(),
+        source,
+    })
+}
+
+fn add(
+    making: &Making<'_>,
+    made: &mut Made,
+    service: &str,
+    reference: String,
+) -> Result<(), Failure> {
+    let image = inspect(&reference).map_err(|e| Failure::of(&e))?;
+    let wanted = &making.facts.engine.architecture;
+    if image.architecture != *wanted {
+        return Err(Failure::new(format!(
+            "the image of {service} is made for {}, but the host is {wanted}",
+            image.architecture
+        ))
+        .next(format!(
+            "set `images.platform: linux/{wanted}` in belay.yml"
+        )));
+    }
+    made.reports.push(ImageReport {
+        service: service.to_owned(),
+        reference: reference.clone(),
+        id: image.id.clone(),
+        size: image.size,
+        previous_size: making
+            .facts
+            .images
+            .iter()
+            .find(|i| i.service == service)
+            .map(|i| i.size),
+        budget: Some(making.settings.images.budget.get()),
+    });
+    made.images.push(PlannedImage {
+        service: service.to_owned(),
+        reference,
+        id: image.id,
+        size: image.size,
+        source: ImageSource::Stream,
+    });
+    Ok(())
+}
+
+/// Runs the test command inside each built image, once for each different one.
+fn test_all(
+    making: &Making<'_>,
+    builds: &[Build],
+    made: &mut Made,
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<(), Failure> {
+    let Some((program, words)) = making.settings.images.test.split_first() else {
+        return Ok(());
+    };
+    let began = Instant::now();
+    let mut tested: Vec<&str> = vec![];
+    for image in made
+        .images
+        .iter()
+        .filter(|i| builds.iter().any(|b| b.service == i.service))
+    {
+        if tested.contains(&image.id.as_str()) {
+            continue;
+        }
+        tested.push(&image.id);
+        let mut argv = argv([
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            program,
+            &image.reference,
+        ]);
+        argv.extend(words.iter().cloned());
+        run_telling(&argv, tell).map_err(|e| {
+            Failure::new(format!(
+                "the test of the image of {} failed: {}",
+                image.service,
+                Failure::of(&e).error
+            ))
+            .next("run images.test of belay.yml in the image to see why")
+        })?;
+    }
+    made.test_ms = (!tested.is_empty()).then(|| elapsed_ms(began));
+    Ok(())
+}
+
+/// Compares sizes with the budget and with the version before; whether that refuses or warns is the settings' choice.
+fn judge_sizes(making: &Making<'_>, made: &mut Made) -> Result<(), Failure> {
+    let images = &making.settings.images;
+    for report in &made.reports {
+        if report.is_over_budget() {
+            let text = format!(
+                "the image of {} takes {}, over its budget of {}",
+                report.service,
+                mb(report.size),
+                mb(images.budget.get())
+            );
+            excess(images.over_budget, text, &mut made.warnings)?;
+        }
+        if let Some(before) = report.previous_size
+            && report.size > before + before / 100 * u64::from(images.growth.get())
+        {
+            let text = format!(
+                "the image of {} grew from {} to {}, more than {} %",
+                report.service,
+                mb(before),
+                mb(report.size),
+                images.growth.get()
+            );
+            excess(images.over_growth, text, &mut made.warnings)?;
+        }
+    }
+    Ok(())
+}
+
+fn excess(rule: Excess, text: String, warnings: &mut Vec<String>) -> Result<(), Failure> {
+    match rule {
+        Excess::Warn => {
+            warnings.push(text);
+            Ok(())
+        }
+        Excess::Fail => {
+            Err(Failure::new(text).next("make the image smaller, or change `images` in belay.yml"))
+        }
+    }
+}
+
+fn mb(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// What a transfer cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shipped {
+    pub ms: u64,
+    /// Bytes on the wire.
+    pub bytes: u64,
+}
+
+/// Sends the images that the host lacks, through its `docker load`, over the one connection.
+pub fn ship(
+    link: &Link,
+    tx: &str,
+    images: &[PlannedImage],
+    facts: &HostFacts,
+) -> Result<Option<Shipped>, Failure> {
+    let missing: Vec<&PlannedImage> = images
+        .iter()
+        .filter(|image| !facts.images.iter().any(|there| there.id == image.id))
+        .collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    let mut words = vec!["--tx", tx];
+    for image in &missing {
+        words.extend(["--id", &image.id, "--reference", &image.reference]);
+    }
+    let mut save = Command::new("docker")
+        .arg("save")
+        .args(missing.iter().map(|image| &image.reference))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| Failure::new(format!("could not run docker save: {e}")))?;
+    let stream = save
+        .stdout
+        .take()
+        .ok_or_else(|| Failure::new("docker save gave no stream"))?;
+    let mut counted = Counted {
+        inner: GzEncoder::new(stream, Compression::fast()),
+        bytes: 0,
+    };
+    let loaded: Result<Loaded, LinkError> = link.ask_with_stream(Verb::Load, &words, &mut counted);
+    let bytes = counted.bytes;
+    drop(counted);
+    let status = save
+        .wait()
+        .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
+    let loaded = loaded.map_err(|e| e.failure())?;
+    if !status.success() {
+        return Err(Failure::new(format!("docker save failed ({status})")));
+    }
+    if let Some(id) = loaded.missing.first() {
+        return Err(Failure::new(format!(
+            "the image {id} did not arrive on the host: {}",
+            loaded.said
+        )));
+    }
+    Ok(Some(Shipped {
+        ms: elapsed_ms(began),
+        bytes,
+    }))
+}
+
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+fn elapsed_ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The failure of a Compose file whose builds cannot be carried out.
+pub fn build_failure(problem: &BuildProblem) -> Failure {
+    Failure::of(problem).next("mend the build section in the Compose file")
+}

@@ -1,0 +1,133 @@
+//! How often and how patiently a connection is tried again.
+//!
+//! Runs on the runner; pure but for the sleep and the clock that are handed in. It promises to repeat only what can get
+//! better by waiting: a refused key or a wrong host key is never tried twice, because sshd (PerSourcePenalties) shuts
+//! out addresses that do so.
+
+use std::time::Duration;
+
+use super::error::{Class, SshError};
+
+/// No more attempts than this, whatever is asked for.
+pub const MOST_ATTEMPTS: u32 = 5;
+
+/// The pause after a number of failed attempts: 1, 2, 4, 8 s.
+fn pause_after(failed: u32) -> Duration {
+    Duration::from_secs(1 << failed.saturating_sub(1).min(3))
+}
+
+/// Calls `attempt`, with the time that is left, until it succeeds, is refused, or the attempts or the time run out.
+pub(super) fn with_backoff<T>(
+    attempts: u32,
+    deadline: Duration,
+    elapsed: &dyn Fn() -> Duration,
+    sleep: &dyn Fn(Duration),
+    mut attempt: impl FnMut(Duration) -> Result<T, SshError>,
+) -> Result<T, SshError> {
+    let attempts = attempts.clamp(1, MOST_ATTEMPTS);
+    let mut failed = 0;
+    loop {
+        let error = match attempt(deadline.saturating_sub(elapsed())) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        failed += 1;
+        let pause = pause_after(failed);
+        if error.class() != Class::Transient || failed == attempts || elapsed() + pause >= deadline
+        {
+            return Err(error);
+        }
+        sleep(pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::io;
+
+    use super::*;
+    use crate::runner::ssh::Target;
+
+    fn target() -> Target {
+        Target {
+            address: "203.0.113.10".into(),
+            port: 22,
+            user: "deploy".into(),
+        }
+    }
+
+    fn transient() -> SshError {
+        SshError::Unreachable {
+            target: target(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        }
+    }
+
+    fn refused() -> SshError {
+        SshError::Setup {
+            target: target(),
+            source: io::ErrorKind::Other.into(),
+        }
+    }
+
+    /// Runs attempts that fail in turn with the given errors and then succeed; returns the pauses and whether it
+    /// succeeded.
+    fn pauses(attempts: u32, deadline: u64, failures: Vec<SshError>) -> (Vec<u64>, bool) {
+        let slept = RefCell::new(Vec::new());
+        let now = Cell::new(Duration::ZERO);
+        let sleep = |pause: Duration| {
+            now.set(now.get() + pause);
+            slept.borrow_mut().push(pause.as_secs());
+        };
+        let mut failures = failures.into_iter();
+        let result = with_backoff(
+            attempts,
+            Duration::from_secs(deadline),
+            &|| now.get(),
+            &sleep,
+            |_| failures.next().map_or(Ok(()), Err),
+        );
+        (slept.into_inner(), result.is_ok())
+    }
+
+    #[test]
+    fn pauses_double_from_one_second_to_eight() {
+        let failures = (0..9).map(|_| transient()).collect();
+        assert_eq!(pauses(5, 100, failures), (vec![1, 2, 4, 8], false));
+    }
+
+    #[test]
+    fn five_attempts_are_the_most_whatever_is_asked_for() {
+        let failures = (0..9).map(|_| transient()).collect();
+        assert_eq!(pauses(50, 1000, failures).0.len(), 4);
+    }
+
+    #[test]
+    fn a_refusal_is_never_tried_again() {
+        assert_eq!(pauses(5, 100, vec![refused()]), (vec![], false));
+        assert_eq!(
+            pauses(5, 100, vec![transient(), refused()]),
+            (vec![1], false)
+        );
+    }
+
+    #[test]
+    fn a_success_after_failures_is_a_success() {
+        assert_eq!(
+            pauses(5, 100, vec![transient(), transient()]),
+            (vec![1, 2], true)
+        );
+    }
+
+    #[test]
+    fn nothing_is_tried_that_would_start_after_the_deadline() {
+        let failures = (0..9).map(|_| transient()).collect();
+        assert_eq!(pauses(5, 3, failures).0, vec![1]);
+    }
+
+    #[test]
+    fn zero_attempts_mean_one() {
+        assert_eq!(pauses(0, 100, vec![]), (vec![], true));
+    }
+}

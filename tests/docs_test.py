@@ -1,0 +1,403 @@
+"""Proves that the documents speak of what exists: paths, commands, options, inputs, outputs, settings, steps, and the
+arrows between the folders of src/ that ARCHITECTURE.md promises.
+
+Runs on a developer's machine and in CI, with python3 and git alone: `python3 tests/docs_test.py`. Reads files only,
+under a second. It cannot tell whether a sentence is true, only whether what it names is there; each check has a test of
+its own that it notices a lie. Failure: a plain unittest report and exit 1.
+"""
+
+import ipaddress
+import json
+import pathlib
+import re
+import subprocess
+import unittest
+
+TREE = pathlib.Path(__file__).resolve().parents[1]
+WIDTH = 120
+
+
+def read(path):
+    return (TREE / path).read_text(encoding="utf-8")
+
+
+def documents():
+    """Every Markdown file of the repository that people write."""
+    found = [*TREE.glob("*.md"), *TREE.glob("docs/**/*.md"), *TREE.glob("examples/**/*.md")]
+    return sorted(path.relative_to(TREE) for path in found)
+
+
+# --- what a document holds --------------------------------------------------------------------------------------------
+
+
+def fences(text):
+    """The fenced blocks as (language, lines)."""
+    return [(lang, body.splitlines()) for lang, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)]
+
+
+def prose(text):
+    return re.sub(r"^```\w*\n.*?^```", "", text, flags=re.M | re.S)
+
+
+def codes(text):
+    """Inline code, each on one line."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(text))]
+
+
+def commands(text):
+    """Everything that a reader could type: inline code, and the lines of fences without their comments."""
+    lines = [re.split(r"\s#\s|\s{2,}#", line)[0] for _, body in fences(text) for line in body]
+    return codes(text) + lines
+
+
+def rows(text, heading):
+    """The rows of the table whose first column has this heading, each a list of cells."""
+    table = re.search(rf"^\| {re.escape(heading)} \|.*\n\|[ |:-]+\|\n((?:\|.*\n?)+)", text, re.M)
+    if not table:
+        return []
+    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table[1].splitlines()]
+
+
+def first_codes(text, heading):
+    return [code for row in rows(text, heading) for code in re.findall(r"`([^`]+)`", row[0])]
+
+
+def slug(heading):
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+# --- what there is ----------------------------------------------------------------------------------------------------
+
+
+def block(source, opening):
+    """The text between the braces that follow `opening`."""
+    start = source.index(opening) + len(opening)
+    depth = 1
+    for at in range(start, len(source)):
+        depth += {"{": 1, "}": -1}.get(source[at], 0)
+        if depth == 0:
+            return source[start:at]
+    raise ValueError(opening)
+
+
+def options(fields):
+    """The long options of a clap block."""
+    names = re.findall(r"#\[arg\([^)]*\blong\b[^)]*\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub )?(\w+):", fields)
+    return {"--" + name.replace("_", "-") for name in names}
+
+
+def variants(source, opening):
+    """The subcommands of a clap enum, each with its options."""
+    shared = {name: options(block(source, f"struct {name} {{")) for name in ("Place", "Root")}
+    found = {}
+    body = re.sub(r"^\s*(///.*|#\[command\(.*\)\])$", "", block(source, opening), flags=re.M)
+    for name, fields in re.findall(r"^    (\w+)(\s*\{.*?^    \}|\(\w+\))?,$", body, re.M | re.S):
+        flags = options(fields)
+        for struct, more in shared.items():
+            flags |= more if re.search(rf"\b{struct}\b", fields) else set()
+        found[name.lower()] = flags
+    return found
+
+
+CLI = read("src/cli.rs")
+COMMANDS = variants(CLI, "enum Command {")
+VERBS = variants(CLI, "enum AgentCommand {")
+ANY_OPTION = set().union(*COMMANDS.values(), *VERBS.values(), {"--help", "--version"})
+# What the head of a script says that it takes.
+SCRIPT_OPTIONS = {option for script in TREE.glob("dist-scripts/*") if script.suffix in ("", ".sh")
+                  for option in re.findall(r"^#.*?(--[a-z-]+)", script.read_text(encoding="utf-8"), re.M)}
+
+
+def keys_of_action(section):
+    body = re.search(rf"^{section}:\n((?:[ #].*\n|\n)+)", read("action.yml"), re.M)[1]
+    return re.findall(r"^  ([a-z-]+):", body, re.M)
+
+
+def settings(schema, prefix=""):
+    """Every setting of belay.yml with its dots; NAME stands for a name of the user's."""
+    found = set()
+    children = [(name, child) for name, child in schema.get("properties", {}).items()]
+    children += [("NAME", child) for child in schema.get("patternProperties", {}).values()]
+    if isinstance(schema.get("additionalProperties"), dict):
+        children.append(("NAME", schema["additionalProperties"]))
+    for name, child in children:
+        found |= {prefix + name} | settings(child, f"{prefix}{name}.")
+    for other in [*schema.get("anyOf", []), *schema.get("oneOf", []), schema.get("items")]:
+        found |= settings(other, prefix) if isinstance(other, dict) else set()
+    return found
+
+
+SETTINGS = settings(json.loads(read("docs/belay.schema.json")))
+SECTIONS = {name.split(".")[0] for name in SETTINGS}
+
+
+# --- what is wrong with a document ------------------------------------------------------------------------------------
+
+OURS = r"(?:src|tests|dist-scripts|docs|examples)/[\w./*-]*"
+# Endings of files, which a setting's name never has.
+FILES = ("json", "yml", "yaml", "txt", "sh", "gz", "md", "rs", "backup", "log")
+
+
+def missing_paths(text):
+    """Paths of this repository that a document names and that are not there."""
+    for code in commands(text):
+        for path in re.findall(rf"(?<![\w./-])(?:\./)?({OURS})", code):
+            path = path.rstrip(".")
+            there = any(TREE.glob(path)) if "*" in path else (TREE / path).exists()
+            if not there and not is_made(path):
+                yield f"there is no {path}"
+
+
+def is_made(path):
+    """Whether git ignores it: a reader makes it by following the document."""
+    return subprocess.run(["git", "-C", TREE, "check-ignore", "--quiet", path], check=False).returncode == 0
+
+
+def broken_links(document, text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (TREE / document).parent / path if path else TREE / document
+        if not file.exists():
+            yield f"there is no {target}"
+        elif anchor:
+            headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", file.read_text(), flags=re.M | re.S), re.M)
+            if anchor not in map(slug, headings):
+                yield f"there is no heading {target}"
+
+
+def wrong_commands(text):
+    """Calls of `belay` that the command line would refuse."""
+    for code in commands(text):
+        for call in re.findall(r"(?:^|[\s(])belay ((?:(?!&&|[|;]).)+)", code):
+            words = call.replace("[", " ").replace("]", " ").split()
+            known, name = COMMANDS, words[0]
+            if name == "agent":
+                known, name = VERBS, (words[1:] or ["VERB"])[0]
+            if name.startswith("-"):
+                flags = ANY_OPTION
+            elif name.isupper():
+                flags = set().union(*known.values())
+            elif name in known:
+                flags = known[name] | {"--help"}
+            else:
+                yield f"there is no command belay {call}"
+                continue
+            yield from (f"belay {name} has no {w}" for w in words if w.startswith("--") and w not in flags)
+    for code in codes(text):
+        if re.match(r"--[a-z]", code) and code.split()[0] not in ANY_OPTION | SCRIPT_OPTIONS:
+            yield f"no command has {code}"
+
+
+def wrong_of_action(text):
+    """Inputs and outputs that action.yml does not have."""
+    for kind, section in (("input", "inputs"), ("output", "outputs")):
+        known = keys_of_action(section)
+        named = re.findall(rf"\b{kind}s? `([a-z-]+)`", prose(text))
+        for listed in re.findall(rf"\b{section} of the action \(([^)]*)\)", prose(text)):
+            named += re.findall(r"`([a-z-]+)`", listed)
+        named += first_codes(text, kind.capitalize())
+        yield from (f"there is no {kind} {name}" for name in named if name not in known)
+
+
+def wrong_settings(text):
+    """Settings that belay.yml does not have: with dots in the prose, or as keys in an example."""
+    for code in codes(text):
+        if not re.fullmatch(r"[a-z-]+(\.[A-Za-z-]+)+", code) or code.split(".")[-1] in FILES:
+            continue
+        if code.split(".")[0] in SECTIONS and code not in SETTINGS:
+            yield f"there is no setting {code}"
+    for lang, lines in fences(text):
+        if lang == "yaml":
+            yield from (f"there is no setting {key}" for key in keys(lines) if key not in SETTINGS)
+
+
+def keys(lines):
+    """The keys of a plain YAML mapping, with dots; names of environments and services become NAME."""
+    above = []
+    for line in lines:
+        key = re.match(r"( *)([\w-]+):", line)
+        if not key:
+            continue
+        above = [(indent, name) for indent, name in above if indent < len(key[1])]
+        parent = above[-1][1] if above else ""
+        name = "NAME" if parent in ("environments", "services") and len(above) == 1 else key[2]
+        above.append((len(key[1]), name))
+        yield ".".join(name for _, name in above)
+
+
+def unknown_variables(text):
+    places = [path for pattern in ("action.yml", "src/**/*.rs", "examples/workflows/*") for path in TREE.glob(pattern)]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in places)
+    names = {name for code in commands(text) for name in re.findall(r"\bBELAY_[A-Z0-9_]+\b", code)}
+    return [f"nothing reads {name}" for name in sorted(names) if not re.search(rf"\b{name}\b", source)]
+
+
+SERVERS = r"\b(crates\.io|docs\.rs|pypi\.org|npmjs|docker\.io/|ghcr\.io|quay\.io|gcr\.io|deb\.debian|archive\.ubuntu)"
+NETWORKS = [ipaddress.ip_network(n) for n in ("203.0.113.0/24", "127.0.0.0/8", "0.0.0.0/32")]
+
+
+def real_hosts(text):
+    """Servers that exist, and places on the machine of whoever wrote it."""
+    for host in re.findall(r"https?://([^/\s:)\"'`>]+)", text):
+        if not re.fullmatch(r"(?:[\w-]+\.)*example\.com|\d+\.\d+\.\d+\.\d+|localhost", host):
+            yield f"{host} may be a real server"
+    for address in re.findall(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)", text):
+        if not any(ipaddress.ip_address(address) in network for network in NETWORKS):
+            yield f"{address} may be a real host"
+    yield from (f"{name} is a real server" for name in re.findall(SERVERS, text))
+    for path in re.findall(r"(?<![\w.])/(?:work|tmp/wt|root)/\S*", text):
+        yield f"{path} is a place on one machine"
+
+
+def wide_lines(text):
+    return [f"line {n} has {len(line)} columns" for n, line in enumerate(text.splitlines(), 1)
+            if len(line) > WIDTH and not line.startswith("|") and "http" not in line and "gh attestation" not in line]
+
+
+def problems(document, text):
+    yield from missing_paths(text)
+    yield from broken_links(document, text)
+    for find in (wrong_commands, wrong_of_action, wrong_settings, unknown_variables, real_hosts, wide_lines):
+        yield from find(text)
+
+
+# --- the tests --------------------------------------------------------------------------------------------------------
+
+
+class TheDocuments(unittest.TestCase):
+    maxDiff = None
+
+    def test_they_name_only_what_exists(self):
+        found = [f"{path}: {problem}" for path in documents() for problem in problems(path, read(path))]
+        self.assertEqual([], found)
+
+    def test_the_readme_has_every_command(self):
+        shown = {name for code in first_codes(read("README.md"), "Command") for name in code.split()[1:2]}
+        self.assertEqual(set(COMMANDS) - {"agent"}, shown)
+
+    def test_the_readme_has_every_option_of_a_person(self):
+        text = read("README.md")
+        everybody = set().union(*(flags for name, flags in COMMANDS.items() if name != "agent"))
+        self.assertEqual([], [flag for flag in sorted(everybody) if flag not in text])
+
+    def test_the_readme_has_every_input_and_output(self):
+        text = read("README.md")
+        self.assertEqual(sorted(keys_of_action("inputs")), sorted(first_codes(text, "Input")))
+        self.assertEqual(sorted(keys_of_action("outputs")), sorted(first_codes(text, "Output")))
+
+    def test_the_readme_has_every_outcome_with_its_exit_code(self):
+        source = read("src/model/outcome.rs")
+        exits = {}
+        for names, code in re.findall(r"^ +((?:Word::\w+(?: \| )?)+) => (\d+),$", source, re.M):
+            exits |= {name: code for name in re.findall(r"Word::(\w+)", names)}
+        words = dict(re.findall(r'^ +Word::(\w+) => "([a-z-]+)",$', source, re.M))
+        expected = [(exits[name], f"`{word}`") for name, word in words.items()]
+        bug = re.search(r"EXIT_BUG: u8 = (\d+);", source)[1]
+        shown = [tuple(row[:2]) for row in rows(read("README.md"), "Exit code")]
+        self.assertEqual(expected + [(bug, "")], shown)
+
+    def test_the_architecture_has_every_step_in_its_order(self):
+        listed = re.search(r"pub const ALL: \[Step; \d+\] = \[(.*?)\];", read("src/model/step.rs"), re.S)[1]
+        steps = re.findall(r"Step::(\w+),", listed)
+        shown = [row[0] for row in rows(read("ARCHITECTURE.md"), "Step")]
+        self.assertEqual([f"{n} {step}" for n, step in enumerate(steps, 1)], shown)
+
+    def test_the_architecture_has_every_verb(self):
+        verbs = re.findall(r'Verb::\w+ => "([a-z]+)"', read("src/wire/mod.rs"))
+        shown = [code.split()[0] for code in first_codes(read("ARCHITECTURE.md"), "Verb")]
+        self.assertEqual(sorted(verbs), sorted(shown))
+        self.assertEqual(sorted(verbs), sorted(set(VERBS) - {"engine"}))
+
+    def test_the_architecture_has_every_folder_of_the_source(self):
+        shown = first_codes(read("ARCHITECTURE.md"), "Folder")
+        folders = sorted(f"src/{path.name}/" for path in (TREE / "src").iterdir() if path.is_dir())
+        self.assertEqual([], [folder for folder in folders if folder not in shown])
+
+
+class TheFolders(unittest.TestCase):
+    """The arrows of ARCHITECTURE.md."""
+
+    MAY_USE = {
+        "model": {"model"},
+        "wire": {"wire", "model"},
+        "report": {"report", "model"},
+        "agent": {"agent", "wire", "model"},
+        "runner": {"runner", "report", "wire", "model"},
+    }
+    PURE = ("model", "report", "wire")
+    # Addresses are values; everything else here reaches out of the process.
+    IMPURE = r"std::(?:fs|env|process|thread|io)\b|std::net::(?!\{?Ip)|::now\(\)|\btokio\b|\breqwest\b|\basync fn\b"
+
+    def used(self, folder):
+        for path in (TREE / "src" / folder).rglob("*.rs"):
+            yield path.relative_to(TREE), path.read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+
+    def test_each_uses_only_what_it_may(self):
+        for folder, allowed in self.MAY_USE.items():
+            for path, text in self.used(folder):
+                seen = set(re.findall(r"\bcrate::(\w+)", text)) & set(self.MAY_USE)
+                self.assertEqual(set(), seen - allowed, path)
+
+    def test_what_decides_reaches_for_nothing(self):
+        for folder in self.PURE:
+            for path, text in self.used(folder):
+                code = re.sub(r"^\s*//.*$", "", text, flags=re.M)
+                self.assertEqual([], re.findall(self.IMPURE, code), path)
+
+
+class TheChecks(unittest.TestCase):
+    """Each of them notices a lie, and leaves the truth alone."""
+
+    def lies(self, find, *texts):
+        for text in texts:
+            self.assertTrue(list(find(text)), text)
+
+    def truths(self, find, *texts):
+        for text in texts:
+            self.assertEqual([], list(find(text)), text)
+
+    def test_paths(self):
+        self.lies(missing_paths, "`src/nothing.rs`", "```sh\n./dist-scripts/nothing\n```", "`tests/no*.such`")
+        self.truths(missing_paths, "`src/cli.rs`", "`./dist-scripts/demo`", "`examples/workflows/*.yml`",
+                    "`.belay/bin`", "`examples/ntplatform/app`")
+
+    def test_links(self):
+        for lie in ("[x](nothing.md)", "[x](README.md#nothing)", "[x](#nothing)"):
+            self.assertTrue(list(broken_links("README.md", lie)), lie)
+        self.assertEqual([], list(broken_links("README.md", "[x](#limits-of-this-version) [y](docs/configuration.md)")))
+
+    def test_commands(self):
+        self.lies(wrong_commands, "`belay destroy`", "`belay status --verify`", "`belay agent dance`", "`--nothing`",
+                  "```bash\nbelay backup --dry-run\n```")
+        self.truths(wrong_commands, "`belay backups --verify`", "`belay agent follow --from 3`", "`belay rollback [T]`",
+                    "```bash\nbelay deploy v1.2.0 --host h   # not --this\n```", "`belay.yml`", "`--json`")
+
+    def test_inputs_and_outputs(self):
+        self.lies(wrong_of_action, "the input `nothing`", "the output `nothing`", "inputs of the action (`nothing`)",
+                  "| Input | Default |\n| --- | --- |\n| `nothing` | |\n")
+        self.truths(wrong_of_action, "the input `known-hosts`", "the outputs `backup`")
+
+    def test_settings(self):
+        self.lies(wrong_settings, "`health.nothing`", "```yaml\nnothing: 1\n```", "```yaml\nhealth:\n  nothing: 1\n```",
+                  "```yaml\nenvironments:\n  production:\n    nothing: 1\n```")
+        self.truths(wrong_settings, "`images.keep`", "`environments.NAME.url`", "`backup.json`",
+                    "```yaml\nenvironments:\n  production:\n    root: /opt/x\n```")
+
+    def test_variables(self):
+        self.lies(unknown_variables, "`BELAY_NOTHING`")
+        self.truths(unknown_variables, "`BELAY_HOST`")
+
+    def test_hosts(self):
+        self.lies(real_hosts, "http://198.51.100.7/", "https://github.com/x", "ssh 192.0.2.1", "crates.io", "/work/x")
+        self.truths(real_hosts, "http://203.0.113.10:8080/api", "https://app.example.com", "127.0.0.1", "v1.2.3")
+
+    def test_wide_lines(self):
+        self.lies(wide_lines, "x" * 121)
+        self.truths(wide_lines, "x" * 120, "| " + "x" * 200)
+
+
+if __name__ == "__main__":
+    unittest.main()

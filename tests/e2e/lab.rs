@@ -1,0 +1,841 @@
+//! The stage of the end-to-end tests: hosts, an application with its repository, and runs as the action makes them.
+//!
+//! A test borrows a host for itself and finds it empty, but for things of somebody else that must stay as they are.
+//! What is asked of the host here never goes through Belay: a test looks with its own eyes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::fake_github::FakeGitHub;
+use crate::fake_github::contract::Contract;
+use crate::fake_github::world::{Deployment, Seed};
+
+/// The application's repository on GitHub.
+pub(crate) const REPOSITORY: &str = "example/ntplatform";
+/// Where the application lives on every host.
+pub(crate) const ROOT: &str = "/opt/ntplatform";
+/// Longest that one run may take before the test gives up on it.
+const RUN_PATIENCE: Duration = Duration::from_secs(150);
+
+/// Settings that make a deployment take seconds.
+const BELAY_YML: &str = "\
+root: /opt/ntplatform
+project: PROJECT
+host: {address: 127.0.0.1, user: deploy}
+images:
+  test: [\"/app\", \"--self-test\"]
+health:
+  primary: http://127.0.0.1:8080/api/status
+  backup: http://127.0.0.1:8080/health
+  version: {header: X-App-Version}
+  deadline: 8s
+  interval: 300ms
+  timeout: 1s
+  successes: 2
+bake: 1s
+lock-wait: 60s
+";
+
+pub(crate) fn say(text: &str) {
+    // Past the test harness, which would keep it to itself.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+// --- hosts -----------------------------------------------------------------------------------------------------------
+
+/// A lab host that is up.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    /// Tells the images of two hosts apart on the one engine that builds them.
+    pub(crate) project: String,
+    env: BTreeMap<String, String>,
+}
+
+impl Host {
+    fn up(number: usize) -> Host {
+        let name = format!("e2e-{number}");
+        let lab = checkout().join("dist-scripts/lab");
+        let mut up = Command::new(&lab);
+        succeed(up.args(["up", "debian13", "--name", &name]));
+        let printed = succeed(Command::new(&lab).args(["env", &name]));
+        let env = printed
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.trim_matches('\'').to_owned()))
+            .collect();
+        let project = match number {
+            1 => "ntplatform".to_owned(),
+            other => format!("ntplatform{other}"),
+        };
+        Host { name, project, env }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.env.get(name).map_or("", String::as_str)
+    }
+
+    /// Runs a script on the host, as root and past SSH.
+    pub(crate) fn try_run(&self, script: &str) -> Output {
+        let container = self.get("LAB_CONTAINER");
+        let mut command = Command::new("docker");
+        command.args(["exec", container, "sh", "-c", script]);
+        command.output().expect("docker runs")
+    }
+
+    pub(crate) fn run(&self, script: &str) -> String {
+        let output = self.try_run(script);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "on the host: {script}\n{said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs a script as the user who deploys, with a login's environment.
+    pub(crate) fn run_as_user(&self, script: &str) -> Output {
+        let container = self.get("LAB_CONTAINER");
+        let mut command = Command::new("docker");
+        command.args(["exec", "--user", "deploy", "--workdir", "/", container]);
+        command.args(["bash", "-lc", script]);
+        command.output().expect("docker runs")
+    }
+
+    /// Everything of the application away; what belongs to somebody else is put there once and stays.
+    fn clean(&self) {
+        let label = format!("label=com.docker.compose.project={}", self.project);
+        let script = format!(
+            "pkill -KILL -f '[a]gent engine'; sleep 0.1
+             umount {ROOT}/backups {ROOT} 2>/dev/null
+             for kind in 'docker ps -aq' 'docker volume ls -q' 'docker network ls -q'; do
+                 found=$($kind --filter {label})
+                 case \"$kind\" in
+                     *ps*) [ -z \"$found\" ] || docker rm -f -v $found ;;
+                     *volume*) [ -z \"$found\" ] || docker volume rm $found ;;
+                     *) [ -z \"$found\" ] || docker network rm $found ;;
+                 esac
+             done >/dev/null
+             images=$(docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -v '^foreign/' | grep -v '<none>')
+             [ -z \"$images\" ] || docker rmi -f $images >/dev/null
+             docker image prune -f >/dev/null
+             rm -rf {ROOT} && install -d -o deploy -g deploy -m 0755 {ROOT}"
+        );
+        self.run(&script);
+        if !self.try_run("docker inspect foreign").status.success() {
+            self.settle_a_stranger();
+        }
+    }
+
+    /// A container with a volume, an image, a network and a file that have nothing to do with the application.
+    fn settle_a_stranger(&self) {
+        let app = app_binary();
+        let container = self.get("LAB_CONTAINER");
+        succeed(Command::new("docker").args(["cp", &app, &format!("{container}:/opt/stranger")]));
+        self.run(
+            "mkdir -p /opt/foreign && cp /opt/stranger /opt/foreign/app && rm /opt/stranger
+             tar -C /opt/foreign -c app | docker import - foreign/thing:v1.0.0 >/dev/null
+             docker volume create foreign-data >/dev/null
+             docker network create foreign-net >/dev/null
+             docker run -d --name foreign --network foreign-net -v foreign-data:/data \
+                 foreign/thing:v1.0.0 /app --worker >/dev/null",
+        );
+    }
+
+    /// What must be the same before and after.
+    fn strangers(&self) -> String {
+        self.run(
+            "docker inspect -f '{{.Id}} {{.Image}} {{.State.StartedAt}} {{.State.Status}}' foreign
+             docker image inspect -f '{{.Id}} {{.RepoTags}}' foreign/thing:v1.0.0
+             docker volume inspect -f '{{.Name}} {{.CreatedAt}}' foreign-data
+             docker network inspect -f '{{.Id}}' foreign-net
+             sha256sum /opt/foreign/app",
+        )
+    }
+}
+
+/// Runs a program that must succeed, and returns what it printed.
+pub(crate) fn succeed(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn app_binary() -> String {
+    static APP: OnceLock<String> = OnceLock::new();
+    let build = || succeed(Command::new(checkout().join("dist-scripts/lab")).arg("app"));
+    APP.get_or_init(build).clone()
+}
+
+/// A host for one test alone; it goes back when this is dropped.
+struct Lease(Option<Host>);
+
+static POOL: (Mutex<Vec<Host>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
+
+impl Lease {
+    fn take() -> Lease {
+        static STARTED: OnceLock<()> = OnceLock::new();
+        STARTED.get_or_init(|| {
+            let count =
+                std::env::var("BELAY_E2E_HOSTS").map_or(2, |n| n.parse().expect("a number"));
+            let hosts: Vec<Host> = (1..=count).map(Host::up).collect();
+            POOL.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(hosts);
+        });
+        let mut hosts = POOL.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(host) = hosts.pop() {
+                return Lease(Some(host));
+            }
+            hosts = POOL.1.wait(hosts).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut hosts = POOL.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.extend(self.0.take());
+        POOL.1.notify_one();
+    }
+}
+
+// --- the application -------------------------------------------------------------------------------------------------
+
+/// An application with its repository, its GitHub and its host.
+pub(crate) struct App {
+    name: &'static str,
+    began: Instant,
+    pub(crate) host: Host,
+    pub(crate) github: FakeGitHub,
+    pub(crate) dir: tempfile::TempDir,
+    /// Laid over the environment of every run; an empty value takes the variable away.
+    pub(crate) env: BTreeMap<String, String>,
+    strangers: String,
+    runs: u64,
+    _lease: Lease,
+}
+
+impl App {
+    /// Nothing when the end-to-end tests are not asked for.
+    pub(crate) fn start(name: &'static str) -> Option<App> {
+        if std::env::var("BELAY_E2E").as_deref() != Ok("1") {
+            say(&format!(
+                "SKIPPED, NOTHING WAS RUN: {name} needs BELAY_E2E=1 and Docker"
+            ));
+            return None;
+        }
+        let lease = Lease::take();
+        let host = lease.0.clone().expect("a lease has a host");
+        let began = Instant::now();
+        host.clean();
+        let app = App {
+            name,
+            began,
+            strangers: host.strangers(),
+            github: FakeGitHub::start(contract(), 0, None).expect("a free port"),
+            dir: tempfile::tempdir().expect("a directory"),
+            env: BTreeMap::new(),
+            runs: 0,
+            host,
+            _lease: lease,
+        };
+        app.lay_out();
+        Some(app)
+    }
+
+    fn lay_out(&self) {
+        let from = checkout().join("examples/ntplatform");
+        succeed(
+            Command::new("cp")
+                .arg("-R")
+                .arg(&from)
+                .arg(self.repository()),
+        );
+        fs::copy(app_binary(), self.repository().join("app")).expect("the application is copied");
+        fs::write(self.repository().join(".gitignore"), "").expect("written");
+        self.write(
+            "belay.yml",
+            &BELAY_YML.replace("PROJECT", &self.host.project),
+        );
+        self.edit("docker-compose.yml", |text| {
+            text.replace("interval: 2s", "interval: 500ms")
+                .replace("timeout: 3s", "timeout: 1s")
+                .replace("retries: 3", "retries: 2")
+                .replace("start_period: 5s", "start_period: 1s")
+        });
+        self.git(&["init", "--quiet", "--initial-branch=main"]);
+    }
+
+    pub(crate) fn repository(&self) -> PathBuf {
+        self.dir.path().join("app")
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        fs::write(self.repository().join(path), text).expect("the file is written");
+    }
+
+    pub(crate) fn edit(&self, path: &str, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(self.repository().join(path)).expect("the file is there");
+        self.write(path, &change(text));
+    }
+
+    pub(crate) fn git(&self, words: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(self.repository());
+        command.args(["-c", "user.name=Test", "-c", "user.email=test@example.com"]);
+        succeed(command.args(words))
+    }
+
+    /// A commit with this version, tagged. `fault` is one of the lab's application.
+    pub(crate) fn release(&self, tag: &str, fault: &str) {
+        self.release_with(tag, &[("APP_FAIL", fault)]);
+    }
+
+    /// The same with any of the Dockerfile's arguments; those that are not named are empty again.
+    pub(crate) fn release_with(&self, tag: &str, arguments: &[(&str, &str)]) {
+        self.write("VERSION", &format!("{tag}\n"));
+        self.edit("Dockerfile", |text| {
+            let line = |line: &str| match line.strip_prefix("ARG ").and_then(|l| l.split_once('='))
+            {
+                Some((name, _)) => {
+                    let value = arguments
+                        .iter()
+                        .find(|(n, _)| *n == name)
+                        .map_or("", |(_, v)| v);
+                    format!("ARG {name}={value}\n")
+                }
+                None => format!("{line}\n"),
+            };
+            text.lines().map(line).collect()
+        });
+        self.commit_and_tag(tag);
+    }
+
+    pub(crate) fn commit_and_tag(&self, tag: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", tag]);
+        self.git(&["tag", "--annotate", tag, "--message", tag]);
+        let refs = BTreeMap::from([(format!("tags/{tag}"), self.commit_of(tag))]);
+        self.github.seed(Seed {
+            refs,
+            ..Seed::default()
+        });
+    }
+
+    pub(crate) fn commit_of(&self, tag: &str) -> String {
+        self.git(&["rev-parse", &format!("{tag}^{{commit}}")])
+    }
+
+    // --- runs ---
+
+    /// The run that GitHub starts when this tag is pushed.
+    pub(crate) fn push(&mut self, tag: &str) -> Run {
+        let running = self.begin_push(tag);
+        self.finish(running)
+    }
+
+    pub(crate) fn begin_push(&mut self, tag: &str) -> Running {
+        let sha = self.commit_of(tag);
+        self.git(&["checkout", "--quiet", "--detach", tag]);
+        let payload = push_event(tag, &sha);
+        self.begin("run", "push", &payload, &sha, &format!("refs/tags/{tag}"))
+    }
+
+    /// The run of a workflow that was started by hand, on `main`.
+    pub(crate) fn press(&mut self, inputs: Value) -> Run {
+        let sha = self.commit_of("HEAD");
+        let payload = dispatch_event(&inputs);
+        let running = self.begin(
+            "run",
+            "workflow_dispatch",
+            &payload,
+            &sha,
+            "refs/heads/main",
+        );
+        self.finish(running)
+    }
+
+    pub(crate) fn rollback(&mut self, to: &str) -> Run {
+        self.press(json!({"command": "rollback", "rollback": to}))
+    }
+
+    /// The step that the action always runs last, after the run `of`.
+    pub(crate) fn finalize(&mut self, of: &Running) -> Run {
+        let mut command = self.command("finalize", &of.dir, of.run_id);
+        command.envs(of.event_env.clone());
+        let running = Running::start(
+            command,
+            of.dir.clone(),
+            of.run_id,
+            of.event_env.clone(),
+            "finalize.log",
+        );
+        self.finish(running)
+    }
+
+    fn begin(
+        &mut self,
+        command: &str,
+        event: &str,
+        payload: &Value,
+        sha: &str,
+        ref_: &str,
+    ) -> Running {
+        self.runs += 1;
+        let dir = self.dir.path().join(format!("run-{}", self.runs));
+        fs::create_dir_all(dir.join("temp")).expect("a directory");
+        fs::write(dir.join("event.json"), payload.to_string()).expect("written");
+        let ref_name = ref_.rsplit('/').next().unwrap_or_default();
+        let event_env = BTreeMap::from([
+            ("GITHUB_EVENT_NAME".to_owned(), event.to_owned()),
+            ("GITHUB_SHA".to_owned(), sha.to_owned()),
+            ("GITHUB_REF".to_owned(), ref_.to_owned()),
+            ("GITHUB_REF_NAME".to_owned(), ref_name.to_owned()),
+        ]);
+        let run_id = 1000 + self.runs;
+        let mut started = self.command(command, &dir, run_id);
+        started.envs(event_env.clone());
+        Running::start(started, dir, run_id, event_env, "log")
+    }
+
+    fn command(&self, command: &str, dir: &Path, run_id: u64) -> Command {
+        let mut belay = Command::new(binary());
+        let read = |name: &str| fs::read_to_string(self.host.get(name)).expect("the lab's file");
+        belay
+            .arg(command)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", std::env::var_os("HOME").unwrap_or_default())
+            .env("GITHUB_ACTIONS", "true")
+            .env("GITHUB_EVENT_PATH", dir.join("event.json"))
+            .env("GITHUB_REPOSITORY", REPOSITORY)
+            .env("GITHUB_RUN_ID", run_id.to_string())
+            .env("GITHUB_RUN_ATTEMPT", "1")
+            .env("GITHUB_ACTOR", "octocat")
+            .env("GITHUB_JOB", "deploy")
+            .env("GITHUB_API_URL", self.github.api_url())
+            .env("GITHUB_WORKSPACE", self.repository())
+            .env("GITHUB_OUTPUT", dir.join("output"))
+            .env("GITHUB_STEP_SUMMARY", dir.join("summary.md"))
+            .env("RUNNER_TEMP", dir.join("temp"))
+            .env("BELAY_TOKEN", "ghs_token")
+            .env("BELAY_HOST", self.host.get("LAB_HOST"))
+            .env("BELAY_PORT", self.host.get("LAB_PORT"))
+            .env("BELAY_USER", self.host.get("LAB_USER"))
+            .env("BELAY_SSH_KEY", read("LAB_KEY"))
+            .env("BELAY_KNOWN_HOSTS", read("LAB_KNOWN_HOSTS"));
+        for (name, value) in &self.env {
+            match value.as_str() {
+                "" => belay.env_remove(name),
+                value => belay.env(name, value),
+            };
+        }
+        belay
+    }
+
+    /// Waits for a run and looks at everything that must hold after any run.
+    pub(crate) fn finish(&self, running: Running) -> Run {
+        let run = running.wait(self.serving());
+        let run = Run {
+            serving: self.serving(),
+            ..run
+        };
+        self.check(&run.log);
+        run
+    }
+
+    /// Waits without looking further: for runs that leave the host in the middle of something on purpose.
+    pub(crate) fn wait(&self, running: Running) -> Run {
+        let run = running.wait(None);
+        Run {
+            serving: self.serving(),
+            ..run
+        }
+    }
+
+    /// A command of the command line, as a person types it on a laptop.
+    pub(crate) fn belay(&self, words: &[&str]) -> Output {
+        let mut belay = Command::new(binary());
+        belay
+            .args(words)
+            .current_dir(self.repository())
+            .env("BELAY_HOST", self.host.get("LAB_HOST"))
+            .env("BELAY_PORT", self.host.get("LAB_PORT"))
+            .env("BELAY_USER", self.host.get("LAB_USER"))
+            .args(["--ssh-key", self.host.get("LAB_KEY")])
+            .args(["--known-hosts", self.host.get("LAB_KNOWN_HOSTS")])
+            .stdin(Stdio::null());
+        belay.output().expect("belay starts")
+    }
+
+    // --- looking ---
+
+    /// The version that the application itself answers with; nothing when it does not answer, or somebody else does.
+    pub(crate) fn serving(&self) -> Option<String> {
+        let (head, body) = self.http("GET", "/version", "")?;
+        let ours = head.to_ascii_lowercase().contains("x-belay-lab: 1");
+        assert!(ours, "somebody else answers: {head}");
+        Some(body.trim().to_owned())
+    }
+
+    /// One request; nothing when there is no answer.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> Option<(String, String)> {
+        let port: u16 = self.host.get("LAB_APP_PORT").parse().expect("a port");
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.to_owned(), body.to_owned()))
+    }
+
+    /// What must hold after any run that ended by itself.
+    pub(crate) fn check(&self, log: &str) {
+        let troubles = self.troubles();
+        assert!(
+            troubles.is_empty(),
+            "{}:\n{}\n{log}",
+            self.host.name,
+            troubles.join("\n")
+        );
+    }
+
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let mut troubles: Vec<String> = self
+            .host
+            .run(&format!(
+                "cd {ROOT} || exit 1
+                 if [ -e .belay/lock ]; then
+                     flock -w 3 .belay/lock true || echo 'the lock is held'
+                 fi
+                 newest=$(ls .belay/journal/*.log 2>/dev/null | tail -n 1)
+                 if [ -n \"$newest\" ]; then
+                     tail -n 1 $newest | grep -q '\"event\":\"end\"' || echo \"open journal: $(tail -n 1 $newest)\"
+                 fi
+                 find . \\( -name '*.part' -o -name '*.new' -o -name '*.tmp' -o -path './.belay/incoming/*' \
+                     -o -path './.belay/displaced/*' -o -name '*.confirm' -o -name '*.abort' -o -name '*.plan.json' \\) \
+                     -printf 'left over: %p\\n'
+                 docker ps -a --filter label=dev.belay.helper --format 'left over: container {{{{.Names}}}}'"
+            ))
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        troubles.extend(self.wrong_pins());
+        if self.host.strangers() != self.strangers {
+            troubles.push(format!(
+                "what is not Belay's has changed:\n{}\n{}",
+                self.strangers,
+                self.host.strangers()
+            ));
+        }
+        troubles
+    }
+
+    /// Services that do not run the image that the published Compose file names.
+    fn wrong_pins(&self) -> Vec<String> {
+        if !self
+            .host
+            .try_run(&format!("test -e {ROOT}/docker-compose.yml"))
+            .status
+            .success()
+        {
+            return vec![];
+        }
+        let printed = self
+            .host
+            .run(&format!("cd {ROOT} && docker-compose config --format json"));
+        let config: Value = serde_json::from_str(&printed).expect("Compose prints JSON");
+        let project = config["name"].as_str().unwrap_or_default();
+        let running = self.host.run(&format!(
+            "ids=$(docker ps -aq --filter label=com.docker.compose.project={project})
+             [ -z \"$ids\" ] || docker inspect -f \
+             '{{{{index .Config.Labels \"com.docker.compose.service\"}}}} {{{{.Image}}}} {{{{.State.Status}}}}' $ids"
+        ));
+        let mut wrong = vec![];
+        for (service, definition) in config["services"].as_object().into_iter().flatten() {
+            let image = definition["image"].as_str().unwrap_or_default();
+            let id = self
+                .host
+                .try_run(&format!("docker image inspect -f '{{{{.Id}}}}' {image}"));
+            let id = String::from_utf8_lossy(&id.stdout).trim().to_owned();
+            let found: Vec<&str> = running
+                .lines()
+                .filter(|line| line.split(' ').next() == Some(service))
+                .collect();
+            let one_shot = definition["command"].to_string().contains("--migrate");
+            let fits = |line: &&str| *line == format!("{service} {id} running");
+            if !one_shot && !matches!(found.as_slice(), [one] if fits(one)) {
+                wrong.push(format!(
+                    "{service} should run {image} ({id}), and there is {found:?}"
+                ));
+            }
+        }
+        wrong
+    }
+
+    /// Images of the application on the host, `repository:tag`.
+    pub(crate) fn images(&self) -> Vec<String> {
+        let printed = self
+            .host
+            .run("docker images --format '{{.Repository}}:{{.Tag}}'");
+        let mut images: Vec<String> = printed
+            .lines()
+            .filter(|i| !i.starts_with("foreign/"))
+            .map(str::to_owned)
+            .collect();
+        images.sort();
+        images
+    }
+
+    /// Containers, volumes and networks of the project on the host.
+    pub(crate) fn belongings(&self) -> Vec<String> {
+        let label = format!("label=com.docker.compose.project={}", self.host.project);
+        let printed = self.host.run(&format!(
+            "docker ps -a --filter {label} --format 'container {{{{.Names}}}}'
+             docker volume ls --filter {label} --format 'volume {{{{.Name}}}}'
+             docker network ls --filter {label} --format 'network {{{{.Name}}}}'"
+        ));
+        printed.lines().map(str::to_owned).collect()
+    }
+
+    /// The records on GitHub, oldest first.
+    pub(crate) fn deployments(&self) -> Vec<Deployment> {
+        self.github.look(|world| world.deployments.clone())
+    }
+
+    /// The states that a deployment went through.
+    pub(crate) fn states(&self, deployment: &Deployment) -> Vec<String> {
+        deployment
+            .statuses
+            .iter()
+            .map(|s| s.state.clone())
+            .collect()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let took = self.began.elapsed().as_secs_f64();
+        if std::thread::panicking() {
+            return say(&format!(
+                "e2e: {} FAILED on {} after {took:.1} s",
+                self.name, self.host.name
+            ));
+        }
+        say(&format!(
+            "e2e: {} took {took:.1} s, {} runs",
+            self.name, self.runs
+        ));
+        let violations = self.github.violations();
+        assert!(
+            violations.is_empty(),
+            "against GitHub's description: {violations:#?}"
+        );
+    }
+}
+
+fn contract() -> Option<Arc<Contract>> {
+    static CONTRACT: OnceLock<Option<Arc<Contract>>> = OnceLock::new();
+    let load = || match Contract::load(&Contract::usual_path()) {
+        Ok(contract) => Some(Arc::new(contract)),
+        Err(error) => {
+            say(&format!(
+                "GitHub's description is not there; requests are not checked against it: {error}"
+            ));
+            None
+        }
+    };
+    CONTRACT.get_or_init(load).clone()
+}
+
+fn binary() -> PathBuf {
+    match std::env::var_os("BELAY_BIN") {
+        Some(path) => path.into(),
+        None => {
+            // Tests are in target/<triple>/<profile>/deps, and the release build is beside that profile.
+            let test = std::env::current_exe().expect("this program has a path");
+            let triple = test.ancestors().nth(3).expect("the target's directory");
+            triple.join("release/belay")
+        }
+    }
+}
+
+pub(crate) fn push_event(tag: &str, sha: &str) -> Value {
+    json!({
+        "ref": format!("refs/tags/{tag}"), "before": "0".repeat(40), "after": sha, "created": true,
+        "deleted": false, "forced": false, "base_ref": null,
+        "repository": {"full_name": REPOSITORY, "default_branch": "main"},
+    })
+}
+
+pub(crate) fn dispatch_event(inputs: &Value) -> Value {
+    json!({
+        "ref": "refs/heads/main", "inputs": inputs,
+        "repository": {"full_name": REPOSITORY, "default_branch": "main"},
+    })
+}
+
+// --- one run ---------------------------------------------------------------------------------------------------------
+
+/// A run that has not ended.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) dir: PathBuf,
+    run_id: u64,
+    event_env: BTreeMap<String, String>,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(
+        mut command: Command,
+        dir: PathBuf,
+        run_id: u64,
+        event_env: BTreeMap<String, String>,
+        log: &str,
+    ) -> Running {
+        // The files of the runner exist before a step begins.
+        for name in ["output", "summary.md"] {
+            File::create(dir.join(name)).expect("a file");
+        }
+        let log = dir.join(log);
+        let out = File::create(&log).expect("a log");
+        let err = out.try_clone().expect("a second handle");
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        Running {
+            child: command.spawn().expect("belay starts"),
+            dir,
+            run_id,
+            event_env,
+            log,
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the log has this text.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let began = Instant::now();
+        while !self.log().contains(text) {
+            let ended = self.child.try_wait().expect("the child is ours").is_some();
+            let log = self.log();
+            assert!(
+                !ended || log.contains(text),
+                "it ended without {text:?}:\n{log}"
+            );
+            assert!(
+                began.elapsed() < RUN_PATIENCE,
+                "it never said {text:?}:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The runner is gone from one moment to the next.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("it has ended");
+    }
+
+    fn wait(mut self, serving: Option<String>) -> Run {
+        let began = Instant::now();
+        let status = loop {
+            match self.child.try_wait().expect("the child is ours") {
+                Some(status) => break status,
+                None if began.elapsed() > RUN_PATIENCE => {
+                    self.kill();
+                    panic!("the run did not end:\n{}", self.log());
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        Run {
+            exit: status.code().unwrap_or(-1),
+            outputs: outputs(&fs::read_to_string(self.dir.join("output")).unwrap_or_default()),
+            summary: fs::read_to_string(self.dir.join("summary.md")).unwrap_or_default(),
+            log: self.log(),
+            serving,
+        }
+    }
+}
+
+/// A run that has ended, with everything that it left for people and machines.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) exit: i32,
+    pub(crate) outputs: BTreeMap<String, String>,
+    pub(crate) summary: String,
+    pub(crate) log: String,
+    /// What the application itself answered afterwards.
+    pub(crate) serving: Option<String>,
+}
+
+impl Run {
+    pub(crate) fn output(&self, name: &str) -> &str {
+        self.outputs.get(name).map_or("", String::as_str)
+    }
+
+    /// Exit code, outcome, the output `version` and what really serves, all four.
+    #[track_caller]
+    pub(crate) fn ends(&self, outcome: &str, serving: &str) -> &Run {
+        let exit = match outcome {
+            "deployed" | "unchanged" => 0,
+            "refused" => 10,
+            "rolled-back" => 20,
+            "stuck" => 30,
+            "unknown" => 40,
+            other => panic!("no such outcome: {other}"),
+        };
+        let serving = Some(serving).filter(|version| !version.is_empty());
+        let wanted = (exit, outcome, serving);
+        let got = (self.exit, self.output("outcome"), self.serving.as_deref());
+        assert_eq!(got, wanted, "exit, outcome, serving\n{}", self.log);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> &Run {
+        assert!(
+            self.log.contains(text),
+            "the log does not say {text:?}:\n{}",
+            self.log
+        );
+        self
+    }
+}
+
+/// Reads GITHUB_OUTPUT, in both of its forms.
+fn outputs(text: &str) -> BTreeMap<String, String> {
+    let mut outputs = BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some((name, end)) = line.split_once("<<") {
+            let value: Vec<&str> = lines.by_ref().take_while(|line| *line != end).collect();
+            outputs.insert(name.to_owned(), value.join("\n"));
+        } else if let Some((name, value)) = line.split_once('=') {
+            outputs.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    outputs
+}
