@@ -1,10 +1,14 @@
 //! The four transactions that every sweep runs over.
 
 use belay::agent::engine::{Ending, EngineError};
-use belay::model::plan::Plan;
+use belay::model::compose::sha256;
+use belay::model::plan::{ConfirmRule, Plan};
 use belay::model::release::RollbackTo;
 
 use crate::support::site::{Photo, Saved, Site, Version, assert_same, deployment_of, rollback_to};
+
+/// What a runner confirms with.
+pub(crate) const NONCE: &str = "5f3a90c1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Case {
@@ -60,6 +64,16 @@ impl Case {
             plan,
             case: self,
         }
+    }
+
+    /// The same, for a transaction that waits for the confirmation [`NONCE`].
+    pub(crate) fn prepare_confirmed_by_a_runner(self) -> Prepared {
+        let mut prepared = self.prepare();
+        prepared.plan.confirm = ConfirmRule::Runner {
+            nonce_sha256: sha256(NONCE.as_bytes()),
+            within_ms: 60_000,
+        };
+        prepared
     }
 
     /// The world as far as an unwound transaction answers for it: images that the runner had sent lie there until a

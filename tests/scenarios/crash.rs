@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cases::{Arranged, Case, Prepared};
+use crate::cases::{Arranged, Case, NONCE, Prepared};
 use crate::support::fake_host::{Crash, Crashed, When};
 use crate::support::site::{Photo, Site, Version};
 
@@ -129,4 +129,35 @@ fn a_deployment_survives_a_crash_of_its_recovery() {
 #[test]
 fn a_rollback_survives_a_crash_of_its_recovery() {
     sweep_twice(Case::Rollback, 7);
+}
+
+/// The same for a deployment that a runner confirms, around and after its confirmation. What no engine had read when it
+/// ended does not commit.
+#[test]
+fn a_deployment_survives_a_crash_anywhere_around_its_confirmation() {
+    let prepared = Case::OverPrevious.prepare_confirmed_by_a_runner();
+    let confirmed = |arranged: &Arranged<'_>| {
+        let path = arranged.site.layout.confirmation(2);
+        arranged.site.host.after_ms(8000, move || {
+            std::fs::write(path, NONCE).expect("written");
+        });
+    };
+    let arranged = prepared.arrange();
+    confirmed(&arranged);
+    arranged.engine().expect("it ends");
+    let calls = arranged.site.host.world().calls.clone();
+    let last_look = calls.iter().rposition(|call| call == "ask");
+    let reference = Reference {
+        after: arranged.site.photo(),
+        calls: calls.len(),
+    };
+    arranged.site.check();
+    assert_eq!(arranged.site.serving().as_deref(), Some("v1.1.0"));
+    for call in last_look.expect("it was asked")..=reference.calls {
+        let arranged = prepared.arrange();
+        confirmed(&arranged);
+        let when = When::After;
+        crash_once(&arranged, Crash { call, when });
+        settle(&arranged, &reference, &format!("gone after call {call}"));
+    }
 }

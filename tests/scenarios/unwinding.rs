@@ -193,6 +193,7 @@ fn a_service_that_was_stopped_stays_stopped_and_old() {
     let worker = site.container("worker");
     site.host.stop(&worker).expect("stopped");
     let old = site.running()["worker"].0.clone();
+    site.host.calm();
     let version = Version::second("v1.1.0").with("web", Behaviour::Status500);
     assert_eq!(site.deploy(&version), UNWOUND);
     // Its old container was replaced and cannot be had without starting it; the new one must not stay in its place.
@@ -201,6 +202,13 @@ fn a_service_that_was_stopped_stays_stopped_and_old() {
         now.as_ref()
             .is_none_or(|(id, state)| *id == old && matches!(state, RunState::Exited(_))),
         "{now:?}"
+    );
+    let world = site.host.world();
+    let starts = world.calls.iter().filter(|call| *call == "up worker");
+    assert_eq!(
+        starts.count(),
+        1,
+        "only the new version may have started it"
     );
 }
 

@@ -587,39 +587,56 @@ impl Host for FakeHost {
         _image: Option<&'a str>,
         _project: &'a str,
     ) -> Box<dyn DataReader + 'a> {
-        Box::new(FakeReader)
+        Box::new(FakeReader(self))
     }
 }
 
-/// Reads the data of the fake host's volumes.
-struct FakeReader;
+/// Reads the data of the fake host's volumes. Its calls count like the host's own.
+struct FakeReader<'a>(&'a FakeHost);
 
-impl DataReader for FakeReader {
+impl FakeReader<'_> {
+    fn call<T>(&self, name: &str, value: T) -> Result<T, ReadError> {
+        let done = self.0.try_call(name, |_| Ok(value));
+        done.map_err(|error| ReadError::Docker {
+            what: name.to_owned(),
+            said: error.to_string(),
+        })
+    }
+}
+
+impl DataReader for FakeReader<'_> {
     fn read(&self, _source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
-        let mut archive = tar::Builder::new(vec![]);
-        for (path, kind, content) in [
-            ("data/", tar::EntryType::Directory, b"".as_slice()),
-            ("data/note", tar::EntryType::Regular, b"kept".as_slice()),
-        ] {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(kind);
-            header.set_mode(0o755);
-            header.set_size(content.len() as u64);
-            archive
-                .append_data(&mut header, path, content)
-                .expect("a tar in memory");
-        }
-        let bytes = archive.into_inner().expect("a tar in memory");
+        let bytes = self.call("read_data", archive_of_a_volume())?;
         sink(&mut bytes.as_slice()).map_err(ReadError::Sink)
     }
 
     fn size(&self, _source: &DataKind) -> Result<u64, ReadError> {
-        Ok(4)
+        self.call("data_size", 4)
     }
 
     fn logs(&self, _source: &LogSource, _most: u64) -> Result<Vec<u8>, ReadError> {
-        Ok(b"a line\n".to_vec())
+        self.call("read_logs", b"a line\n".to_vec())
     }
+}
+
+fn archive_of_a_volume() -> Vec<u8> {
+    let mut archive = tar::Builder::new(vec![]);
+    for (path, kind, content) in [
+        ("data/", tar::EntryType::Directory, b"".as_slice()),
+        ("data/note", tar::EntryType::Regular, b"kept".as_slice()),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_uid(70);
+        header.set_gid(70);
+        header.set_mtime(1_734_273_022);
+        header.set_size(content.len() as u64);
+        archive
+            .append_data(&mut header, path, content)
+            .expect("a tar in memory");
+    }
+    archive.into_inner().expect("a tar in memory")
 }
 
 impl World {

@@ -12,7 +12,7 @@ use belay::agent::host::{Composition, Host, RunState};
 use belay::agent::journal::Journal;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, HostLock, Locking};
-use belay::agent::{adopt, state};
+use belay::agent::{adopt, backup, state};
 use belay::model::compose::{Strategy, sha256};
 use belay::model::health::{Answer, Degraded, HealthRules, VersionCheck};
 use belay::model::journal::{End, Entry, Event, Holder};
@@ -189,7 +189,7 @@ pub fn plan_for(work: PlannedWork) -> Plan {
         backup: BackupRules {
             keep: 5,
             log_lines: 100,
-            data: DataRule::None,
+            data: DataRule::Auto,
         },
         keep_releases: 5,
         limits: Limits {
@@ -205,6 +205,11 @@ pub fn deployment_of(version: &Version) -> Plan {
 
 pub fn rollback_to(to: RollbackTo) -> Plan {
     plan_for(PlannedWork::Rollback { to, reason: None })
+}
+
+/// The root that has the project's name, as a host with Compose 1.x needs it.
+fn root_in(dir: &TempDir) -> PathBuf {
+    dir.path().join(PROJECT)
 }
 
 /// A host with a root directory.
@@ -234,7 +239,8 @@ impl Site {
     }
 
     fn in_dir(dir: Rc<TempDir>) -> Self {
-        let layout = Layout::new(dir.path());
+        let layout = Layout::new(root_in(&dir));
+        fs::create_dir_all(layout.root()).expect("made");
         state::prepare(&layout).expect("the state directory");
         let host = FakeHost::new();
         for (name, version) in [("db:16", "16"), ("legacy:1", "1"), ("cache:7", "7")] {
@@ -290,7 +296,7 @@ impl Site {
     }
 
     pub fn root(&self) -> &Path {
-        self.dir.path()
+        self.layout.root()
     }
 
     /// Writes a file of the user's under the root.
@@ -500,6 +506,7 @@ impl Site {
             let names = state::names(&leftover).expect("readable");
             assert!(names.is_empty(), "{} has {names:?}", leftover.display());
         }
+        self.check_backups();
         for name in state::names(&self.layout.releases()).expect("readable") {
             let record = state::release(&self.layout, &name).expect("readable");
             assert!(record.is_some(), "{name} is half a release");
@@ -510,7 +517,22 @@ impl Site {
         }
     }
 
+    /// Every file in the directory of backups is of a whole backup.
+    fn check_backups(&self) {
+        let backups = backup::list(self.root());
+        for entry in &backups {
+            assert_eq!(entry.problem, None, "{}", entry.name);
+        }
+        for file in state::names(&self.layout.backups()).expect("readable") {
+            let known = backups
+                .iter()
+                .any(|b| file.starts_with(&format!("{}.", b.name)));
+            assert!(known, "{file} is of no backup");
+        }
+    }
+
     fn check_nothing_serves(&self) {
+        assert!(!self.layout.backups().exists(), "of what should it be?");
         assert_eq!(self.running(), BTreeMap::new());
         let world = self.host.world();
         assert!(world.networks.is_empty(), "{:?}", world.networks);
@@ -633,7 +655,7 @@ impl Saved {
         let site = Site {
             dir: self.dir.clone(),
             host: FakeHost::in_state(self.world.clone()),
-            layout: Layout::new(self.dir.path()),
+            layout: Layout::new(root_in(&self.dir)),
         };
         site.wipe();
         for (path, mode, node) in &self.files {
