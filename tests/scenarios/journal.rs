@@ -269,10 +269,15 @@ fn a_publish_that_fails_is_tried_again_and_finished_at_the_next_contact() {
 fn a_lost_number_is_never_given_twice() {
     let site = Site::new();
     site.must_deploy(&Version::first("v1.0.0"));
-    site.must_deploy(&Version::second("v1.1.0"));
+    // Releases remember the numbers of those that served, journals those of all.
+    site.deploy(&Version::first("v1.1.0").with("web", Behaviour::Status500));
     fs::remove_file(site.layout.seq()).expect("removed");
     site.must_deploy(&Version::first("v1.2.0"));
     assert_eq!(site.current().map(|c| c.seq), Some(3));
+    fs::remove_file(site.layout.seq()).expect("removed");
+    fs::remove_file(site.layout.journal(3)).expect("removed");
+    site.must_deploy(&Version::first("v1.3.0"));
+    assert_eq!(site.current().map(|c| c.seq), Some(4));
 }
 
 #[test]

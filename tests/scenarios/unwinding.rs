@@ -302,6 +302,22 @@ fn a_way_back_that_leads_to_another_image_is_stuck_and_never_called_unwound() {
 }
 
 #[test]
+fn a_way_back_that_is_changed_meanwhile_is_stuck_and_never_called_unwound() {
+    let site = Site::new();
+    site.must_deploy(&Version::first("v1.0.0"));
+    let path = ".belay/releases/1-v1.0.0/docker-compose.yml";
+    let text = site.read(path).expect("it is there");
+    let (full, other) = (site.root().join(path), format!("{text}# changed\n"));
+    site.host
+        .after_ms(1000, move || std::fs::write(full, other).expect("written"));
+    let version = Version::first("v1.1.0").with("web", Behaviour::Status500);
+    assert_eq!(site.deploy(&version), Ending::Stuck(Step::Cutover));
+    site.write(path, 0o600, &text);
+    assert_eq!(site.recover().expect("it ends"), [UNWOUND]);
+    site.check();
+}
+
+#[test]
 fn without_a_whole_way_back_nothing_begins() {
     let site = Site::new();
     site.must_deploy(&Version::first("v1.0.0"));
