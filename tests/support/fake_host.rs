@@ -603,6 +603,10 @@ impl DataReader for FakeReader {
         Ok(4)
     }
 
+    fn sweep(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     fn logs(&self, _source: &LogSource, _most: u64) -> Result<Vec<u8>, ReadError> {
         Ok(b"a line\n".to_vec())
     }
