@@ -731,7 +731,12 @@ impl Running {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let masks = |line: &&str| line.starts_with("::add-mask::");
+        text.lines()
+            .filter(|line| !masks(line))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     /// Waits until the log has this text.
