@@ -614,7 +614,9 @@ impl App {
              docker volume ls --filter {label} --format 'volume {{{{.Name}}}}'
              docker network ls --filter {label} --format 'network {{{{.Name}}}}'"
         ));
-        printed.lines().map(str::to_owned).collect()
+        let mut belongings: Vec<String> = printed.lines().map(str::to_owned).collect();
+        belongings.sort();
+        belongings
     }
 
     /// The records on GitHub, oldest first.

@@ -10,5 +10,9 @@
 mod fake_github;
 mod lab;
 
+mod compose_features;
+mod crashes;
+mod doors;
 mod failures;
 mod main_job;
+mod shelf;
