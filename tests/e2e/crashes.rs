@@ -50,6 +50,8 @@ fn was_killed(trap: Child) -> bool {
 fn told_the_truth(run: &Run, old: &str, new: &str) -> String {
     match run.output("outcome") {
         "deployed" => run.ends("deployed", new),
+        // It was killed before it had touched the application.
+        "refused" => run.ends("refused", old),
         _ => run.ends("rolled-back", old),
     };
     run.output("version").to_owned()

@@ -158,6 +158,16 @@ fn one_run_waits_for_another_or_says_who_it_is() {
         .says("since ")
         .says("/actions/runs/");
     app.finish(first).ends("deployed", "v1.3.0");
+    let left: Vec<String> = app
+        .images()
+        .into_iter()
+        .filter(|i| i.contains("v1.4.0"))
+        .collect();
+    assert_eq!(
+        left,
+        Vec::<String>::new(),
+        "images that were sent for nothing"
+    );
 }
 
 /// A wire between the runner and the host that a test can cut.
