@@ -49,7 +49,7 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn checkout() -> &'static Path {
+pub(crate) fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -669,7 +669,7 @@ fn contract() -> Option<Arc<Contract>> {
     CONTRACT.get_or_init(load).clone()
 }
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     match std::env::var_os("BELAY_BIN") {
         Some(path) => path.into(),
         None => {

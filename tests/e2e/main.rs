@@ -10,6 +10,7 @@
 mod fake_github;
 mod lab;
 
+mod action;
 mod compose_features;
 mod crashes;
 mod doors;
