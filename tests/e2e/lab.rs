@@ -177,6 +177,15 @@ fn app_binary() -> String {
     APP.get_or_init(build).clone()
 }
 
+/// Two test runs of one checkout would take each other's hosts: the second waits until the first is over.
+fn alone() -> File {
+    let path = checkout().join("target/lab/e2e.lock");
+    fs::create_dir_all(checkout().join("target/lab")).expect("a directory");
+    let lock = File::create(path).expect("a lock file");
+    lock.lock().expect("the lock works");
+    lock
+}
+
 /// A host for one test alone; it goes back when this is dropped.
 struct Lease(Option<Host>);
 
@@ -184,8 +193,9 @@ static POOL: (Mutex<Vec<Host>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new
 
 impl Lease {
     fn take() -> Lease {
-        static STARTED: OnceLock<()> = OnceLock::new();
+        static STARTED: OnceLock<File> = OnceLock::new();
         STARTED.get_or_init(|| {
+            let lock = alone();
             let count =
                 std::env::var("BELAY_E2E_HOSTS").map_or(2, |n| n.parse().expect("a number"));
             let hosts: Vec<Host> = (1..=count).map(Host::up).collect();
@@ -193,6 +203,7 @@ impl Lease {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .extend(hosts);
+            lock
         });
         let mut hosts = POOL.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
