@@ -523,7 +523,11 @@ impl From<InspectedContainer> for Container {
             state: run_state(&inspected.state.status, inspected.state.exit_code),
             health: inspected.state.health.and_then(docker_health),
             restarts: inspected.restart_count,
-            restart_policy: inspected.host_config.restart_policy.name,
+            restart_policy: match inspected.host_config.restart_policy.name {
+                // Compose 1.x leaves it out where Docker's own client says so.
+                name if name.is_empty() => "no".to_owned(),
+                name => name,
+            },
             working_dir: label("project.working_dir"),
             one_off: label("oneoff").eq_ignore_ascii_case("true"),
         }

@@ -7,7 +7,7 @@ use belay::model::journal::{End, Event, Output};
 use belay::model::step::Step;
 use serde_json::json;
 
-use crate::support::fake_host::{Behaviour, FakeImage};
+use crate::support::fake_host::{Behaviour, ComposeKind, FakeImage};
 use crate::support::site::{Site, Version, assert_same, deployment_of};
 
 const COMMITTED: Ending = Ending::Ended(End::Committed);
@@ -29,18 +29,25 @@ fn bad_ones() -> [(Behaviour, &'static str); 9] {
 
 #[test]
 fn every_bad_version_is_rolled_back() {
-    for (behaviour, why) in bad_ones() {
-        let site = Site::new();
-        site.must_deploy(&Version::first("v1.0.0"));
-        let (before, db) = (site.photo(), site.container("db"));
-        let version = Version::second("v1.1.0").with("web", behaviour.clone());
-        assert_eq!(site.deploy(&version), UNWOUND, "{behaviour:?}");
-        let cause = site.cause().error;
-        assert!(cause.contains(why), "{behaviour:?}: {cause}");
-        assert_same(&site.photo(), &before, &format!("{behaviour:?}"));
-        site.check();
-        assert_eq!(site.container("db"), db, "the database was touched");
+    for compose in [ComposeKind::Python, ComposeKind::Go] {
+        for (behaviour, why) in bad_ones() {
+            is_rolled_back(compose, &behaviour, why);
+        }
     }
+}
+
+fn is_rolled_back(compose: ComposeKind, behaviour: &Behaviour, why: &str) {
+    let site = Site::new();
+    site.host.world().compose = compose;
+    site.must_deploy(&Version::first("v1.0.0"));
+    let (before, db) = (site.photo(), site.container("db"));
+    let version = Version::second("v1.1.0").with("web", behaviour.clone());
+    assert_eq!(site.deploy(&version), UNWOUND, "{behaviour:?}");
+    let cause = site.cause().error;
+    assert!(cause.contains(why), "{behaviour:?}: {cause}");
+    assert_same(&site.photo(), &before, &format!("{behaviour:?}"));
+    site.check();
+    assert_eq!(site.container("db"), db, "the database was touched");
 }
 
 #[test]
@@ -239,6 +246,51 @@ fn a_port_can_move_to_a_service_that_comes_first() {
     let mut new = Version::first("v1.1.0");
     new.compose["services"]["legacy"]["ports"] = port;
     site.must_deploy(&new);
+}
+
+/// Something changes what a name of an image means while the transaction waits.
+fn renamed(site: &Site, after_ms: u64, reference: &str, image: &FakeImage) {
+    let (host, reference, image) = (site.host.clone(), reference.to_owned(), image.clone());
+    site.host
+        .after_ms(after_ms, move || host.load(&reference, &image));
+}
+
+#[test]
+fn a_version_that_runs_another_image_than_its_record_says_is_not_accepted() {
+    let site = Site::new();
+    site.must_deploy(&Version::first("v1.0.0"));
+    let before = site.photo();
+    let version = Version::second("v1.1.0");
+    let stranger = FakeImage::new("stranger", "v1.1.0", Behaviour::Healthy);
+    let pin = belay::model::compose::pin("app", "web", &version.image("web").id);
+    // While the migration runs.
+    renamed(&site, 100, &pin, &stranger);
+    assert_eq!(site.deploy(&version), UNWOUND);
+    let cause = site.cause().error;
+    assert!(cause.contains("web runs image"), "{cause}");
+    assert_same(&site.photo(), &before, "another image");
+}
+
+#[test]
+fn a_way_back_that_leads_to_another_image_is_stuck_and_never_called_unwound() {
+    let site = Site::new();
+    site.handmade();
+    let stranger = FakeImage::new("stranger", "v0.9.0", Behaviour::Healthy);
+    let own = site.host.world().names["handmade/web:latest"].clone();
+    let own = site.host.world().images[&own].clone();
+    site.host.load("handmade/kept:latest", &own);
+    renamed(&site, 1000, "handmade/web:latest", &stranger);
+    let version = Version::first("v1.0.0").with("web", Behaviour::Status500);
+    assert_eq!(site.deploy(&version), Ending::Stuck(Step::Cutover));
+    let told = site.failures();
+    assert!(
+        told.iter().any(|t| t.contains("web runs image")),
+        "{told:?}"
+    );
+    // A person gives the name back its meaning.
+    site.host.load("handmade/web:latest", &own);
+    assert_eq!(site.recover().expect("it ends"), [UNWOUND]);
+    site.check();
 }
 
 #[test]

@@ -106,6 +106,15 @@ enum Life {
     StoppedWith(i32),
 }
 
+/// Which Compose the host has. They differ in what a failed replacement leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComposeKind {
+    /// 1.x: the old container stays, stopped, beside the new one that could not be started.
+    Python,
+    /// 2.x and later: the old container is gone.
+    Go,
+}
+
 /// The state of the host. Tests may read and arrange anything in it. A clone has no timers.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -120,6 +129,7 @@ pub struct World {
     /// By name, with the project and a number of its own: a volume that was removed and made again is another one.
     pub volumes: BTreeMap<String, (String, u64)>,
     pub free_bytes: u64,
+    pub compose: ComposeKind,
     /// Every start of a one-shot container, as `service version`.
     pub one_shots: Vec<String>,
     /// Every call of the host, in order.
@@ -201,6 +211,7 @@ impl FakeHost {
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
                 free_bytes: 1 << 40,
+                compose: ComposeKind::Python,
                 one_shots: vec![],
                 calls: vec![],
                 now_ms: 0,
@@ -374,10 +385,13 @@ impl Host for FakeHost {
     }
 
     fn engine(&self) -> Result<EngineFacts, HostError> {
-        self.try_call("engine", |_| {
+        self.try_call("engine", |world| {
             Ok(EngineFacts {
                 engine: "27.3.1".to_owned(),
-                compose: "2.29.7".to_owned(),
+                compose: match world.compose {
+                    ComposeKind::Python => "1.29.2".to_owned(),
+                    ComposeKind::Go => "2.29.7".to_owned(),
+                },
                 architecture: "amd64".to_owned(),
                 live_restore: true,
             })
@@ -760,31 +774,52 @@ impl World {
                     .insert(volume, (composition.project.clone(), number));
             }
         }
-        let existing = self
-            .containers
+        let mut of_service = self.ids_of(&wanted);
+        let as_written = of_service
             .iter()
-            .position(|c| c.project == wanted.project && c.service == wanted.service);
-        let index = match existing {
-            Some(index) if self.containers[index].config == wanted.config => {
-                if self.is_alive(&self.containers[index]) {
-                    return Ok(());
-                }
-                index
+            .position(|id| self.container(id).config == wanted.config);
+        if let Some(index) = as_written {
+            let id = of_service.swap_remove(index);
+            self.containers.retain(|c| !of_service.contains(&c.id));
+            return match self.is_alive(self.container(&id)) {
+                true => Ok(()),
+                false => self.start(&id),
+            };
+        }
+        for container in &mut self.containers {
+            if of_service.contains(&container.id) && matches!(container.life, Life::StartedAt(_)) {
+                container.life = Life::StoppedWith(0);
             }
-            existing => {
-                if let Some(index) = existing {
-                    self.containers.remove(index);
-                }
-                let id = sha256(format!("container {}", self.number()).as_bytes());
-                self.containers.push(FakeContainer { id, ..wanted });
-                self.containers.len() - 1
-            }
-        };
-        self.start(index)
+        }
+        if self.compose == ComposeKind::Go {
+            self.containers.retain(|c| !of_service.contains(&c.id));
+        }
+        let id = sha256(format!("container {}", self.number()).as_bytes());
+        self.containers.push(FakeContainer {
+            id: id.clone(),
+            ..wanted
+        });
+        self.start(&id)?;
+        // The Python one keeps the old container until the new one has started.
+        self.containers.retain(|c| !of_service.contains(&c.id));
+        Ok(())
     }
 
-    fn start(&mut self, index: usize) -> Result<(), HostError> {
-        let container = self.containers[index].clone();
+    fn container(&self, id: &str) -> &FakeContainer {
+        let found = self.containers.iter().find(|c| c.id == id);
+        found.expect("it is there")
+    }
+
+    fn ids_of(&self, wanted: &FakeContainer) -> Vec<String> {
+        let of_service = self
+            .containers
+            .iter()
+            .filter(|c| c.project == wanted.project && c.service == wanted.service);
+        of_service.map(|c| c.id.clone()).collect()
+    }
+
+    fn start(&mut self, id: &str) -> Result<(), HostError> {
+        let container = self.container(id).clone();
         let refuse = |why: &str| Err(said("docker-compose up", why));
         if *self.behaviour(&container) == Behaviour::WontStart {
             return refuse("OCI runtime create failed: exec: \"/app\": no such file or directory");
@@ -802,7 +837,10 @@ impl World {
             self.one_shots
                 .push(format!("{} {}", container.service, image.version));
         }
-        self.containers[index].life = Life::StartedAt(self.now_ms);
+        let now = self.now_ms;
+        for container in self.containers.iter_mut().filter(|c| c.id == id) {
+            container.life = Life::StartedAt(now);
+        }
         Ok(())
     }
 

@@ -3,4 +3,5 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod fake_host;
+pub mod setups;
 pub mod site;
