@@ -320,8 +320,14 @@ fn networks_and_volumes_are_made_by_up_and_go_when_nothing_has_them(setup: &dyn 
     host.up(&composition, "web").expect("it runs");
     let network = format!("{project}_back");
     let volume = format!("{project}_data");
-    assert_eq!(host.networks(project).expect("listed"), [network.clone()]);
-    assert_eq!(host.volumes(project).expect("listed"), [volume.clone()]);
+    assert_eq!(
+        host.networks(project).expect("listed"),
+        std::slice::from_ref(&network)
+    );
+    assert_eq!(
+        host.volumes(project).expect("listed"),
+        std::slice::from_ref(&volume)
+    );
     is_an_error(host.remove_network(&network));
     is_an_error(host.remove_volume(&volume));
     let id = setup.container("web").id;
