@@ -166,6 +166,7 @@ fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun,
         };
         if began.elapsed() >= patience {
             state::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+            forget_staged(layout, &plan.tx)?;
             return Ok(Begun::Busy { holder });
         }
         heartbeat.beat(out);
@@ -212,6 +213,7 @@ fn ended_without_journal(
     if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
         return Ok(Some(Begun::Running { seq }));
     }
+    forget_staged(layout, &plan.tx)?;
     let refusal = state::read_optional(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
     state::remove(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
     state::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
@@ -224,6 +226,28 @@ fn ended_without_journal(
             .next(format!("look at {}", layout.engine_log().display()))
         });
     Ok(Some(Begun::Refused(failure)))
+}
+
+/// Takes away the images that were sent for a transaction that is not going to begin, unless a release has them, too.
+fn forget_staged(layout: &Layout, tx: &str) -> Result<(), Failure> {
+    let path = layout.staged(tx);
+    let Some(text) = state::read_optional(&path).map_err(stumbled)? else {
+        return Ok(());
+    };
+    let staged: Staged = serde_json::from_slice(&text).map_err(stumbled)?;
+    let host = RealHost::new();
+    let releases = state::releases(layout).map_err(stumbled)?;
+    let is_needed = |id: &str| {
+        let mut services = releases.iter().flat_map(|release| &release.services);
+        services.any(|service| service.image_id == id)
+    };
+    for reference in &staged.references {
+        let image = host.image(reference).map_err(stumbled)?;
+        if image.is_some_and(|image| !is_needed(&image.id)) {
+            host.forget_image(reference).map_err(stumbled)?;
+        }
+    }
+    state::remove(&path).map_err(stumbled)
 }
 
 fn refusal_path(layout: &Layout, tx: &str) -> std::path::PathBuf {

@@ -49,7 +49,7 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn checkout() -> &'static Path {
+pub(crate) fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -177,6 +177,15 @@ fn app_binary() -> String {
     APP.get_or_init(build).clone()
 }
 
+/// Two test runs of one checkout would take each other's hosts: the second waits until the first is over.
+fn alone() -> File {
+    let path = checkout().join("target/lab/e2e.lock");
+    fs::create_dir_all(checkout().join("target/lab")).expect("a directory");
+    let lock = File::create(path).expect("a lock file");
+    lock.lock().expect("the lock works");
+    lock
+}
+
 /// A host for one test alone; it goes back when this is dropped.
 struct Lease(Option<Host>);
 
@@ -184,8 +193,9 @@ static POOL: (Mutex<Vec<Host>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new
 
 impl Lease {
     fn take() -> Lease {
-        static STARTED: OnceLock<()> = OnceLock::new();
+        static STARTED: OnceLock<File> = OnceLock::new();
         STARTED.get_or_init(|| {
+            let lock = alone();
             let count =
                 std::env::var("BELAY_E2E_HOSTS").map_or(2, |n| n.parse().expect("a number"));
             let hosts: Vec<Host> = (1..=count).map(Host::up).collect();
@@ -193,6 +203,7 @@ impl Lease {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .extend(hosts);
+            lock
         });
         let mut hosts = POOL.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -614,7 +625,9 @@ impl App {
              docker volume ls --filter {label} --format 'volume {{{{.Name}}}}'
              docker network ls --filter {label} --format 'network {{{{.Name}}}}'"
         ));
-        printed.lines().map(str::to_owned).collect()
+        let mut belongings: Vec<String> = printed.lines().map(str::to_owned).collect();
+        belongings.sort();
+        belongings
     }
 
     /// The records on GitHub, oldest first.
@@ -667,7 +680,7 @@ fn contract() -> Option<Arc<Contract>> {
     CONTRACT.get_or_init(load).clone()
 }
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     match std::env::var_os("BELAY_BIN") {
         Some(path) => path.into(),
         None => {
@@ -731,7 +744,12 @@ impl Running {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let masks = |line: &&str| line.starts_with("::add-mask::");
+        text.lines()
+            .filter(|line| !masks(line))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     /// Waits until the log has this text.

@@ -10,5 +10,10 @@
 mod fake_github;
 mod lab;
 
+mod action;
+mod compose_features;
+mod crashes;
+mod doors;
 mod failures;
 mod main_job;
+mod shelf;

@@ -614,6 +614,10 @@ impl DataReader for FakeReader<'_> {
         self.call("data_size", 4)
     }
 
+    fn sweep(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     fn logs(&self, _source: &LogSource, _most: u64) -> Result<Vec<u8>, ReadError> {
         self.call("read_logs", b"a line\n".to_vec())
     }

@@ -73,19 +73,6 @@ impl DockerReader {
         }
     }
 
-    /// Removes helpers that a crash left.
-    pub fn sweep(&self) -> Result<(), ReadError> {
-        let filter = format!("label={LABEL}={}", self.project);
-        let listed = docker(
-            ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter],
-            SHORT,
-        )?;
-        for id in listed.split_whitespace() {
-            remove_helper(id)?;
-        }
-        Ok(())
-    }
-
     /// Creates a helper that has the data mounted.
     fn helper(&self, source: &DataKind) -> Result<Helper, ReadError> {
         let image = self.image.as_deref().ok_or(ReadError::NoImage)?;
@@ -154,6 +141,18 @@ impl DataReader for DockerReader {
             Some(size) => Ok(size),
             None => self.count(source),
         }
+    }
+
+    fn sweep(&self) -> Result<(), ReadError> {
+        let filter = format!("label={LABEL}={}", self.project);
+        let listed = docker(
+            ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter],
+            SHORT,
+        )?;
+        for id in listed.split_whitespace() {
+            remove_helper(id)?;
+        }
+        Ok(())
     }
 
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError> {

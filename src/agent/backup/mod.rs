@@ -115,6 +115,9 @@ pub trait DataReader {
     /// How many bytes the content has, roughly.
     fn size(&self, source: &DataKind) -> Result<u64, ReadError>;
 
+    /// Removes what a reading that was cut off left.
+    fn sweep(&self) -> Result<(), ReadError>;
+
     /// The last `most` bytes, at the most, of a service's logs.
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError>;
 }

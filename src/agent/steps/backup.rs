@@ -7,7 +7,7 @@
 use super::Work;
 use crate::agent::backup::{
     self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
-    Limits, LogSource, Reason, SourceState,
+    Limits, LogSource, Reason,
 };
 use crate::agent::host::Host;
 use crate::agent::layout::Layout;
@@ -50,8 +50,8 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         seq,
         reason,
     )?;
-    for warning in warnings(&made) {
-        work.warn(warning);
+    for source in made.manifest.inconsistent() {
+        work.warn(format!("the backup may not be consistent: {source}"));
     }
     Ok(Output::BackedUp {
         name: made.name,
@@ -140,6 +140,7 @@ fn make(
 ) -> Result<BackupEntry, Failure> {
     let (image, request) = request(host, layout, plan, serving, project, seq, reason)?;
     let reader: Box<dyn DataReader + '_> = host.data_reader(image.as_deref(), project);
+    reader.sweep().map_err(|e| Failure::of(&e))?;
     backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
     // After a crash the transaction's own backup may be there already; one that was published was verified.
     let of_this = |entry: &BackupEntry| entry.manifest.seq == seq && entry.problem.is_none();
@@ -325,26 +326,10 @@ fn is_data(path: &str) -> bool {
     path != std::path::Path::new("/") && !NOT_DATA.iter().any(|system| path.starts_with(system))
 }
 
-/// What a person should know about the copies.
-fn warnings(made: &BackupEntry) -> Vec<String> {
-    made.manifest
-        .sources
-        .iter()
-        .filter_map(|source| match &source.state {
-            SourceState::Inconsistent { reasons } => Some(format!(
-                "the backup of {} may not be consistent: {}",
-                source.source,
-                reasons.join("; ")
-            )),
-            SourceState::Saved | SourceState::Absent | SourceState::Within { .. } => None,
-        })
-        .collect()
-}
-
 impl BackupEntry {
     /// The backup as the runner is told of it.
     pub fn facts(self) -> BackupFacts {
-        let inconsistent = warnings(&self);
+        let inconsistent = self.manifest.inconsistent();
         BackupFacts {
             name: self.name,
             seq: self.manifest.seq,

@@ -1,0 +1,75 @@
+//! The user's own Compose features survive: one-shot services, env_file, profiles, secrets, extends.
+
+use crate::lab::{App, ROOT};
+
+const COMPOSE: &str = r#"
+services:
+  web:
+    build: .
+    extends: {file: common.yml, service: base}
+    ports: ["8080:8080"]
+    env_file: [settings.env]
+    secrets: [token]
+    depends_on:
+      migrate: {condition: service_completed_successfully}
+  migrate:
+    build: .
+    extends: {file: common.yml, service: base}
+    command: ["--migrate"]
+  tools:
+    build: .
+    extends: {file: common.yml, service: base}
+    profiles: [debug]
+    command: ["--worker"]
+secrets:
+  token: {file: ./token.txt}
+volumes:
+  data:
+"#;
+const COMMON: &str = "services:\n  base:\n    volumes: [\"data:/data\"]\n";
+
+fn migrations(app: &App) -> String {
+    app.host.run(&format!(
+        "cat /var/lib/docker/volumes/{}_data/_data/migrations",
+        app.host.project
+    ))
+}
+
+#[test]
+fn a_migration_runs_once_for_each_deployment() {
+    let Some(mut app) = App::start("a_migration_runs_once_for_each_deployment") else {
+        return;
+    };
+    app.write("docker-compose.yml", COMPOSE);
+    app.write("common.yml", COMMON);
+    app.write("settings.env", "APP_SERVICE=from-the-env-file\n");
+    app.write("token.txt", "a token\n");
+    app.edit("belay.yml", |text| {
+        format!("{text}files: [common.yml, settings.env, token.txt]\n")
+    });
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    assert_eq!(migrations(&app), "1");
+    let (_, status) = app.http("GET", "/api/status", "").expect("an answer");
+    assert!(status.contains("from-the-env-file"), "{status}");
+    assert!(
+        !app.belongings().iter().any(|b| b.contains("tools")),
+        "{:?}",
+        app.belongings()
+    );
+    let mounted = app.host.run(&format!(
+        "docker inspect -f '{{{{json .Mounts}}}}' {}-web-1",
+        app.host.project
+    ));
+    assert!(mounted.contains("/run/secrets/token"), "{mounted}");
+
+    app.release("v1.1.0", "");
+    app.push("v1.1.0").ends("deployed", "v1.1.0");
+    assert_eq!(migrations(&app), "2");
+    app.release_with("v1.2.0", &[("APP_MIGRATE_EXIT", "3")]);
+    app.push("v1.2.0").ends("rolled-back", "v1.1.0");
+    assert_eq!(migrations(&app), "3");
+    app.rollback("").ends("deployed", "v1.0.0");
+    assert_eq!(migrations(&app), "3", "a rollback leaves data as it is");
+    app.host.run(&format!("test -e {ROOT}/settings.env"));
+}
