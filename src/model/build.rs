@@ -44,6 +44,80 @@ pub fn builds(
         .collect()
 }
 
+/// How far one service may extend another that extends another; more is a circle.
+const EXTENDS_DEPTH: usize = 16;
+
+/// Gives every service that `extends` another the `build` section that it inherits, unless it has its own. `read` gives
+/// another Compose file by its path, relative to this one's directory; a file that is not there is the host's to refuse.
+pub fn inherit_builds(mut document: Value, read: &mut dyn FnMut(&str) -> Option<Value>) -> Value {
+    let names: Vec<String> = document
+        .get("services")
+        .and_then(Value::as_object)
+        .map(|services| services.keys().cloned().collect())
+        .unwrap_or_default();
+    for name in names {
+        if let Some(build) = inherited_build(&document, &name, "", read, EXTENDS_DEPTH)
+            && let Some(service) = document["services"][&name].as_object_mut()
+        {
+            service.entry("build").or_insert(build);
+        }
+    }
+    document
+}
+
+fn inherited_build(
+    document: &Value,
+    service: &str,
+    directory: &str,
+    read: &mut dyn FnMut(&str) -> Option<Value>,
+    depth: usize,
+) -> Option<Value> {
+    let service = document.get("services")?.get(service)?;
+    if let Some(build) = service.get("build") {
+        return Some(placed(build, directory));
+    }
+    let depth = depth.checked_sub(1)?;
+    let extends = service.get("extends")?;
+    let base = extends
+        .as_str()
+        .or_else(|| extends.get("service")?.as_str())?;
+    match extends.get("file").and_then(Value::as_str) {
+        None => inherited_build(document, base, directory, read, depth),
+        Some(file) => {
+            let path = joined(directory, file);
+            let other = read(&path)?;
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            inherited_build(&other, base, directory, read, depth)
+        }
+    }
+}
+
+/// A build section whose context counts from the directory of the file that it stands in.
+fn placed(build: &Value, directory: &str) -> Value {
+    let mut build = build.clone();
+    if directory.is_empty() {
+        return build;
+    }
+    match &mut build {
+        Value::String(context) => *context = joined(directory, context),
+        Value::Object(section) => {
+            let context = section.get("context").and_then(Value::as_str);
+            let context = joined(directory, context.unwrap_or("."));
+            section.insert("context".to_owned(), Value::String(context));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {}
+    }
+    build
+}
+
+fn joined(directory: &str, path: &str) -> String {
+    if directory.is_empty() || path.starts_with('/') || path.contains("://") {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    }
+}
+
 /// The name that a Compose file gives its project.
 pub fn project_name(document: &Value) -> Option<&str> {
     document.get("name").and_then(Value::as_str)
@@ -253,6 +327,30 @@ mod tests {
             ("BELAY_TAG".to_owned(), "v1.2.0".to_owned()),
             ("EMPTY".to_owned(), String::new()),
         ])
+    }
+
+    #[test]
+    fn a_service_builds_what_the_service_that_it_extends_builds() {
+        let document = serde_json::json!({"services": {
+            "near": {"build": "./here"},
+            "web": {"extends": "near"},
+            "worker": {"extends": {"file": "base/common.yml", "service": "base"}},
+            "own": {"extends": "near", "build": "./own"},
+            "round": {"extends": "round"},
+        }});
+        let common = serde_json::json!({"services": {
+            "base": {"extends": {"service": "deeper"}},
+            "deeper": {"build": {"dockerfile": "Dockerfile.base"}},
+        }});
+        let document = inherit_builds(document, &mut |path| {
+            (path == "base/common.yml").then(|| common.clone())
+        });
+        let build = |service: &str| document["services"][service]["build"].clone();
+        assert_eq!(build("web"), "./here");
+        assert_eq!(build("own"), "./own");
+        assert_eq!(build("worker")["context"], "base/.");
+        assert_eq!(build("worker")["dockerfile"], "Dockerfile.base");
+        assert!(document["services"]["round"].get("build").is_none());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::link::Link;
 use super::session::{Session, compose_file, untouched};
 use super::source::Source;
 use super::transaction::{self, Nonce, Watcher, random_hex};
-use crate::model::build::{builds, project_name};
+use crate::model::build::{builds, inherit_builds, project_name};
 use crate::model::compose::{Classified, ComposeFile, project_from_directory};
 use crate::model::config::{self, Config, Settings};
 use crate::model::intent::DryRun;
@@ -173,6 +173,10 @@ fn try_deploy(
         .map_err(|e| Failure::new(format!("could not read {}: {e}", compose.display())))?;
     let document =
         yaml::read(&text).map_err(|e| Failure::new(format!("{}: {e}", compose.display())))?;
+    let document = inherit_builds(document, &mut |path| {
+        let text = std::fs::read(directory.join(path)).ok()?;
+        yaml::read(&text).ok()
+    });
     let project = settings
         .project
         .as_ref()

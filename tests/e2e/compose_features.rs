@@ -5,7 +5,6 @@ use crate::lab::{App, ROOT};
 const COMPOSE: &str = r#"
 services:
   web:
-    build: .
     extends: {file: common.yml, service: base}
     ports: ["8080:8080"]
     env_file: [settings.env]
@@ -13,11 +12,9 @@ services:
     depends_on:
       migrate: {condition: service_completed_successfully}
   migrate:
-    build: .
     extends: {file: common.yml, service: base}
     command: ["--migrate"]
   tools:
-    build: .
     extends: {file: common.yml, service: base}
     profiles: [debug]
     command: ["--worker"]
@@ -26,7 +23,7 @@ secrets:
 volumes:
   data:
 "#;
-const COMMON: &str = "services:\n  base:\n    volumes: [\"data:/data\"]\n";
+const COMMON: &str = "services:\n  base:\n    build: .\n    volumes: [\"data:/data\"]\n";
 
 fn migrations(app: &App) -> String {
     app.host.run(&format!(

@@ -113,18 +113,14 @@ impl Host {
 
     /// Everything of the application away; what belongs to somebody else is put there once and stays.
     fn clean(&self) {
-        let label = format!("label=com.docker.compose.project={}", self.project);
         let script = format!(
             "pkill -KILL -f '[a]gent engine'; sleep 0.1
              umount {ROOT}/backups {ROOT} 2>/dev/null
-             for kind in 'docker ps -aq' 'docker volume ls -q' 'docker network ls -q'; do
-                 found=$($kind --filter {label})
-                 case \"$kind\" in
-                     *ps*) [ -z \"$found\" ] || docker rm -f -v $found ;;
-                     *volume*) [ -z \"$found\" ] || docker volume rm $found ;;
-                     *) [ -z \"$found\" ] || docker network rm $found ;;
-                 esac
-             done >/dev/null
+             found=$(docker ps -a --format '{{{{.Names}}}}' | grep -vx foreign)
+             [ -z \"$found\" ] || docker rm -f -v $found >/dev/null
+             found=$(docker volume ls -q | grep -vx foreign-data)
+             [ -z \"$found\" ] || docker volume rm $found >/dev/null
+             docker network prune -f >/dev/null
              images=$(docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -v '^foreign/' | grep -v '<none>')
              [ -z \"$images\" ] || docker rmi -f $images >/dev/null
              docker image prune -f >/dev/null
