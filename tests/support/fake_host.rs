@@ -389,7 +389,7 @@ impl Host for FakeHost {
             Ok(EngineFacts {
                 engine: "27.3.1".to_owned(),
                 compose: match world.compose {
-                    ComposeKind::Python => "1.29.2".to_owned(),
+                    ComposeKind::Python => "2.26.1".to_owned(),
                     ComposeKind::Go => "2.29.7".to_owned(),
                 },
                 architecture: "amd64".to_owned(),
