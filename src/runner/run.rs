@@ -26,7 +26,7 @@ use crate::model::settle::settle;
 use crate::model::step::Step;
 use crate::model::tag::TagKind;
 use crate::report::status::DeploymentState;
-use crate::report::{self, Narrator, Progress};
+use crate::report::{self, Narrator, Progress, words};
 use crate::wire::{HostFacts, Verb};
 
 /// Steps that GitHub's record of the deployment shows; one status each.
@@ -575,16 +575,15 @@ pub fn rollback_choices(
         .iter()
         .rev()
         .filter(|r| Some(r.name.as_str()) != current);
-    let versions = releases.map(|r| (r.tag.clone(), format!("deployed {}", r.created)));
-    let backups = facts.backups.iter().rev().map(|b| {
-        (
-            b.name.clone(),
-            format!(
-                "taken {} of {}",
-                b.created,
-                b.tag.as_deref().unwrap_or("nothing")
-            ),
-        )
+    let versions = releases.map(|r| {
+        let about = format!("deployed {}", words::utc(r.created));
+        (r.tag.clone(), about)
+    });
+    // A backup from before the first deployment leads nowhere.
+    let backups = facts.backups.iter().rev().filter_map(|b| {
+        let tag = b.tag.as_deref()?;
+        let about = format!("taken {} of {tag}", words::utc(b.created));
+        Some((b.name.clone(), about))
     });
     Ok(versions.chain(backups).collect())
 }
