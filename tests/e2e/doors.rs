@@ -91,7 +91,12 @@ fn a_disk_without_room_is_seen_before_anything_changes() {
     app.release("v1.1.0", "");
     let run = app.push("v1.1.0");
     assert_eq!(run.serving.as_deref(), Some("v1.0.0"), "{}", run.log);
-    assert!([10, 20].contains(&run.exit), "{}", run.log);
+    assert_eq!(
+        (run.exit, run.output("outcome")),
+        (10, "refused"),
+        "{}",
+        run.log
+    );
     run.says("disk");
     assert_eq!(
         app.host.run("docker ps -q --no-trunc | sort"),
