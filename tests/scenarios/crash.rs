@@ -1,5 +1,5 @@
-//! The engine's process ends at every call of the host there is, before and after its effect; the next one must leave the
-//! old version or the new one, whole, and the deployment after that must need no help.
+//! The engine's process ends at every call of the host there is, before and after its effect; the next one must leave
+//! the old version or the new one, whole, and the deployment after that must need no help.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

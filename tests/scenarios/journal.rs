@@ -51,8 +51,8 @@ fn cut_before<'p>(prepared: &'p Prepared, call: usize) -> Arranged<'p> {
     arranged
 }
 
-/// The calls right before a record is written, with the length that the journal has by then: the last time that is asked
-/// for before the journal grows.
+/// The calls right before a record is written, with the length that the journal has by then: the last time that is
+/// asked for before the journal grows.
 fn writes(prepared: &Prepared, reference: &Reference) -> BTreeMap<usize, usize> {
     let mut writes = BTreeMap::new();
     for (index, name) in reference.calls.iter().enumerate() {

@@ -260,7 +260,7 @@ fn dockerfile(name: &str, version: &str, behaviour: &Behaviour, project: &str) -
     };
     // The label makes it this test's own: equal content would be one image, under the names of several tests.
     format!(
-        "FROM scratch\nLABEL project={project}\nCOPY app /app\nENV APP_SERVICE={name} APP_VERSION={version} APP_FAIL={fault} \
-         APP_MIGRATE_EXIT={code} DATA_DIR=/data\nENTRYPOINT [\"{entry}\"]\n{more}"
+        "FROM scratch\nLABEL project={project}\nCOPY app /app\nENV APP_SERVICE={name} APP_VERSION={version} \
+         APP_FAIL={fault} APP_MIGRATE_EXIT={code} DATA_DIR=/data\nENTRYPOINT [\"{entry}\"]\n{more}"
     )
 }
