@@ -571,7 +571,12 @@ fn dockers_own_healthcheck_is_told(setup: &dyn Setup) {
         "test": ["CMD", "/app", "--healthcheck", "/health"], "interval": "500ms", "retries": 3});
     let composition = setup.compose(&document);
     setup.host().up(&composition, "web").expect("it runs");
-    assert_eq!(setup.container("web").health, Some(DockerHealth::Starting));
+    // On a slow machine it may have made up its mind by now.
+    let first = setup.container("web").health;
+    assert!(
+        matches!(first, Some(DockerHealth::Starting | DockerHealth::Healthy)),
+        "{first:?}"
+    );
     setup.eventually("it is healthy", &|| {
         setup.container("web").health == Some(DockerHealth::Healthy)
     });

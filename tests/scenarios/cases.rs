@@ -1,7 +1,9 @@
 //! The four transactions that every sweep runs over.
 
 use belay::agent::engine::{Ending, EngineError};
+use belay::agent::state;
 use belay::model::compose::sha256;
+use belay::model::journal;
 use belay::model::plan::{ConfirmRule, Plan};
 use belay::model::release::RollbackTo;
 
@@ -117,10 +119,6 @@ impl Arranged<'_> {
         &self.prepared.plan
     }
 
-    pub(crate) fn before(&self) -> &Photo {
-        &self.prepared.before
-    }
-
     pub(crate) fn photo(&self) -> Photo {
         self.prepared.case.photo(&self.site)
     }
@@ -128,6 +126,21 @@ impl Arranged<'_> {
     /// The transaction as an engine's process does it.
     pub(crate) fn engine(&self) -> Result<Ending, EngineError> {
         self.site.engine(self.plan())
+    }
+
+    /// Lets another engine settle what a crash left: the new version when the commit was on the disk, else the old one.
+    #[track_caller]
+    pub(crate) fn settle(&self, after: &Photo, what: &str) {
+        let found = state::find(&self.site.layout, &self.plan().tx).expect("readable");
+        let committed = found.is_some_and(|(_, entries)| journal::is_committed(&entries));
+        let recovered = self.site.recover();
+        recovered.unwrap_or_else(|e| panic!("{what}: {e}"));
+        if committed {
+            assert_same(&self.site.photo(), after, what);
+            self.site.check();
+        } else {
+            self.assert_unwound(what);
+        }
     }
 
     /// Asserts that everything is as it was before the transaction.

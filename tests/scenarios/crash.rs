@@ -1,5 +1,5 @@
-//! The engine's process ends at every call of the host there is, before and after its effect; the next one must leave the
-//! old version or the new one, whole, and the deployment after that must need no help.
+//! The engine's process ends at every call of the host there is, before and after its effect; the next one must leave
+//! the old version or the new one, whole, and the deployment after that must need no help.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -39,19 +39,6 @@ fn crash_once(arranged: &Arranged<'_>, crash: Crash) {
     arranged.site.host.calm();
 }
 
-/// Lets another engine settle what is left, and checks that it is the old version or the new one.
-fn settle(arranged: &Arranged<'_>, reference: &Reference, what: &str) {
-    let recovered = arranged.site.recover();
-    recovered.unwrap_or_else(|e| panic!("{what}: {e}"));
-    let to_old = arranged.photo().differences(arranged.before());
-    let to_new = arranged.site.photo().differences(&reference.after);
-    assert!(
-        to_old.is_empty() || to_new.is_empty(),
-        "{what}: neither the old version: {to_old:#?}\nnor the new one: {to_new:#?}"
-    );
-    arranged.site.check();
-}
-
 fn the_next_deployment_works(site: &Site) {
     site.must_deploy(&Version::first("v1.2.0"));
     assert_eq!(site.serving().as_deref(), Some("v1.2.0"));
@@ -65,7 +52,7 @@ fn sweep(case: Case) {
             let arranged = prepared.arrange();
             crash_once(&arranged, Crash { call, when });
             let what = format!("{case:?}, gone {when:?} call {call}");
-            settle(&arranged, &reference, &what);
+            arranged.settle(&reference.after, &what);
             if when == When::After {
                 the_next_deployment_works(&arranged.site);
             }
@@ -112,7 +99,7 @@ fn sweep_twice(case: Case, stride: usize) {
             let again = crashes(|| arranged.site.recover());
             arranged.site.host.calm();
             let what = format!("{case:?}, gone after call {call} and {second}");
-            settle(&arranged, &reference, &what);
+            arranged.settle(&reference.after, &what);
             if !again {
                 // The recovery took fewer calls than that.
                 break;
@@ -158,6 +145,6 @@ fn a_deployment_survives_a_crash_anywhere_around_its_confirmation() {
         confirmed(&arranged);
         let when = When::After;
         crash_once(&arranged, Crash { call, when });
-        settle(&arranged, &reference, &format!("gone after call {call}"));
+        arranged.settle(&reference.after, &format!("gone after call {call}"));
     }
 }

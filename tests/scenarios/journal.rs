@@ -51,8 +51,8 @@ fn cut_before<'p>(prepared: &'p Prepared, call: usize) -> Arranged<'p> {
     arranged
 }
 
-/// The calls right before a record is written, with the length that the journal has by then: the last time that is asked
-/// for before the journal grows.
+/// The calls right before a record is written, with the length that the journal has by then: the last time that is
+/// asked for before the journal grows.
 fn writes(prepared: &Prepared, reference: &Reference) -> BTreeMap<usize, usize> {
     let mut writes = BTreeMap::new();
     for (index, name) in reference.calls.iter().enumerate() {
@@ -86,15 +86,7 @@ fn torn_at_every_record(case: Case) {
             let mut torn = fs::read(&path).expect("readable");
             torn.extend_from_slice(&reference.journal[length..length + part.min(whole)]);
             fs::write(&path, torn).expect("written");
-            let recovered = arranged.site.recover();
-            recovered.unwrap_or_else(|e| panic!("{what}: {e}"));
-            let to_old = arranged.photo().differences(arranged.before());
-            let to_new = arranged.site.photo().differences(&reference.after);
-            assert!(
-                to_old.is_empty() || to_new.is_empty(),
-                "{what}: {to_old:#?} {to_new:#?}"
-            );
-            arranged.site.check();
+            arranged.settle(&reference.after, &what);
         }
     }
 }

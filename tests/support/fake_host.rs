@@ -1,8 +1,8 @@
 //! A host in memory: images, containers, networks, volumes, endpoints and a clock that only sleeping moves.
 //!
 //! It passes the same contract as the real one (`host_contract.rs`). What an image does when it runs is its
-//! [`Behaviour`]; what a container is like is worked out from that and from how long it has run. Every call counts, so a
-//! test can end the engine, or fail it, at any of them.
+//! [`Behaviour`]; what a container is like is worked out from that and from how long it has run. Every call counts, so
+//! a test can end the engine, or fail it, at any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -226,7 +226,7 @@ impl Setup for Real {
         fs::copy(&self.app, place.path().join("app")).expect("copied");
         fs::write(
             place.path().join("Dockerfile"),
-            dockerfile(name, version, behaviour),
+            dockerfile(name, version, behaviour, &self.project),
         )
         .expect("written");
         let place = place.path().display().to_string();
@@ -235,7 +235,7 @@ impl Setup for Real {
     }
 }
 
-fn dockerfile(name: &str, version: &str, behaviour: &Behaviour) -> String {
+fn dockerfile(name: &str, version: &str, behaviour: &Behaviour, project: &str) -> String {
     let (fault, more) = match behaviour {
         Behaviour::Healthy | Behaviour::WrongVersion | Behaviour::WontStart => (String::new(), ""),
         Behaviour::Status500 => ("all500".to_owned(), ""),
@@ -258,8 +258,9 @@ fn dockerfile(name: &str, version: &str, behaviour: &Behaviour) -> String {
         Behaviour::OneShot(code) => *code,
         _ => 0,
     };
+    // The label makes it this test's own: equal content would be one image, under the names of several tests.
     format!(
-        "FROM scratch\nCOPY app /app\nENV APP_SERVICE={name} APP_VERSION={version} APP_FAIL={fault} \
-         APP_MIGRATE_EXIT={code} DATA_DIR=/data\nENTRYPOINT [\"{entry}\"]\n{more}"
+        "FROM scratch\nLABEL project={project}\nCOPY app /app\nENV APP_SERVICE={name} APP_VERSION={version} \
+         APP_FAIL={fault} APP_MIGRATE_EXIT={code} DATA_DIR=/data\nENTRYPOINT [\"{entry}\"]\n{more}"
     )
 }

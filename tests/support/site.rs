@@ -1,4 +1,4 @@
-//! An application on a fake host: versions to deploy, a root of its own, and the questions that every test asks of both.
+//! An application on a fake host: versions to deploy, a root of its own, and what every test asks of both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -47,7 +47,8 @@ impl Version {
     /// `db` (its image and definition never change), `web`, `worker`, a one-shot `migrate`, and `legacy`.
     pub fn first(tag: &str) -> Self {
         let mut version = Version::common(tag);
-        version.compose["services"]["legacy"] = json!({"image": "legacy:1", "restart": "unless-stopped", "ports": ["127.0.0.1:9090:90"]});
+        version.compose["services"]["legacy"] = json!({
+            "image": "legacy:1", "restart": "unless-stopped", "ports": ["127.0.0.1:9090:90"]});
         version
     }
 
