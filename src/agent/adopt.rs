@@ -65,6 +65,51 @@ pub fn adopt(
     state::set_current(layout, &pointer(host, &release)).map_err(|e| Failure::of(&e))
 }
 
+/// The release that `docker-compose.yml` is the file of, when that is another one than the records say: somebody took the
+/// emergency path.
+pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, Failure> {
+    let Some(current) = state::current(layout).map_err(|e| Failure::of(&e))? else {
+        return Ok(None);
+    };
+    let text = state::read_optional(&layout.compose()).map_err(|e| Failure::of(&e))?;
+    let Some(hash) = text.map(|text| sha256(&text)) else {
+        return Ok(None);
+    };
+    let releases = state::releases(layout).map_err(|e| Failure::of(&e))?;
+    // Two releases may have one and the same file; then the records are as right as the file is.
+    let serving = releases.iter().find(|r| r.name == current.release);
+    if serving.is_some_and(|serving| serving.compose_sha256 == hash) {
+        return Ok(None);
+    }
+    Ok(releases
+        .into_iter()
+        .rev()
+        .find(|r| r.compose_sha256 == hash))
+}
+
+/// Takes note of an emergency path that was taken: what serves now is what the file says, and the version that was left is
+/// bad.
+pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(), Failure> {
+    let Some(release) = unrecorded(layout)? else {
+        return Ok(());
+    };
+    let Some(before) = state::current(layout).map_err(|e| Failure::of(&e))? else {
+        return Ok(());
+    };
+    let mut bad = before.bad;
+    bad.retain(|name| *name != release.name);
+    bad.push(before.release.clone());
+    let current = Current {
+        how: How::Rollback,
+        previous: Some(before.release),
+        environment: before.environment,
+        seq: before.seq,
+        bad,
+        ..pointer(host, &release)
+    };
+    state::set_current(layout, &current).map_err(|e| Failure::of(&e))
+}
+
 fn services(
     host: &dyn Host,
     layout: &Layout,
@@ -118,5 +163,67 @@ fn pointer(host: &dyn Host, release: &Release) -> Current {
         how: How::Deploy,
         previous: None,
         bad: vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::docker::RealHost;
+    use crate::agent::lock::{self, Locking};
+    use crate::model::journal::Holder;
+
+    fn release(layout: &Layout, seq: u64, file: &str) -> Release {
+        let release = Release {
+            schema: 1,
+            name: format!("{seq}-v1.{seq}.0"),
+            seq,
+            tag: format!("v1.{seq}.0"),
+            revision: None,
+            project: "app".to_owned(),
+            services: vec![],
+            compose_sha256: sha256(file.as_bytes()),
+            files: vec![],
+            created: jiff::Timestamp::UNIX_EPOCH,
+        };
+        state::make_dir(layout.release(&release.name).dir()).expect("made");
+        state::write_json(&layout.release(&release.name).record(), &release).expect("written");
+        release
+    }
+
+    #[test]
+    fn an_emergency_path_that_was_taken_is_taken_note_of() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::new(dir.path());
+        state::prepare(&layout).expect("prepared");
+        release(&layout, 1, "old");
+        let serving = release(&layout, 2, "new");
+        let host = RealHost::new();
+        let previous = Some("1-v1.1.0".to_owned());
+        let current = Current {
+            seq: 2,
+            previous,
+            ..pointer(&host, &serving)
+        };
+        state::set_current(&layout, &current).expect("written");
+        let Ok(Locking::Held(lock)) = lock::take(&layout, &Holder::default()) else {
+            panic!("the lock is free")
+        };
+
+        std::fs::write(layout.compose(), "new").expect("written");
+        take_note(&host, &layout, &lock).expect("looked");
+        assert_eq!(state::current(&layout).expect("readable"), Some(current));
+
+        std::fs::write(layout.compose(), "old").expect("written");
+        take_note(&host, &layout, &lock).expect("looked");
+        let noted = state::current(&layout).expect("readable").expect("there");
+        assert_eq!(
+            (noted.release.as_str(), noted.previous.as_deref()),
+            ("1-v1.1.0", Some("2-v1.2.0"))
+        );
+        assert_eq!(noted.how, How::Rollback);
+
+        std::fs::write(layout.compose(), "somebody's own").expect("written");
+        assert_eq!(unrecorded(&layout).expect("looked"), None);
     }
 }

@@ -82,11 +82,12 @@ pub fn facts(layout: &Layout) -> Answer<HostFacts> {
     }))
 }
 
-/// Lets an engine go on with what a dead one left, and waits for it.
+/// Lets an engine go on with what a dead one left (and take note of an emergency path), and waits for it.
 fn settle(layout: &Layout) -> Result<(), Failure> {
     let open = state::open_transactions(layout).map_err(stumbled)?;
     let busy = lock::holder(layout).map_err(stumbled)?.is_some();
-    if open.is_empty() || busy {
+    let stale = adopt::unrecorded(layout)?.is_some();
+    if busy || (open.is_empty() && !stale) {
         return Ok(());
     }
     let mut engine = spawn_engine(layout, &["--recover"]).map_err(stumbled)?;
@@ -495,6 +496,7 @@ fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
     {
         return Err(stuck(*step));
     }
+    adopt::take_note(&host, layout, &lock)?;
     let Some(plan) = plan else { return Ok(0) };
     if state::find(layout, &plan.tx).map_err(stumbled)?.is_some() {
         return Ok(0);
