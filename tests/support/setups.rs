@@ -230,7 +230,8 @@ impl Setup for Real {
         )
         .expect("written");
         let place = place.path().display().to_string();
-        self.docker(&["build", "--quiet", "--tag", &reference, &place]);
+        // Without the cache: its layers belong to images that a test beside this one may just be removing.
+        self.docker(&["build", "--no-cache", "--quiet", "--tag", &reference, &place]);
         reference
     }
 }
