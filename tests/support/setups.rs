@@ -231,7 +231,14 @@ impl Setup for Real {
         .expect("written");
         let place = place.path().display().to_string();
         // Without the cache: its layers belong to images that a test beside this one may just be removing.
-        self.docker(&["build", "--no-cache", "--quiet", "--tag", &reference, &place]);
+        self.docker(&[
+            "build",
+            "--no-cache",
+            "--quiet",
+            "--tag",
+            &reference,
+            &place,
+        ]);
         reference
     }
 }
