@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::agent::layout::Layout;
-use crate::agent::verbs;
+use crate::agent::{verbs, watch};
 use crate::model::config::{Config, render_problems};
 use crate::model::intent::DryRun;
 use crate::model::outcome::{EXIT_BUG, Failure, Word};
@@ -149,7 +149,15 @@ struct Root {
 #[derive(Subcommand)]
 enum AgentCommand {
     Facts(Root),
-    Recover(Root),
+    Recover {
+        #[command(flatten)]
+        root: Root,
+        /// The host has just started: wait for Docker, and say nothing
+        #[arg(long)]
+        boot: bool,
+    },
+    /// The process that looks after an engine
+    Watch(Root),
     Load {
         #[command(flatten)]
         root: Root,
@@ -175,6 +183,15 @@ enum AgentCommand {
         #[arg(long)]
         tx: String,
     },
+    Extend {
+        #[command(flatten)]
+        root: Root,
+        #[arg(long)]
+        tx: String,
+        /// Milliseconds from now
+        #[arg(long)]
+        by: u64,
+    },
     Abort {
         #[command(flatten)]
         root: Root,
@@ -197,6 +214,15 @@ enum AgentCommand {
         service: Option<String>,
         #[arg(long, default_value_t = 50)]
         lines: u32,
+    },
+    Ask {
+        #[command(flatten)]
+        root: Root,
+        #[arg(long)]
+        url: String,
+        /// Milliseconds
+        #[arg(long)]
+        timeout: u64,
     },
     /// The detached process that does the work
     Engine {
@@ -415,7 +441,11 @@ fn agent(verb: AgentCommand) -> u8 {
     let layout = |root: &Root| Layout::new(&root.root);
     let said = match verb {
         AgentCommand::Facts(root) => verbs::say(out, &verbs::facts(&layout(&root))),
-        AgentCommand::Recover(root) => verbs::say(out, &verbs::recover(&layout(&root))),
+        AgentCommand::Recover { root, boot: true } => return watch::at_boot(&layout(&root)),
+        AgentCommand::Recover { root, boot: false } => {
+            verbs::say(out, &verbs::recover(&layout(&root)))
+        }
+        AgentCommand::Watch(root) => return watch::watch(&layout(&root)),
         AgentCommand::Load {
             root,
             tx,
@@ -433,6 +463,13 @@ fn agent(verb: AgentCommand) -> u8 {
                 let answer = verbs::confirm(&layout(&root), &tx, &nonce, out);
                 verbs::say(out, &answer)
             })
+        }
+        AgentCommand::Ask { url, timeout, .. } => {
+            let timeout = std::time::Duration::from_millis(timeout);
+            verbs::say(out, &verbs::ask(&url, timeout))
+        }
+        AgentCommand::Extend { root, tx, by } => {
+            verbs::say(out, &verbs::extend(&layout(&root), &tx, by))
         }
         AgentCommand::Abort { root, tx, reason } => {
             verbs::say(out, &verbs::abort(&layout(&root), &tx, &reason))

@@ -8,9 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use belay::model::config::{
-    BackupData, Bytes, Config, DataPlace, DataStrategy, ImageSource, Overrides, Percent, Period,
-    Problem, Settings, Strategy, Text, VersionSource, render_problems, schema, values,
+    BackupData, Bytes, Config, DataPlace, DataStrategy, Excess, Gateway, ImageSource, Overrides,
+    Percent, Period, Problem, Requests, Settings, Strategy, Text, VersionSource, render_problems,
+    schema, values,
 };
+use belay::model::journal::Holder;
+use belay::model::plan::{
+    self, ConfirmRule, GatewayRule, OverLimit, Plan, PlannedWork, RequestRules, Run,
+};
+use belay::model::release::RollbackTo;
+use belay::model::strategy::{DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy};
 use belay::model::tag::TagKind;
 use serde_json::{Value, json};
 
@@ -103,6 +110,43 @@ fn an_empty_file_has_every_default() {
             (Period::seconds(10), Period::seconds(120))
         );
         assert_eq!(settings.lock_wait, Period::seconds(600));
+        assert_eq!(
+            settings.gateway,
+            gateway("haproxy:3.0", ImageSource::Registry)
+        );
+        let requests = Requests {
+            rate: 50,
+            max_failed: None,
+            max_gap: None,
+            over: Excess::Warn,
+        };
+        assert_eq!(settings.requests, requests);
+    }
+}
+
+fn gateway(image: &str, source: ImageSource) -> Gateway {
+    Gateway::On {
+        image: Text::read(image).expect("an image"),
+        source,
+    }
+}
+
+#[test]
+fn a_gateway_is_on_unless_it_is_off() {
+    for (text, expected) in [
+        ("gateway: off", Gateway::Off),
+        ("gateway: \"off\"", Gateway::Off),
+        ("gateway: {}", gateway("haproxy:3.0", ImageSource::Registry)),
+        (
+            "gateway: {source: stream}",
+            gateway("haproxy:3.0", ImageSource::Stream),
+        ),
+        (
+            "gateway: {image: \"example.com/haproxy:2.8\"}",
+            gateway("example.com/haproxy:2.8", ImageSource::Registry),
+        ),
+    ] {
+        assert_eq!(settings(text, "production").gateway, expected, "{text}");
     }
 }
 
@@ -210,6 +254,99 @@ fn settings_survive_the_way_to_the_host() {
     assert!(serde_json::from_str::<Settings>(&hostile).is_err());
 }
 
+// ---- what the host is told ------------------------------------------------------------------------------------------
+
+fn planned(settings: &Settings) -> Plan {
+    let work = PlannedWork::Rollback {
+        to: RollbackTo::Previous,
+        reason: None,
+    };
+    let run = Run {
+        tx: "0".repeat(32),
+        confirm: ConfirmRule::Host,
+        holder: Holder {
+            what: String::new(),
+            run_url: None,
+            actor: None,
+            since: None,
+            pid: None,
+        },
+    };
+    plan::compose(work, settings, None, run)
+}
+
+#[test]
+fn the_plan_has_the_gateway_and_the_limits_of_the_file() {
+    let usual = planned(&settings("", "production"));
+    let image = "haproxy:3.0".to_owned();
+    assert_eq!(usual.gateway, GatewayRule::On { image });
+    let unlimited = RequestRules {
+        per_second: 50,
+        ..RequestRules::default()
+    };
+    assert_eq!(usual.requests, unlimited);
+
+    let off = planned(&settings("gateway: off\nrequests: {rate: 0}", "production"));
+    assert_eq!(off.gateway, GatewayRule::Off);
+    assert_eq!(off.requests.per_second, 0);
+
+    let text =
+        fs::read_to_string(repository().join("tests/fixtures/config/good/full.yml")).unwrap();
+    let full = planned(&settings(&text, "production"));
+    let image = "haproxy:2.8-alpine".to_owned();
+    assert_eq!(full.gateway, GatewayRule::On { image });
+    let limited = RequestRules {
+        per_second: 20,
+        max_failed: Some(0),
+        max_gap_ms: Some(250),
+        over: OverLimit::Fail,
+    };
+    assert_eq!(full.requests, limited);
+}
+
+#[test]
+fn a_plan_from_before_the_gateway_has_none_and_measures_nothing() {
+    let mut plan = serde_json::to_value(planned(&settings("", "production"))).unwrap();
+    let members = plan.as_object_mut().unwrap();
+    assert!(members.remove("gateway").is_some() && members.remove("requests").is_some());
+    let plan: Plan = serde_json::from_value(plan).unwrap();
+    assert_eq!(plan.gateway, GatewayRule::Off);
+    assert_eq!(plan.requests, RequestRules::default());
+    assert_eq!(plan.requests.per_second, 0);
+}
+
+#[test]
+fn the_wishes_say_how_each_service_is_spoken_to_and_drained() {
+    let text =
+        fs::read_to_string(repository().join("tests/fixtures/config/good/full.yml")).unwrap();
+    let wishes = plan::strategy_wishes(&settings(&text, "production"));
+    let of = |name: &str| wishes.iter().find(|w| w.service == name).cloned();
+    let web = StrategyWish {
+        service: "web".into(),
+        strategy: WishedStrategy::StartFirst,
+        mode: Mode::Http,
+        proxy_protocol: ProxyProtocol::V2,
+        roll: Roll::OneByOne,
+        drain: Some(DrainWish {
+            command: vec!["/app".into(), "--drain".into()],
+            wait_ms: 20_000,
+        }),
+    };
+    assert_eq!(of("web"), Some(web));
+    let db = StrategyWish {
+        strategy: WishedStrategy::StopFirst,
+        mode: Mode::Tcp,
+        drain: Some(DrainWish::usual()),
+        ..StrategyWish::of("db")
+    };
+    assert_eq!(of("db"), Some(db));
+    let v1 = settings("services: {web: {proxy-protocol: v1}}", "production");
+    assert_eq!(
+        plan::strategy_wishes(&v1)[0].proxy_protocol,
+        ProxyProtocol::V1
+    );
+}
+
 // ---- environments and inputs ----------------------------------------------------------------------------------------
 
 #[test]
@@ -314,6 +451,17 @@ fn something_has_to_name_the_app() {
             .as_str(),
         "shop"
     );
+}
+
+#[test]
+fn limits_that_can_be_kept_are_accepted() {
+    for text in [
+        "health: {primary: \"http://a/\"}\nrequests: {max-gap: 40ms}",
+        "health: {primary: \"http://a/\"}\nrequests: {rate: 1000, max-gap: 2ms}",
+        "environments: {production: {health: {primary: \"http://a/\"}}}\nrequests: {max-failed: 0}",
+    ] {
+        good(text);
+    }
 }
 
 // ---- what is wrong --------------------------------------------------------------------------------------------------
@@ -437,6 +585,87 @@ fn a_problem_points_to_its_line_and_column() {
         (
             "services:\n  web site: {}\n",
             &[(2, 3, "services: \"web site\" is not a service name")],
+        ),
+        (
+            "services:\n  web: {mode: https}\n",
+            &[(2, 15, "services.web.mode: \"https\" is not known")],
+        ),
+        (
+            "services:\n  web: {proxy-protocol: false}\n",
+            &[(2, 25, "services.web.proxy-protocol is true or false")],
+        ),
+        (
+            "services:\n  web: {drain: 5s}\n",
+            &[(2, 16, "services.web.drain is text, not a map")],
+        ),
+        (
+            "services:\n  web: {drain: {command: /app --drain, wait: 5}}\n",
+            &[
+                (2, 26, "services.web.drain.command is text, not a list"),
+                (2, 46, "services.web.drain.wait is a number, not a duration"),
+            ],
+        ),
+        (
+            "services:\n  belay-gateway: {}\n",
+            &[(2, 3, "services.belay-gateway is the gateway")],
+        ),
+        (
+            "images:\n  given: {belay-gateway: \"a:1\"}\n",
+            &[(2, 3, "images.given.belay-gateway is the gateway")],
+        ),
+        (
+            "gateway: false\n",
+            &[(1, 10, "gateway is true or false, not off, or a map")],
+        ),
+        (
+            "gateway: on\n",
+            &[(1, 10, "gateway is text, not off, or a map")],
+        ),
+        (
+            "gateway:\n  image: -x\n  source: copy\n",
+            &[
+                (2, 10, "gateway.image: \"-x\" is not an image name"),
+                (3, 11, "gateway.source: \"copy\" is not known"),
+            ],
+        ),
+        (
+            "gateway:\n  ship: true\n",
+            &[(2, 3, "gateway.ship is not a setting")],
+        ),
+        (
+            "requests:\n  rate: 1001\n",
+            &[(2, 9, "requests.rate: 1001 is out of range")],
+        ),
+        (
+            "requests:\n  max-failed: -1\n",
+            &[(2, 15, "requests.max-failed")],
+        ),
+        (
+            "health: {primary: \"http://a/\"}\nrequests: {max-gap: 1, over: rollback}\n",
+            &[
+                (2, 21, "requests.max-gap is a number, not a duration"),
+                (2, 30, "requests.over: \"rollback\" is not known"),
+            ],
+        ),
+        (
+            "health: {primary: \"http://a/\"}\nrequests:\n  rate: 0\n  max-failed: 1\n",
+            &[(3, 3, "requests: a limit is set, but with a rate of 0")],
+        ),
+        (
+            "requests:\n  max-gap: 1s\n",
+            &[(
+                2,
+                3,
+                "requests: a limit is set, but there is no health.primary",
+            )],
+        ),
+        (
+            "health: {primary: \"http://a/\"}\nrequests:\n  max-gap: 39ms\n",
+            &[(
+                3,
+                3,
+                "requests.max-gap (39ms) is too short for a rate of 50",
+            )],
         ),
         (
             "images:\n  budget: 300\n",
@@ -735,9 +964,10 @@ fn validator() -> jsonschema::Validator {
     jsonschema::validator_for(&schema::schema()).unwrap()
 }
 
-/// The file as the schema sees it; an empty one is an empty map.
+/// The file as the schema sees it in an editor that reads YAML 1.2, where `off` is a word; an empty one is an empty map.
 fn as_json(text: &str) -> Option<Value> {
-    let value: Value = serde_saphyr::from_str(text).ok()?;
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: Value = serde_saphyr::from_str_with_options(text, options).ok()?;
     Some(if value.is_null() { json!({}) } else { value })
 }
 
@@ -794,6 +1024,22 @@ fn the_schema_refuses_what_the_reader_refuses_about_shapes() {
         "services: {web: start-first}",
         "services: {web: {strategy: start_first}}",
         "services: {web site: {}}",
+        "services: {web: {mode: https}}",
+        "services: {web: {proxy-protocol: false}}",
+        "services: {web: {drain: 5s}}",
+        "services: {web: {drain: {command: /app}}}",
+        "services: {web: {drain: {wait: 5}}}",
+        "gateway: on",
+        "gateway: false",
+        "gateway:",
+        "gateway: {image: -x}",
+        "gateway: {source: copy}",
+        "gateway: {ship: true}",
+        "requests: {rate: 1001}",
+        "requests: {rate: -1}",
+        "requests: {max-failed: none}",
+        "requests: {max-gap: 1}",
+        "requests: {over: rollback}",
         "images: {budget: 300}",
         "images: {budget: 300 MB}",
         "images: {growth: 20}",
@@ -1077,6 +1323,11 @@ fn the_defaults_of_the_schema_are_the_defaults() {
     )
     .host;
     assert_eq!(settings("host: example.com", "production").host, host);
+    // Behind a choice of shapes the defaults are not found above.
+    let usual = "gateway: {image: \"haproxy:3.0\", source: registry}\n\
+                 services: {web: {strategy: auto, mode: http, proxy-protocol: off, roll: together, drain: {wait: 5s}}}";
+    let unsaid = settings("services: {web: {}}", "production");
+    assert_eq!(settings(usual, "production"), unsaid);
 }
 
 #[test]

@@ -7,12 +7,16 @@
 
 #[path = "github/checks.rs"]
 mod checks;
+#[path = "github/comments.rs"]
+mod comments;
 #[path = "github/events.rs"]
 mod events;
 #[path = "support/fake_github/mod.rs"]
 mod fake_github;
 #[path = "github/ledger.rs"]
 mod ledger;
+#[path = "github/pulls.rs"]
+mod pulls;
 
 use std::io::Write as _;
 use std::path::Path;

@@ -6,7 +6,12 @@ mod support;
 use std::time::Duration;
 
 use belay::agent::host::{Container, DockerHealth, HostError, RunState};
+use belay::model::compose::ComposeFile;
+use belay::model::gateway::{Admission, Change, Server, fronts, with_gateway};
 use belay::model::health::{Answer, VersionCheck};
+use belay::model::measure::Measured;
+use belay::model::strategy::GATEWAY_SERVICE;
+use belay::prober::Target;
 use serde_json::{Value, json};
 
 use support::fake_host::{Behaviour, VERSION_HEADER};
@@ -35,6 +40,7 @@ contract!(
     the_engine_tells_its_versions,
     the_clock_goes_forward_when_one_sleeps,
     a_rendering_has_variables_and_places_filled_in,
+    services_of_profiles_that_are_not_active_are_left_out,
     a_file_that_cannot_be_read_is_an_error,
     up_makes_one_container_and_then_leaves_it_alone,
     up_replaces_a_container_whose_definition_changed,
@@ -58,6 +64,13 @@ contract!(
     a_container_that_keeps_ending_is_restarting,
     a_container_that_ends_for_good_has_its_code,
     dockers_own_healthcheck_is_told,
+    candidates_are_made_beside_and_start_when_told,
+    a_changed_restart_policy_is_no_changed_definition,
+    a_program_runs_in_a_container_that_runs,
+    a_port_accepts_connections_or_not,
+    a_gateway_holds_lets_in_and_drains,
+    a_gateway_that_starts_anew_has_forgotten_everything,
+    a_measurement_counts_what_it_asks,
 );
 
 fn one_service(image: &str) -> Value {
@@ -110,6 +123,23 @@ fn a_rendering_has_variables_and_places_filled_in(setup: &dyn Setup) {
     assert_eq!(source, Some(conf));
 }
 
+fn services_of_profiles_that_are_not_active_are_left_out(setup: &dyn Setup) {
+    let composition = setup.compose_text(
+        "services:\n  web:\n    image: some/web:v1\n  tools:\n    image: some/web:v1\n    profiles: [debug, more]\n",
+    );
+    let services = |variables: &[(String, String)]| -> Vec<String> {
+        let document = setup.host().render(&composition, variables).expect("read");
+        let services = document["services"].as_object().expect("services");
+        services.keys().cloned().collect()
+    };
+    let set = |value: &str| [("COMPOSE_PROFILES".to_owned(), value.to_owned())];
+    assert_eq!(services(&[]), ["web"]);
+    assert_eq!(services(&set("other")), ["web"]);
+    assert_eq!(services(&set("other,debug")), ["tools", "web"]);
+    std::fs::write(setup.dir().join(".env"), "COMPOSE_PROFILES=more\n").expect("written");
+    assert_eq!(services(&[]), ["tools", "web"]);
+}
+
 fn a_file_that_cannot_be_read_is_an_error(setup: &dyn Setup) {
     for text in ["services: [", "services: 3\n", "- a list\n"] {
         let composition = setup.compose_text(text);
@@ -145,8 +175,10 @@ fn up_makes_one_container_and_then_leaves_it_alone(setup: &dyn Setup) {
         restart_policy: "unless-stopped".to_owned(),
         working_dir: setup.dir().display().to_string(),
         one_off: false,
+        addresses: made.addresses.clone(),
     };
     assert_eq!(made, expected);
+    assert_eq!(made.addresses.len(), 1, "{made:?}");
     assert!(made.name.contains("web"), "{}", made.name);
     setup.host().up(&composition, "web").expect("it runs");
     assert_eq!(setup.container("web"), made);
@@ -235,6 +267,7 @@ fn an_image_that_cannot_start_fails_and_the_next_one_takes_its_place(setup: &dyn
     let bad = setup.image("web", "v1.1.0", &Behaviour::WontStart);
     let composition = setup.compose(&one_service(&good));
     setup.host().up(&composition, "web").expect("it runs");
+    let name = setup.container("web").name;
     let composition = setup.compose(&one_service(&bad));
     is_an_error(setup.host().up(&composition, "web"));
     for container in setup.containers() {
@@ -246,6 +279,7 @@ fn an_image_that_cannot_start_fails_and_the_next_one_takes_its_place(setup: &dyn
     setup.host().up(&composition, "web").expect("it runs");
     let found = setup.container("web");
     assert_eq!((found.image, found.state), (good, RunState::Running));
+    assert_eq!(found.name, name);
 }
 
 fn a_taken_port_fails_and_works_once_it_is_free(setup: &dyn Setup) {
@@ -580,4 +614,274 @@ fn dockers_own_healthcheck_is_told(setup: &dyn Setup) {
     setup.eventually("it is healthy", &|| {
         setup.container("web").health == Some(DockerHealth::Healthy)
     });
+}
+
+fn candidates_are_made_beside_and_start_when_told(setup: &dyn Setup) {
+    let (old, new) = (
+        setup.image("web", "v1.0.0", &Behaviour::Healthy),
+        setup.image("web", "v1.1.0", &Behaviour::Healthy),
+    );
+    let host = setup.host();
+    let composition = setup.compose(&one_service(&old));
+    host.up(&composition, "web").expect("it runs");
+    let incumbent = setup.container("web");
+    let composition = setup.compose(&one_service(&new));
+    for _ in 0..2 {
+        host.create(&composition, "web", 2).expect("made");
+        assert_eq!(setup.containers().len(), 2, "{:#?}", setup.containers());
+    }
+    let candidate = setup.containers().remove(0);
+    assert_eq!(
+        (candidate.state, candidate.image.as_str()),
+        (RunState::Created, new.as_str())
+    );
+    assert_eq!(candidate.addresses, Vec::<String>::new());
+    assert_eq!(setup.containers()[1], incumbent);
+    for _ in 0..2 {
+        host.set_restart_policy(&candidate.id, "no")
+            .expect("changed");
+        host.start(&candidate.id).expect("started");
+    }
+    let started = setup.containers().remove(0);
+    assert_eq!(
+        (started.id, started.state),
+        (candidate.id.clone(), RunState::Running)
+    );
+    assert_eq!(started.restart_policy, "no");
+    assert_ne!(started.addresses, incumbent.addresses);
+    assert_eq!(setup.containers()[1], incumbent);
+    // The incumbent goes, and what is left is what `up` wants.
+    host.stop_within(&incumbent.id, Duration::ZERO)
+        .expect("stopped");
+    host.remove_container(&incumbent.id).expect("removed");
+    host.up(&composition, "web").expect("it runs");
+    assert_eq!(setup.container("web").id, candidate.id);
+}
+
+fn a_changed_restart_policy_is_no_changed_definition(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let composition = setup.compose(&one_service(&image));
+    setup.host().up(&composition, "web").expect("it runs");
+    let id = setup.container("web").id;
+    for policy in ["no", "always", "unless-stopped"] {
+        setup
+            .host()
+            .set_restart_policy(&id, policy)
+            .expect("changed");
+        setup.host().up(&composition, "web").expect("it runs");
+        let found = setup.container("web");
+        assert_eq!(
+            (found.id.as_str(), found.restart_policy.as_str()),
+            (id.as_str(), policy)
+        );
+    }
+    setup
+        .host()
+        .set_restart_policy("nobody-of-this-name", "no")
+        .expect("nothing to do");
+}
+
+fn a_program_runs_in_a_container_that_runs(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let composition = setup.compose(&one_service(&image));
+    setup.host().up(&composition, "web").expect("it runs");
+    let id = setup.container("web").id;
+    let run = || {
+        let argv = ["/app".to_owned(), "--self-test".to_owned()];
+        setup.host().run_in(&id, &argv, Duration::from_secs(20))
+    };
+    run().expect("it ran");
+    setup
+        .host()
+        .stop_within(&id, Duration::ZERO)
+        .expect("stopped");
+    is_an_error(run());
+}
+
+fn a_port_accepts_connections_or_not(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let port = setup.port();
+    let host = setup.host();
+    let composition = setup.compose(&publishing(&image, port));
+    host.up(&composition, "web").expect("it runs");
+    let address = setup.probed_address();
+    let port = if address == "127.0.0.1" { port } else { 8080 };
+    let connects = || host.connects(&address, port, Duration::from_secs(1));
+    setup.eventually("it listens", &connects);
+    let id = setup.container("web").id;
+    host.stop_within(&id, Duration::ZERO).expect("stopped");
+    assert!(!connects());
+    assert!(!host.connects("no address", 80, Duration::from_secs(1)));
+}
+
+/// A service behind a gateway, and the gateway's container.
+struct Fronted {
+    port: u16,
+    gateway: String,
+}
+
+impl Fronted {
+    fn compose(setup: &dyn Setup, image: &str, port: u16) -> belay::agent::host::Composition {
+        let file = ComposeFile::new(publishing(image, port)).expect("a file");
+        let fronts = fronts(&file, &["web".to_owned()], &[]);
+        setup.compose(with_gateway(&file, &fronts, &setup.gateway_image()).document())
+    }
+
+    fn start(setup: &dyn Setup, image: &str) -> Fronted {
+        let port = setup.port();
+        let composition = Fronted::compose(setup, image, port);
+        for service in ["web", GATEWAY_SERVICE] {
+            setup.host().up(&composition, service).expect("it runs");
+        }
+        let gateway = setup.container(GATEWAY_SERVICE).id;
+        let fronted = Fronted { port, gateway };
+        setup.eventually("the gateway serves", &|| fronted.version(setup).is_some());
+        fronted
+    }
+
+    fn servers(&self, setup: &dyn Setup) -> Vec<Server> {
+        setup
+            .host()
+            .gateway_servers(&self.gateway)
+            .expect("it tells")
+    }
+
+    fn version(&self, setup: &dyn Setup) -> Option<String> {
+        let url = format!("http://127.0.0.1:{}/version", self.port);
+        let check = VersionCheck::Header(VERSION_HEADER.to_owned());
+        match setup.host().ask(&url, Duration::from_secs(5), Some(&check)) {
+            Answer::Status { code: 200, version } => version,
+            _ => None,
+        }
+    }
+
+    fn set(&self, setup: &dyn Setup, address: Option<&str>, to: Admission) {
+        let changes: Vec<Change> = self
+            .servers(setup)
+            .iter()
+            .filter(|s| s.address.as_deref() == address)
+            .map(|s| Change {
+                backend: s.backend.clone(),
+                server: s.name.clone(),
+                to,
+            })
+            .collect();
+        setup
+            .host()
+            .change_gateway(&self.gateway, &changes)
+            .expect("changed");
+    }
+}
+
+fn a_gateway_holds_lets_in_and_drains(setup: &dyn Setup) {
+    let (old, new) = (
+        setup.image("web", "v1.0.0", &Behaviour::Healthy),
+        setup.image("web", "v1.1.0", &Behaviour::Healthy),
+    );
+    let host = setup.host();
+    let fronted = Fronted::start(setup, &old);
+    let incumbent = setup.container("web");
+    let servers = fronted.servers(setup);
+    assert_eq!(servers.len(), 20, "{servers:?}");
+    assert!(servers.iter().all(|s| s.admission == Admission::Ready));
+    assert_eq!(servers.iter().filter(|s| s.address.is_some()).count(), 1);
+    fronted.set(setup, None, Admission::Maintenance);
+    let composition = Fronted::compose(setup, &new, fronted.port);
+    host.create(&composition, "web", 2).expect("made");
+    let of_web = || {
+        let mut containers = setup.containers();
+        containers.retain(|c| c.service == "web" && c.id != incumbent.id);
+        containers.remove(0)
+    };
+    host.start(&of_web().id).expect("started");
+    let address = of_web().addresses.remove(0);
+    let held = || {
+        let servers = fronted.servers(setup);
+        let found = servers
+            .iter()
+            .find(|s| s.address.as_ref() == Some(&address));
+        found.is_some_and(|s| s.admission == Admission::Maintenance)
+    };
+    setup.eventually("the gateway knows the candidate", &held);
+    host.sleep(Duration::from_millis(600));
+    for _ in 0..20 {
+        assert_eq!(fronted.version(setup).as_deref(), Some("v1.0.0"));
+    }
+    fronted.set(setup, Some(&address), Admission::Ready);
+    fronted.set(
+        setup,
+        incumbent.addresses.first().map(String::as_str),
+        Admission::Drain,
+    );
+    for _ in 0..20 {
+        assert_eq!(fronted.version(setup).as_deref(), Some("v1.1.0"));
+    }
+    // The definition of the gateway is the same in both files.
+    host.up(&composition, GATEWAY_SERVICE).expect("it runs");
+    assert_eq!(setup.container(GATEWAY_SERVICE).id, fronted.gateway);
+    let nobody = Change {
+        backend: "web_8080".to_owned(),
+        server: "nobody".to_owned(),
+        to: Admission::Ready,
+    };
+    is_an_error(host.change_gateway(&fronted.gateway, &[nobody]));
+}
+
+fn a_gateway_that_starts_anew_has_forgotten_everything(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let host = setup.host();
+    let fronted = Fronted::start(setup, &image);
+    fronted.set(setup, None, Admission::Maintenance);
+    host.stop_within(&fronted.gateway, Duration::ZERO)
+        .expect("stopped");
+    is_an_error(host.gateway_servers(&fronted.gateway));
+    host.start(&fronted.gateway).expect("started");
+    setup.eventually("the gateway serves", &|| fronted.version(setup).is_some());
+    let servers = fronted.servers(setup);
+    assert!(
+        servers.iter().all(|s| s.admission == Admission::Ready),
+        "{servers:?}"
+    );
+}
+
+fn a_measurement_counts_what_it_asks(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let port = setup.port();
+    let composition = setup.compose(&publishing(&image, port));
+    setup.host().up(&composition, "web").expect("it runs");
+    let url = format!("http://127.0.0.1:{port}/version");
+    let ask = || {
+        setup
+            .host()
+            .ask(&url, Duration::from_secs(5), None)
+            .is_success()
+    };
+    setup.eventually("it answers", &ask);
+    let mut prober = setup.host().prober(&Target {
+        url: url.clone(),
+        per_second: 50,
+        timeout: Duration::from_secs(1),
+        version: Some(VersionCheck::Header(VERSION_HEADER.to_owned())),
+        by_proxy: false,
+    });
+    let mut measure = |enough: &dyn Fn(&Measured) -> bool| {
+        let deadline = setup.host().boot_time().plus_ms(20_000);
+        let mut all = Measured::default();
+        while !enough(&all) {
+            assert!(!deadline.has_passed(&setup.host().boot_time()), "{all:?}");
+            setup.host().sleep(Duration::from_millis(100));
+            all.add(&prober.take());
+        }
+        all
+    };
+    let good = measure(&|m| m.total >= 10);
+    assert_eq!(good.failed, 0, "{good:?}");
+    assert_eq!(good.versions[0].version, "v1.0.0");
+    let id = setup.container("web").id;
+    setup
+        .host()
+        .stop_within(&id, Duration::ZERO)
+        .expect("stopped");
+    let bad = measure(&|m| m.failed >= 3);
+    assert!(!bad.reasons.is_empty());
 }

@@ -8,10 +8,11 @@ use super::layout::{Layout, RIVAL_FILES};
 use super::lock::HostLock;
 use super::state;
 use super::steps::settle_project;
-use crate::model::compose::{ComposeFile, Strategy, sha256};
+use crate::model::compose::{ComposeFile, sha256};
 use crate::model::outcome::Failure;
-use crate::model::plan::Plan;
+use crate::model::plan::{GatewayRule, Plan};
 use crate::model::release::{Current, How, Release, ReleaseService};
+use crate::model::strategy::{Strategy, classify};
 
 /// The tag of an adopted release. It is no valid tag, so no pushed one can be mistaken for it.
 pub const ADOPTED: &str = "adopted";
@@ -55,6 +56,9 @@ pub fn adopt(
         compose_sha256: sha256(&text),
         files: vec![],
         created: host.now(),
+        fronts: vec![],
+        wishes: vec![],
+        gateway: GatewayRule::Off,
         project,
     };
     let place = layout.release(&release.name);
@@ -118,7 +122,7 @@ fn services(
 ) -> Result<Vec<ReleaseService>, Failure> {
     let root = layout.root().display().to_string();
     let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
-    let classified = file.classify(&[], None).map_err(|e| Failure::of(&e))?;
+    let classified = classify(file, &[], &GatewayRule::Off, None).map_err(|e| Failure::of(&e))?;
     let mut services = vec![];
     for classified in classified {
         let container = containers
@@ -144,6 +148,7 @@ fn services(
             },
             reason: "it ran before Belay came".to_owned(),
             healthcheck_needs_ms: file.healthcheck_needs_ms(&classified.service),
+            image_volumes: vec![],
             name: classified.service,
         });
     }
@@ -185,6 +190,9 @@ mod tests {
             compose_sha256: sha256(file.as_bytes()),
             files: vec![],
             created: jiff::Timestamp::UNIX_EPOCH,
+            fronts: vec![],
+            wishes: vec![],
+            gateway: GatewayRule::Off,
         };
         state::make_dir(layout.release(&release.name).dir()).expect("made");
         state::write_json(&layout.release(&release.name).record(), &release).expect("written");

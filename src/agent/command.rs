@@ -24,7 +24,7 @@ const PASSED_ON: [&str; 7] = [
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
 
 /// The longest look at how a child is doing.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Most of what a program may print into memory, in bytes.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;

@@ -5,11 +5,14 @@
 //! The file aside is removed when anything fails; [`is_leftover`] recognises what a crash leaves.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::disk;
+pub use super::disk::{create_new, sync_dir};
 
 /// What a file that is not finished yet is called, after its own name.
 const ASIDE: &str = ".belay-new";
@@ -32,48 +35,87 @@ pub fn replace_with(
     write(&mut file)?;
     // The process's umask has no say in what the file may become.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()?;
+    disk::sync_all(&file, &aside.0)?;
     publish(&aside.0, path)
 }
 
 /// Makes `path` a symbolic link to `target`, whether or not it was one before.
 pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
     let aside = Aside(aside_of(path)?);
-    std::os::unix::fs::symlink(target, &aside.0)?;
+    disk::link(target, &aside.0)?;
     publish(&aside.0, path)
 }
 
 /// Renames a synced file into place within one directory, and makes the new name durable.
 pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
+    disk::rename(from, to)?;
     sync_dir(directory_of(to)?)
 }
 
 /// Removes a file, and makes its absence durable; a file that is not there is fine.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    absent(path, disk::remove_file(path))
+}
+
+/// Removes a directory with all that is in it, and makes its absence durable; one that is not there is fine.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    absent(path, disk::remove_tree(path))
+}
+
+/// Makes it durable that a name is gone. Also when it was gone already: who removed it may have been killed before it
+/// could do this.
+fn absent(path: &Path, removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    match sync_dir(directory_of(path)?) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_dir(directory_of(path)?),
+        synced => synced,
     }
 }
 
-/// Creates a file for its owner alone that must not be there yet, be it as a link to somewhere else.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .read(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+/// Removes a directory that is empty, and makes its absence durable.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    disk::remove_dir(path)?;
+    sync_dir(directory_of(path)?)
 }
 
-/// Makes the names in a directory durable.
-///
-/// Some file systems cannot sync a directory and say `EINVAL`: they keep names in their own way. Any other error
-/// counts.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    sync_result(File::open(dir)?.sync_all())
+/// Checks that a directory can be written. What a crash leaves of the attempt is a leftover like any other.
+pub fn try_out(dir: &Path) -> io::Result<()> {
+    let aside = Aside(aside_of(&dir.join("writable"))?);
+    create_new(&aside.0).map(drop)
+}
+
+/// Makes a directory, and those above it, where they are not there yet, and their names durable: whatever is written in
+/// them is reached by no other way.
+pub fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
+    for dir in disk::missing_dirs(path) {
+        match disk::make_dir(&dir, mode) {
+            // Somebody else was quicker.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            made => {
+                made?;
+                sync_dir(directory_of(&dir)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a crash in this module left in a directory, which may not be there.
+pub fn sweep(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if is_leftover(&name) {
+            remove(&dir.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file's name is one that a crash in this module left behind.
@@ -87,15 +129,6 @@ pub fn is_leftover(name: &OsStr) -> bool {
                     .rsplit_once('.')
                     .is_some_and(|(rest, _pid)| rest.ends_with(ASIDE))
         })
-}
-
-fn sync_result(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-            Ok(())
-        }
-        other => other,
-    }
 }
 
 fn directory_of(path: &Path) -> io::Result<&Path> {
@@ -123,7 +156,7 @@ struct Aside(PathBuf);
 impl Drop for Aside {
     fn drop(&mut self) {
         // After a success there is nothing under this name; after a failure, the failure is what counts.
-        let _ = fs::remove_file(&self.0);
+        let _ = disk::remove_file(&self.0);
     }
 }
 
@@ -198,16 +231,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_without_directory_sync_is_tolerated_and_a_broken_disk_is_not() {
-        let with = |errno: rustix::io::Errno| {
-            sync_result(Err(io::Error::from_raw_os_error(errno.raw_os_error())))
-        };
-        assert!(with(rustix::io::Errno::INVAL).is_ok());
-        assert!(with(rustix::io::Errno::IO).is_err());
-        assert!(with(rustix::io::Errno::NOSPC).is_err());
-    }
-
-    #[test]
     fn what_a_crash_leaves_is_recognised_and_nothing_else_is() {
         let aside = aside_of(Path::new("/srv/state")).expect("a name");
         assert!(is_leftover(aside.file_name().expect("a name")));
@@ -220,6 +243,80 @@ mod tests {
         ] {
             assert!(!is_leftover(OsStr::new(innocent)), "{innocent}");
         }
+    }
+
+    /// Writes down what it is told.
+    #[derive(Default)]
+    struct Listener(std::cell::RefCell<Vec<String>>);
+
+    impl disk::Tape for Listener {
+        fn before(&self, op: &disk::Op<'_>) -> io::Result<()> {
+            self.0.borrow_mut().push(format!("{op:?}"));
+            Ok(())
+        }
+    }
+
+    /// The operations of some work under a directory, without the directory's name.
+    fn heard(dir: &Path, work: impl FnOnce() -> io::Result<()>) -> Vec<String> {
+        let listener = std::rc::Rc::new(Listener::default());
+        disk::listen(Some(listener.clone()));
+        let done = work();
+        disk::listen(None);
+        done.expect("it works");
+        let dir = dir.display().to_string();
+        let told = listener.0.borrow();
+        told.iter().map(|op| op.replace(&dir, "")).collect()
+    }
+
+    #[test]
+    fn a_directory_that_is_made_is_there_after_a_loss_of_power() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let made = dir.path().join("a/b");
+        let told = heard(dir.path(), || make_dirs(&made, 0o700));
+        let expected = [
+            "MakeDir(\"/a\")",
+            "SyncDir(\"\")",
+            "MakeDir(\"/a/b\")",
+            "SyncDir(\"/a\")",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(heard(dir.path(), || make_dirs(&made, 0o700)), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_after_a_loss_of_power() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x");
+        fs::write(&path, "x").expect("written");
+        let told = heard(dir.path(), || remove(&path));
+        assert_eq!(told, ["Remove(\"/x\")", "SyncDir(\"\")"]);
+        fs::create_dir(&path).expect("made");
+        let told = heard(dir.path(), || remove_tree(&path));
+        assert_eq!(told, ["RemoveTree(\"/x\")", "SyncDir(\"\")"]);
+        let told = heard(dir.path(), || remove_tree(&path));
+        assert_eq!(
+            told,
+            ["RemoveTree(\"/x\")", "SyncDir(\"\")"],
+            "gone already"
+        );
+        remove(&path.join("y")).expect("not even a directory for it");
+        fs::create_dir(&path).expect("made");
+        let told = heard(dir.path(), || remove_dir(&path));
+        assert_eq!(told, ["RemoveDir(\"/x\")", "SyncDir(\"\")"]);
+    }
+
+    #[test]
+    fn a_sweep_removes_what_a_crash_left_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let aside = aside_of(&dir.path().join("state")).expect("a name");
+        for path in [&aside, &dir.path().join("state"), &dir.path().join(".env")] {
+            fs::write(path, "x").expect("written");
+        }
+        sweep(dir.path()).expect("swept");
+        assert_eq!(names(dir.path()), [".env", "state"]);
+        sweep(&dir.path().join("nowhere")).expect("nothing to do");
+        try_out(dir.path()).expect("it can be written");
+        assert_eq!(names(dir.path()), [".env", "state"]);
     }
 
     #[test]

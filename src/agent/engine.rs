@@ -4,43 +4,59 @@
 //! killed at any moment: [`recover`] then runs the same loop on the journal that is there. When even the journal cannot be
 //! written, it stops at once and leaves the rest to the next engine.
 
-use std::fs;
 use std::io;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::durable;
+use super::fenced::{Fence, Fenced, Overtaken};
 use super::host::Host;
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::lock::HostLock;
+use super::meter::{self, Meter};
 use super::state::{self, StateError};
 use super::steps::{self, Work};
 use crate::model::journal::{Begin, End, Event, Next, next};
 use crate::model::outcome::Failure;
-use crate::model::plan::Plan;
+use crate::model::plan::{OverLimit, Plan};
 use crate::model::step::Step;
 
 /// Lines of a failed container's log that are kept.
 const FAILED_LOG_LINES: u32 = 100;
 /// Bytes of them that go into the journal.
 const FAILED_LOG_BYTES: usize = 8 * 1024;
+/// Times that an undo, or a step after the commit, is done while Docker comes and goes.
+const TRIES: usize = 4;
+/// How long Docker may stay away, and how often it is looked for.
+const DOCKER_PATIENCE_MS: u64 = 5 * 60 * 1000;
+const DOCKER_LOOK: Duration = Duration::from_millis(250);
 
 /// Why an engine stopped before its transaction was over. The journal stays open; the next engine goes on with it.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(JournalError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("transaction {mine} may not act any more: {newest} has begun")]
-    Fenced { mine: u64, newest: u64 },
+    #[error(transparent)]
+    Overtaken(#[from] Overtaken),
     #[error("could not {what}")]
     Io {
         what: String,
         #[source]
         source: io::Error,
     },
+}
+
+impl From<JournalError> for EngineError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Overtaken(overtaken) => EngineError::Overtaken(overtaken),
+            other => EngineError::Journal(other),
+        }
+    }
 }
 
 /// What a transaction came to.
@@ -103,6 +119,7 @@ pub fn recover(
             continue;
         }
         let plan = state::plan(layout, seq)?;
+        journal.guard(Fence::new(layout, lock, seq));
         journal.append(
             host.now(),
             Event::Interrupted {
@@ -116,6 +133,9 @@ pub fn recover(
 }
 
 /// Runs a transaction to its end.
+///
+/// An engine that was suspended and overtaken ends with an error at whatever it was about to do next, and leaves the journal
+/// and the host as they are: they are the newer one's.
 pub fn run(
     host: &dyn Host,
     layout: &Layout,
@@ -123,15 +143,19 @@ pub fn run(
     journal: &mut Journal,
     plan: &Plan,
 ) -> Result<Ending, EngineError> {
+    let fence = Fence::new(layout, lock, state::seq_of(journal));
+    journal.guard(fence.clone());
+    let host = &Fenced::new(host, fence);
+    let mut meter = Meter::new(host, plan, journal.entries());
     loop {
         let decided = next(journal.entries());
         if let Next::Closed(end) = decided {
             return Ok(Ending::Ended(end));
         }
-        fence(layout, lock, journal)?;
+        host.may_act()?;
         match decided {
-            Next::Perform(step) => perform(host, layout, journal, plan, step)?,
-            Next::Undo(step) => undo(host, layout, journal, plan, step)?,
+            Next::Perform(step) => perform(host, layout, journal, plan, step, &mut meter)?,
+            Next::Undo(step) => undo(host, layout, journal, plan, step, &mut meter)?,
             Next::Finish(end) => {
                 journal.append(host.now(), Event::End { end })?;
                 state::close(layout, journal)?;
@@ -142,32 +166,39 @@ pub fn run(
     }
 }
 
-/// An engine that was stopped and woken after a newer transaction began must not act.
-fn fence(layout: &Layout, _lock: &HostLock, journal: &Journal) -> Result<(), EngineError> {
-    let mine = state::seq_of(journal);
-    let newest = state::seq(layout)?;
-    if newest > mine {
-        Err(EngineError::Fenced { mine, newest })
-    } else {
-        Ok(())
-    }
-}
-
 fn perform(
     host: &dyn Host,
     layout: &Layout,
     journal: &mut Journal,
     plan: &Plan,
     step: Step,
+    meter: &mut Meter<'_>,
 ) -> Result<(), EngineError> {
     if let Some(reason) = wish_to_stop(host, layout, journal, step)? {
         journal.append(host.now(), Event::Interrupted { reason })?;
         return Ok(());
     }
     journal.append(host.now(), Event::Started { step })?;
-    let mut work = Work::new(host, layout, plan, journal);
-    let done = steps::perform(step, &mut work);
-    work.into_result()?;
+    meter.beside(step);
+    let done = if step.is_after_commit() {
+        // There is no way back from here, so an engine that is away is waited for.
+        patiently(host, || {
+            once(host, layout, plan, journal, |work| {
+                steps::perform(step, work)
+            })
+        })?
+    } else {
+        once(host, layout, plan, journal, |work| {
+            steps::perform(step, work)
+        })?
+    };
+    // A step that failed because this engine was overtaken is no failure of the transaction.
+    host.may_act()?;
+    record_measurement(host, journal, meter, step)?;
+    let done = match done {
+        Ok(output) => within_limits(host, plan, journal, step)?.map(|()| output),
+        failed => failed,
+    };
     match done {
         Ok(output) => journal.append(host.now(), Event::Done { step, output })?,
         Err(failure) => {
@@ -186,16 +217,122 @@ fn undo(
     journal: &mut Journal,
     plan: &Plan,
     step: Step,
+    meter: &mut Meter<'_>,
 ) -> Result<(), EngineError> {
     journal.append(host.now(), Event::UndoStarted { step })?;
-    let mut work = Work::new(host, layout, plan, journal);
-    let undone = steps::undo(step, &mut work);
-    work.into_result()?;
+    meter.beside(step);
+    let undone = patiently(host, || {
+        once(host, layout, plan, journal, |work| steps::undo(step, work))
+    })?;
+    host.may_act()?;
+    record_measurement(host, journal, meter, step)?;
     match undone {
         Ok(()) => journal.append(host.now(), Event::UndoDone { step })?,
         Err(failure) => journal.append(host.now(), Event::UndoFailed { step, failure })?,
     }
     Ok(())
+}
+
+/// One go at a step. The outer error is one of the journal, and ends the engine.
+fn once<T>(
+    host: &dyn Host,
+    layout: &Layout,
+    plan: &Plan,
+    journal: &mut Journal,
+    go: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>,
+) -> Result<Result<T, Failure>, EngineError> {
+    let mut work = Work::new(host, layout, plan, journal);
+    let done = go(&mut work);
+    work.into_result()?;
+    Ok(done)
+}
+
+/// Goes again when the host's Docker was away: it may have been restarted, and comes back. What fails while it is there
+/// has failed.
+fn patiently<T>(
+    host: &dyn Host,
+    mut go: impl FnMut() -> Result<Result<T, Failure>, EngineError>,
+) -> Result<Result<T, Failure>, EngineError> {
+    for _ in 1..TRIES {
+        let done = go()?;
+        match &done {
+            Err(failure) if was_away(host) || tells_of_docker_away(failure) => {}
+            _ => return Ok(done),
+        }
+    }
+    go()
+}
+
+/// Whether a command failed because Docker was away, which may be back before that is known: a Compose written in Python
+/// takes a second to say so.
+fn tells_of_docker_away(failure: &Failure) -> bool {
+    [
+        "Docker's engine does not answer",
+        "Cannot connect to the Docker daemon",
+        "error during connect",
+        "Connection refused",
+        "Connection aborted",
+        "connection reset by peer",
+        "unexpected EOF",
+    ]
+    .iter()
+    .any(|words| failure.error.contains(words))
+}
+
+/// Whether Docker is away now; waits for it to come back.
+fn was_away(host: &dyn Host) -> bool {
+    let deadline = host.boot_time().plus_ms(DOCKER_PATIENCE_MS);
+    let mut away = false;
+    while host.may_act().is_ok()
+        && host.engine().is_err()
+        && !deadline.has_passed(&host.boot_time())
+    {
+        away = true;
+        host.sleep(DOCKER_LOOK);
+    }
+    away
+}
+
+/// Holds what was measured against what belay.yml allows, at the last moment at which there is a way back, and again when
+/// everything is over. The first says so or undoes; the second can only say so.
+fn within_limits(
+    host: &dyn Host,
+    plan: &Plan,
+    journal: &mut Journal,
+    step: Step,
+) -> Result<Result<(), Failure>, JournalError> {
+    if step != Step::Bake && step != Step::Retire {
+        return Ok(Ok(()));
+    }
+    match meter::exceeded(plan, journal.entries()) {
+        Some((OverLimit::Fail, text)) if step == Step::Bake => {
+            return Ok(Err(Failure::new(text).next(
+                "see `requests` in belay.yml, and the strategy of each service in the summary",
+            )));
+        }
+        Some((_, text)) if !has_warned(journal, &text) => {
+            journal.append(host.now(), Event::Warning { text })?;
+        }
+        Some(_) | None => {}
+    }
+    Ok(Ok(()))
+}
+
+fn has_warned(journal: &Journal, wanted: &str) -> bool {
+    let mut entries = journal.entries().iter();
+    entries.any(|e| matches!(&e.event, Event::Warning { text } if text == wanted))
+}
+
+fn record_measurement(
+    host: &dyn Host,
+    journal: &mut Journal,
+    meter: &mut Meter<'_>,
+    step: Step,
+) -> Result<(), JournalError> {
+    match meter.read(step) {
+        Some(event) => journal.append(host.now(), event),
+        None => Ok(()),
+    }
 }
 
 /// Looks for an abort, and for the deadline, before a step that could still be undone.
@@ -224,7 +361,7 @@ fn keep_logs(host: &dyn Host, layout: &Layout, journal: &mut Journal) -> Result<
     {
         let dir = layout.failed_logs(seq);
         // Evidence must never keep an unwind from happening: a full disk loses the file, not the rollback.
-        let kept = fs::create_dir_all(&dir).and_then(|()| {
+        let kept = durable::make_dirs(&dir, 0o777).and_then(|()| {
             durable::replace(&dir.join(format!("{service}.log")), text.as_bytes(), 0o600)
         });
         if let Err(error) = kept {

@@ -4,7 +4,7 @@
 
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::layout::Layout;
-use super::{backup, lock, state};
+use super::{backup, lock, revive, state, supervise};
 use crate::model::journal::{self, Next, next};
 use crate::model::outcome::Failure;
 use crate::model::release::{KnownBackup, KnownRelease, Release};
@@ -50,6 +50,8 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
         holder: lock::holder(layout)
             .map_err(|e| Failure::new(format!("could not look at the lock: {e}")))?,
         open: open_transaction(layout).map_err(|e| Failure::of(&e))?,
+        supervisor: supervise::installed(&supervise::Machine::this(), layout),
+        note: revive::last(layout).map(|revived| revived.text),
         current,
     })
 }

@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::backup::DataReader;
+use super::fenced::Overtaken;
+use crate::model::gateway::{Change, Server};
 use crate::model::health::{Answer, VersionCheck};
 use crate::model::journal::BootTime;
+use crate::prober::{Prober, Target};
 use crate::wire::EngineFacts;
 
 /// A failed look at, or change of, the host.
@@ -20,6 +23,8 @@ use crate::wire::EngineFacts;
 pub enum HostError {
     #[error("{what} failed: {said}")]
     Command { what: String, said: String },
+    #[error("{what} failed: {said}")]
+    Gone { what: String, said: String },
     #[error("{what} took longer than {seconds} s")]
     TooLong { what: String, seconds: u64 },
     #[error("could not run {program}")]
@@ -38,6 +43,8 @@ pub enum HostError {
     NoEngine(String),
     #[error("there is no Docker Compose on this host")]
     NoCompose,
+    #[error(transparent)]
+    Overtaken(#[from] Overtaken),
 }
 
 /// A container of the project, in whatever state.
@@ -57,6 +64,15 @@ pub struct Container {
     pub working_dir: String,
     /// Made by `docker compose run`.
     pub one_off: bool,
+    /// Its addresses in the networks that it is in, while it runs.
+    pub addresses: Vec<String>,
+}
+
+impl Container {
+    /// Whether it serves, or is about to again by its restart policy.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.state, RunState::Running | RunState::Restarting)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +102,8 @@ pub struct Image {
     pub digests: Vec<String>,
     pub architecture: String,
     pub size: u64,
+    /// Paths that the image declares to hold data (`VOLUME`).
+    pub volumes: Vec<String>,
 }
 
 /// A name that the engine has for an image.
@@ -109,6 +127,10 @@ pub trait Host {
     fn now(&self) -> Timestamp;
     fn boot_time(&self) -> BootTime;
     fn sleep(&self, time: Duration);
+    /// Whether this engine may still change the host. Asked right before a file is changed; every other call asks it, too.
+    fn may_act(&self) -> Result<(), Overtaken> {
+        Ok(())
+    }
 
     fn engine(&self) -> Result<EngineFacts, HostError>;
 
@@ -132,7 +154,22 @@ pub trait Host {
     ) -> Result<Value, HostError>;
     /// Makes one service run as the file says, without its dependencies; leaves it alone when it does already.
     fn up(&self, composition: &Composition, service: &str) -> Result<(), HostError>;
+    /// Makes containers of a service until it has so many, whatever their state, and starts none; those that are there
+    /// stay as they are, though the file may say something else by now.
+    fn create(
+        &self,
+        composition: &Composition,
+        service: &str,
+        containers: usize,
+    ) -> Result<(), HostError>;
+    fn start(&self, container: &str) -> Result<(), HostError>;
+    fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError>;
+    /// Runs a program in a container, for as long as `deadline`.
+    fn run_in(&self, container: &str, argv: &[String], deadline: Duration)
+    -> Result<(), HostError>;
     fn stop(&self, container: &str) -> Result<(), HostError>;
+    /// Stops a container, and ends it when it has not ended by itself in time.
+    fn stop_within(&self, container: &str, grace: Duration) -> Result<(), HostError>;
     fn remove_container(&self, container: &str) -> Result<(), HostError>;
     /// The last lines that a container wrote.
     fn logs(&self, container: &str, lines: u32) -> Result<String, HostError>;
@@ -142,6 +179,14 @@ pub trait Host {
     fn volumes(&self, project: &str) -> Result<Vec<String>, HostError>;
     fn remove_volume(&self, name: &str) -> Result<(), HostError>;
 
+    /// The servers of a gateway, by the name or ID of its container.
+    fn gateway_servers(&self, gateway: &str) -> Result<Vec<Server>, HostError>;
+    fn change_gateway(&self, gateway: &str, changes: &[Change]) -> Result<(), HostError>;
+
+    /// Whether something accepts connections there.
+    fn connects(&self, address: &str, port: u16, timeout: Duration) -> bool;
+    /// Asks an endpoint again and again, beside everything else, until the prober is dropped.
+    fn prober(&self, target: &Target) -> Box<dyn Prober>;
     /// Asks an endpoint once. Never fails: an endpoint that cannot be reached is an answer.
     fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer;
 

@@ -6,12 +6,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::durable;
+use super::disk;
+use super::fenced::{Fence, Overtaken};
 use super::layout::Layout;
 use crate::model::journal::{Entry, Event};
 
@@ -34,17 +34,25 @@ pub enum JournalError {
     Damaged { path: String, record: usize },
     #[error("the journal {path} was written by a newer Belay (format {schema})")]
     Newer { path: String, schema: u32 },
+    #[error(transparent)]
+    Overtaken(#[from] Overtaken),
 }
 
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
-    path: String,
+    path: PathBuf,
     file: File,
     entries: Vec<Entry>,
+    fence: Option<Fence>,
 }
 
 impl Journal {
+    /// From now on only an engine that was not overtaken writes a record.
+    pub fn guard(&mut self, fence: Fence) {
+        self.fence = Some(fence);
+    }
+
     /// Creates the journal of a new transaction.
     pub fn create(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
         let path = layout.journal(seq);
@@ -53,17 +61,13 @@ impl Journal {
             path: text.clone(),
             source,
         };
-        let file = OpenOptions::new()
-            .create_new(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(wrap)?;
-        durable::sync_dir(&layout.journals()).map_err(wrap)?;
+        let file = disk::create_to_append(&path).map_err(wrap)?;
+        disk::sync_dir(&layout.journals()).map_err(wrap)?;
         Ok(Journal {
-            path: text,
+            path,
             file,
             entries: vec![],
+            fence: None,
         })
     }
 
@@ -77,12 +81,13 @@ impl Journal {
             source,
         };
         let file = OpenOptions::new().append(true).open(&path).map_err(wrap)?;
-        file.set_len(good_bytes).map_err(wrap)?;
-        file.sync_data().map_err(wrap)?;
+        disk::cut(&file, &path, good_bytes).map_err(wrap)?;
+        disk::sync_data(&file, &path).map_err(wrap)?;
         Ok(Journal {
-            path: text,
+            path,
             file,
             entries,
+            fence: None,
         })
     }
 
@@ -92,13 +97,16 @@ impl Journal {
 
     /// Writes a record and waits until it is on the disk.
     pub fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
+        if let Some(fence) = &self.fence {
+            fence.check()?;
+        }
         let entry = Entry {
             n: self.entries.len() as u64,
             at,
             event,
         };
         self.write(&entry).map_err(|source| JournalError::Write {
-            path: self.path.clone(),
+            path: self.path.display().to_string(),
             source,
         })?;
         self.entries.push(entry);
@@ -108,7 +116,7 @@ impl Journal {
     fn write(&mut self, entry: &Entry) -> io::Result<()> {
         let line = encode(entry)?;
         self.file.write_all(line.as_bytes())?;
-        self.file.sync_data()
+        disk::sync_data(&self.file, &self.path)
     }
 }
 
@@ -123,6 +131,16 @@ fn encode(entry: &Entry) -> io::Result<String> {
 
 fn checksum(json: &str) -> String {
     format!("{:08x}", crc32c::crc32c(json.as_bytes()))
+}
+
+/// Makes everything durable that was read of a journal until now. An engine that was killed while it wrote may have left a
+/// record in the kernel's memory only: it must not be told to anybody as long as a loss of power could still undo it.
+pub fn make_durable(path: &Path) -> Result<(), JournalError> {
+    let synced = File::open(path).and_then(|file| disk::sync_data(&file, path));
+    synced.map_err(|source| JournalError::Write {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// Reads a journal without opening it for writing. A torn last record is left out.

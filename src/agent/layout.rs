@@ -78,6 +78,21 @@ impl Layout {
         self.state().join("rollback.sh")
     }
 
+    /// Held (flock) by the one watch that looks after the engine.
+    pub fn watch(&self) -> PathBuf {
+        self.state().join("watch")
+    }
+
+    /// What the last start of containers was that Docker had left stopped.
+    pub fn revived(&self) -> PathBuf {
+        self.state().join("revived.json")
+    }
+
+    /// What a start of the machine runs: the recovery by the agent that is there. POSIX sh.
+    pub fn recover_script(&self) -> PathBuf {
+        self.state().join("recover.sh")
+    }
+
     /// Messages of engines that could not even write their journal.
     pub fn engine_log(&self) -> PathBuf {
         self.state().join("engine.log")
@@ -102,6 +117,11 @@ impl Layout {
     /// What a waiting engine looks for: the runner's confirmation of a transaction.
     pub fn confirmation(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.confirm"))
+    }
+
+    /// The wish that it waits longer for that.
+    pub fn extension(&self, seq: u64) -> PathBuf {
+        self.journals().join(format!("{seq:08}.extend"))
     }
 
     /// What an engine looks for between any two looks: a wish to stop.

@@ -3,9 +3,10 @@
 //! Runs on the host. The kernel frees the lock when its process ends, however it ends, so there is nothing to unlock by
 //! hand and nothing that goes stale. Rust opens files close-on-exec, so no child of the engine keeps the lock alive.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -17,6 +18,45 @@ use crate::model::journal::Holder;
 #[derive(Debug)]
 pub struct HostLock {
     _file: File,
+    mark: Mark,
+}
+
+impl HostLock {
+    pub fn mark(&self) -> &Mark {
+        &self.mark
+    }
+}
+
+/// How to tell whether a lock that was taken is still the one that counts.
+///
+/// The kernel keeps a lock for as long as its process lives, also for one that is suspended. But a lock file may be
+/// removed and made again, and network file systems forget locks: then somebody else has taken *the* lock since.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    file: PathBuf,
+    /// Device and inode. The inode cannot be given to another file while this one is open.
+    identity: (u64, u64),
+    holder: PathBuf,
+    details: Vec<u8>,
+}
+
+impl Mark {
+    /// Whether the lock file is the one that was locked, and its last taker the one that took it then.
+    pub fn is_current(&self) -> io::Result<bool> {
+        let file = if_there(fs::metadata(&self.file))?;
+        let details = if_there(fs::read(&self.holder))?;
+        Ok(
+            file.is_some_and(|file| (file.dev(), file.ino()) == self.identity)
+                && details.as_ref() == Some(&self.details),
+        )
+    }
+}
+
+fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// What came of asking for the lock.
@@ -38,9 +78,16 @@ pub fn take(layout: &Layout, holder: &Holder) -> io::Result<Locking> {
         .open(layout.lock())?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
-            let text = serde_json::to_vec_pretty(holder).map_err(io::Error::other)?;
-            durable::replace(&layout.holder(), &text, 0o600)?;
-            Ok(Locking::Held(HostLock { _file: file }))
+            let details = serde_json::to_vec_pretty(holder).map_err(io::Error::other)?;
+            durable::replace(&layout.holder(), &details, 0o600)?;
+            let data = file.metadata()?;
+            let mark = Mark {
+                file: layout.lock(),
+                identity: (data.dev(), data.ino()),
+                holder: layout.holder(),
+                details,
+            };
+            Ok(Locking::Held(HostLock { _file: file, mark }))
         }
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(Locking::Busy(read_holder(layout))),
         Err(error) => Err(error.into()),
@@ -110,6 +157,37 @@ mod tests {
         assert!(super::holder(&layout).expect("readable").is_some());
         drop(held);
         taken_soon(&layout);
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_or_taken_anew_is_no_longer_current() {
+        let (_dir, layout) = layout();
+        let Ok(Locking::Held(held)) = take(&layout, &Holder::default()) else {
+            panic!("the lock is free")
+        };
+        assert!(held.mark().is_current().expect("readable"));
+        let other = Holder {
+            pid: Some(1),
+            ..Holder::default()
+        };
+        fs::write(
+            layout.holder(),
+            serde_json::to_vec_pretty(&other).expect("text"),
+        )
+        .expect("written");
+        assert!(
+            !held.mark().is_current().expect("readable"),
+            "another taker"
+        );
+
+        fs::remove_file(layout.lock()).expect("removed");
+        let Ok(Locking::Held(second)) = take(&layout, &Holder::default()) else {
+            panic!("a new file has a new lock")
+        };
+        assert!(!held.mark().is_current().expect("readable"), "another file");
+        assert!(second.mark().is_current().expect("readable"));
+        fs::remove_file(layout.lock()).expect("removed");
+        assert!(!second.mark().is_current().expect("readable"), "no file");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Runs on the host. Reading never changes anything; writing goes through [`durable`], so a crash leaves the old record or
 //! the new one.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -91,29 +91,19 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
     durable::replace(path, bytes, mode).map_err(write_error(path))
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file that may be gone already. It stays gone, whatever happens to the machine.
 pub fn remove(path: &Path) -> Result<(), StateError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    durable::remove(path).map_err(write_error(path))
 }
 
 /// Removes a directory that may be gone already, with all that is in it.
 pub fn remove_dir(path: &Path) -> Result<(), StateError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    durable::remove_tree(path).map_err(write_error(path))
 }
 
 /// Makes a directory that only its owner may enter.
 pub fn make_dir(path: &Path) -> Result<(), StateError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(write_error(path))
+    durable::make_dirs(path, 0o700).map_err(write_error(path))
 }
 
 /// Makes Belay's own directories, as private as they must be.
@@ -225,6 +215,12 @@ pub fn open_transactions(layout: &Layout) -> Result<Vec<u64>, StateError> {
     Ok(open)
 }
 
+/// Whether an engine still works, or was killed before it had put everything away.
+pub fn has_plans(layout: &Layout) -> Result<bool, StateError> {
+    let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    Ok(numbers.iter().any(|seq| layout.journal_plan(*seq).exists()))
+}
+
 fn is_over(entries: &[Entry]) -> bool {
     matches!(next(entries), Next::Closed(_))
 }
@@ -253,6 +249,16 @@ pub fn abort_wish(layout: &Layout, seq: u64) -> Result<Option<String>, StateErro
     }))
 }
 
+/// Whether somebody wished for more time to confirm, in milliseconds from now. The wish is gone when this returns.
+pub fn take_extension(layout: &Layout, seq: u64) -> Result<Option<u64>, StateError> {
+    let path = layout.extension(seq);
+    let Some(bytes) = read_optional(&path)? else {
+        return Ok(None);
+    };
+    remove(&path)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().parse().ok())
+}
+
 /// Removes what only an open transaction needs.
 pub fn close(layout: &Layout, journal: &Journal) -> Result<(), StateError> {
     clear(layout, seq_of(journal), journal.entries())
@@ -261,6 +267,7 @@ pub fn close(layout: &Layout, journal: &Journal) -> Result<(), StateError> {
 fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), StateError> {
     remove(&layout.abort(seq))?;
     remove(&layout.confirmation(seq))?;
+    remove(&layout.extension(seq))?;
     if let Some(begin) = crate::model::journal::begin(entries) {
         remove(&layout.incoming_plan(&begin.tx))?;
         remove(&layout.staged(&begin.tx))?;
@@ -285,6 +292,8 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
         if layout.journal_plan(*seq).exists() {
             let entries = journal::read(&layout.journal(*seq))?;
             if is_over(&entries) {
+                // Its engine may have been killed before the last record was on the disk; without it, the plan is needed.
+                journal::make_durable(&layout.journal(*seq))?;
                 clear(layout, *seq, &entries)?;
             }
         }
@@ -303,30 +312,20 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
             remove(&layout.journals().join(name))?;
         }
     }
-    for dir in [
+    let mut dirs = vec![
         layout.root().to_owned(),
         layout.state(),
         layout.journals(),
         layout.incoming(),
-    ] {
-        for name in names(&dir)?
-            .iter()
-            .filter(|name| durable::is_leftover(name.as_ref()))
-        {
-            remove(&dir.join(name))?;
-        }
+    ];
+    dirs.extend(numbers.iter().map(|seq| layout.failed_logs(*seq)));
+    for dir in dirs {
+        durable::sweep(&dir).map_err(write_error(&dir))?;
     }
     Ok(())
 }
 
 /// Checks that the state directory can be written, without leaving anything.
 pub fn check_writable(layout: &Layout) -> Result<(), StateError> {
-    let path = layout.state().join("writable");
-    OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .open(&path)
-        .map_err(write_error(&path))?;
-    remove(&path)
+    durable::try_out(&layout.state()).map_err(write_error(&layout.state()))
 }

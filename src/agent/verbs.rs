@@ -16,12 +16,15 @@ use super::engine::{self, Ending, EngineError};
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::{self, Locking};
-use super::{adopt, backup, durable, facts, state, steps};
+use super::revive::Revival;
+use super::{adopt, backup, durable, facts, revive, state, steps, supervise, watch};
 use crate::model::compose::sha256;
-use crate::model::journal::{self, End, Entry, Holder, Next, next};
-use crate::model::outcome::{Failure, ServiceLog};
+use crate::model::health::TimedAnswer;
+use crate::model::journal::{self, End, Entry, Event, Holder, Next, next};
+use crate::model::outcome::{Failure, ServiceLog, with_causes};
 use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::step::Step;
+use crate::prober::ask_timed;
 use crate::wire::{Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, Staged};
 
 /// How often a waiting verb looks again.
@@ -82,12 +85,15 @@ pub fn facts(layout: &Layout) -> Answer<HostFacts> {
     }))
 }
 
-/// Lets an engine go on with what a dead one left (and take note of an emergency path), and waits for it.
+/// Lets an engine go on with what a dead one left, take note of an emergency path, and start what Docker left stopped; waits
+/// for it.
 fn settle(layout: &Layout) -> Result<(), Failure> {
     let open = state::open_transactions(layout).map_err(stumbled)?;
     let busy = lock::holder(layout).map_err(stumbled)?.is_some();
     let stale = adopt::unrecorded(layout)?.is_some();
-    if busy || (open.is_empty() && !stale) {
+    // A Docker that does not answer is told by what comes next, not here.
+    let left = || revive::is_needed(&RealHost::new(), layout).unwrap_or(false);
+    if busy || (open.is_empty() && !stale && !left()) {
         return Ok(());
     }
     let mut engine = spawn_engine(layout, &["--recover"]).map_err(stumbled)?;
@@ -158,6 +164,9 @@ fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun,
         if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
             return Ok(Begun::Running { seq });
         }
+        if is_withdrawn(layout, &plan.tx)? {
+            return Ok(Begun::Refused(withdrawn()));
+        }
         let Some(holder) = lock::holder(layout).map_err(stumbled)? else {
             match start_engine(layout, plan, &mut heartbeat, out)? {
                 Some(begun) => return Ok(begun),
@@ -167,7 +176,7 @@ fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun,
         };
         if began.elapsed() >= patience {
             state::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
-            forget_staged(layout, &plan.tx)?;
+            forget_staged(&RealHost::new(), layout, &plan.tx)?;
             return Ok(Begun::Busy { holder });
         }
         heartbeat.beat(out);
@@ -214,7 +223,10 @@ fn ended_without_journal(
     if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
         return Ok(Some(Begun::Running { seq }));
     }
-    forget_staged(layout, &plan.tx)?;
+    if is_withdrawn(layout, &plan.tx)? {
+        return Ok(Some(Begun::Refused(withdrawn())));
+    }
+    forget_staged(&RealHost::new(), layout, &plan.tx)?;
     let refusal = state::read_optional(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
     state::remove(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
     state::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
@@ -230,13 +242,12 @@ fn ended_without_journal(
 }
 
 /// Takes away the images that were sent for a transaction that is not going to begin, unless a release has them, too.
-fn forget_staged(layout: &Layout, tx: &str) -> Result<(), Failure> {
+pub fn forget_staged(host: &dyn Host, layout: &Layout, tx: &str) -> Result<(), Failure> {
     let path = layout.staged(tx);
     let Some(text) = state::read_optional(&path).map_err(stumbled)? else {
         return Ok(());
     };
     let staged: Staged = serde_json::from_slice(&text).map_err(stumbled)?;
-    let host = RealHost::new();
     let releases = state::releases(layout).map_err(stumbled)?;
     let is_needed = |id: &str| {
         let mut services = releases.iter().flat_map(|release| &release.services);
@@ -264,7 +275,12 @@ pub fn follow(layout: &Layout, tx: &str, from: u64, out: &mut dyn Write) -> io::
         // The lock is looked at before the journal: an engine that ends in between has written its last record by then.
         let engine_lives = lock::holder(layout)?.is_some();
         let entries = match state::find(layout, tx) {
-            Ok(Some((_, entries))) => entries,
+            Ok(Some((seq, entries))) => {
+                if entries.len() as u64 > told {
+                    super::journal::make_durable(&layout.journal(seq)).map_err(io::Error::other)?;
+                }
+                entries
+            }
             Ok(None) => {
                 return say(
                     out,
@@ -308,22 +324,11 @@ fn try_confirm(
     nonce: &str,
     out: &mut dyn Write,
 ) -> Result<Confirmed, Failure> {
-    let (seq, _) = find(layout, tx)?;
-    if let Ok(plan) = state::plan(layout, seq)
-        && let ConfirmRule::Runner { nonce_sha256, .. } = &plan.confirm
-    {
-        if sha256(nonce.as_bytes()) != *nonce_sha256 {
-            return Err(Failure::new(
-                "this is not the confirmation of that transaction",
-            ));
-        }
-        durable::replace(&layout.confirmation(seq), nonce.as_bytes(), 0o600).map_err(stumbled)?;
-    }
+    leave_confirmation(layout, tx, nonce)?;
     let began = Instant::now();
     let mut heartbeat = Heartbeat::new();
     loop {
-        let (_, entries) = find(layout, tx)?;
-        if let Some(decided) = decision(&entries) {
+        if let Some(decided) = decided(layout, tx)? {
             return Ok(decided);
         }
         let engine_lives = lock::holder(layout).map_err(stumbled)?.is_some();
@@ -337,6 +342,53 @@ fn try_confirm(
         heartbeat.beat(out);
         std::thread::sleep(LOOK);
     }
+}
+
+/// Leaves a runner's confirmation where the engine looks for it, if it is that of this very transaction.
+pub fn leave_confirmation(layout: &Layout, tx: &str, nonce: &str) -> Result<(), Failure> {
+    let (seq, _) = find(layout, tx)?;
+    if let Ok(plan) = state::plan(layout, seq)
+        && let ConfirmRule::Runner { nonce_sha256, .. } = &plan.confirm
+    {
+        if sha256(nonce.as_bytes()) != *nonce_sha256 {
+            return Err(Failure::new(
+                "this is not the confirmation of that transaction",
+            ));
+        }
+        durable::replace(&layout.confirmation(seq), nonce.as_bytes(), 0o600).map_err(stumbled)?;
+    }
+    Ok(())
+}
+
+/// `ask`: asks an endpoint once, from where the host is.
+pub fn ask(url: &str, timeout: Duration) -> Answer<TimedAnswer> {
+    Answer::Ok(ask_timed(url, timeout, false))
+}
+
+/// `extend`: asks the engine to wait longer for the confirmation, so many milliseconds from when it reads this. What has
+/// been decided already stays so.
+pub fn extend(layout: &Layout, tx: &str, by_ms: u64) -> Answer<()> {
+    answer(leave_extension(layout, tx, by_ms))
+}
+
+/// The same, before it is put into words.
+pub fn leave_extension(layout: &Layout, tx: &str, by_ms: u64) -> Result<(), Failure> {
+    let (seq, entries) = find(layout, tx)?;
+    if decision(&entries).is_some() {
+        return Ok(());
+    }
+    let text = by_ms.to_string();
+    durable::replace(&layout.extension(seq), text.as_bytes(), 0o600).map_err(stumbled)
+}
+
+/// What the host has decided about a transaction, for whoever will believe it; `None`: nothing yet.
+pub fn decided(layout: &Layout, tx: &str) -> Result<Option<Confirmed>, Failure> {
+    let (seq, entries) = find(layout, tx)?;
+    let decided = decision(&entries);
+    if decided.is_some() {
+        super::journal::make_durable(&layout.journal(seq)).map_err(stumbled)?;
+    }
+    Ok(decided)
 }
 
 /// What the host has decided: nothing yet, to commit, or to go back.
@@ -358,17 +410,48 @@ fn find(layout: &Layout, tx: &str) -> Result<(u64, Vec<Entry>), Failure> {
     found.ok_or_else(|| Failure::new("the host has no record of this transaction"))
 }
 
-/// `abort`: asks the engine to unwind. After the commit point it changes nothing.
+/// `abort`: asks the engine to unwind. After the commit point it changes nothing. What has not begun does not begin any
+/// more.
 pub fn abort(layout: &Layout, tx: &str, reason: &str) -> Answer<Confirmed> {
-    answer(
-        find(layout, tx).and_then(|(seq, entries)| match decision(&entries) {
-            Some(decided) => Ok(decided),
-            None => {
-                durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
-                Ok(Confirmed::Unwound { end: None })
-            }
-        }),
-    )
+    answer(try_abort(&RealHost::new(), layout, tx, reason))
+}
+
+/// The same, on any host.
+pub fn try_abort(
+    host: &dyn Host,
+    layout: &Layout,
+    tx: &str,
+    reason: &str,
+) -> Result<Confirmed, Failure> {
+    if state::find(layout, tx).map_err(stumbled)?.is_none() {
+        // Before the second look: an engine that begins meanwhile looks for its plan afterwards, and goes back.
+        state::remove(&layout.incoming_plan(tx)).map_err(stumbled)?;
+        forget_staged(host, layout, tx)?;
+        if state::find(layout, tx).map_err(stumbled)?.is_none() {
+            return Ok(Confirmed::Unwound {
+                end: Some(End::Unwound),
+            });
+        }
+    }
+    if let Some(decided) = decided(layout, tx)? {
+        return Ok(decided);
+    }
+    let (seq, _) = find(layout, tx)?;
+    durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+    Ok(Confirmed::Unwound { end: None })
+}
+
+/// Whether somebody took back the plan of a transaction that has not begun.
+fn is_withdrawn(layout: &Layout, tx: &str) -> Result<bool, Failure> {
+    let plan = state::read_optional(&layout.incoming_plan(tx)).map_err(stumbled)?;
+    Ok(plan.is_none())
+}
+
+/// The failure of a transaction that was taken back in time.
+fn withdrawn() -> Failure {
+    Failure::new("the run was ended before its transaction began")
+        .host("nothing of it was begun")
+        .next("run it again when it is wanted")
 }
 
 /// `backup`: a backup by itself, under the lock.
@@ -453,6 +536,8 @@ fn try_logs(
 
 /// Exit code of an engine that found the lock taken (sysexits' "temporary failure").
 pub const EXIT_BUSY: u8 = 75;
+/// Exit code of an engine that was suspended and woke after another one had taken its place.
+const EXIT_OVERTAKEN: u8 = 76;
 
 /// `engine`: the detached process that does the work. Returns its exit code; its results are in the journal.
 pub fn engine(layout: &Layout, tx: Option<&str>) -> u8 {
@@ -473,7 +558,29 @@ pub fn engine(layout: &Layout, tx: Option<&str>) -> u8 {
 }
 
 fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
-    let host = RealHost::new();
+    let guards = Guards {
+        watch: watch::start,
+        supervise: supervise::ensure,
+    };
+    engine_on(&RealHost::new(), layout, tx, &guards)
+}
+
+/// What an engine sets up against its own end and the host's: processes and entries of the host, which a simulation of
+/// one has no use for.
+pub struct Guards {
+    pub watch: fn(&Layout) -> io::Result<()>,
+    /// Tells what it set up, where there is something to tell.
+    pub supervise: fn(&Layout) -> Option<String>,
+}
+
+/// What an engine's process does: takes the lock, settles what another left, and carries out the plan that waits under
+/// the name `tx`, if one is named. Returns the exit code.
+pub fn engine_on<H: Host + Revival>(
+    host: &H,
+    layout: &Layout,
+    tx: Option<&str>,
+    guards: &Guards,
+) -> Result<u8, Failure> {
     let plan: Option<Plan> = match tx {
         Some(tx) => state::read_optional(&layout.incoming_plan(tx))
             .map_err(stumbled)?
@@ -484,31 +591,69 @@ fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
     let holder = plan
         .as_ref()
         .map_or_else(recovery_holder, |plan| plan.holder.clone());
-    let lock = match take(&host, layout, &holder)? {
+    let lock = match take(host, layout, &holder)? {
         Locking::Held(lock) => lock,
         Locking::Busy(_) => return Ok(EXIT_BUSY),
     };
-    let endings = engine::recover(&host, layout, &lock, "the engine before was gone")
-        .map_err(engine_failure)?;
+    if plan.is_some()
+        && let Err(error) = (guards.watch)(layout)
+    {
+        log(
+            layout,
+            &format!("there is no watch beside this engine: {error}"),
+        );
+    }
+    let endings = engine::recover(host, layout, &lock, "the engine before was gone");
+    let Some(endings) = unless_overtaken(layout, endings)? else {
+        return Ok(EXIT_OVERTAKEN);
+    };
     if let Some(Ending::Stuck(step)) = endings
         .iter()
         .find(|ending| matches!(ending, Ending::Stuck(_)))
     {
         return Err(stuck(*step));
     }
-    adopt::take_note(&host, layout, &lock)?;
+    adopt::take_note(host, layout, &lock)?;
+    match revive::revive(host, layout, &lock) {
+        Ok(told) => told.iter().for_each(|text| log(layout, text)),
+        Err(failure) => log(layout, &failure.error),
+    }
     let Some(plan) = plan else { return Ok(0) };
     if state::find(layout, &plan.tx).map_err(stumbled)?.is_some() {
         return Ok(0);
     }
-    adopt::adopt(&host, layout, &lock, &plan)?;
-    let mut journal = engine::begin(&host, layout, &lock, &plan).map_err(engine_failure)?;
-    engine::run(&host, layout, &lock, &mut journal, &plan).map_err(engine_failure)?;
-    Ok(0)
+    adopt::adopt(host, layout, &lock, &plan)?;
+    let mut journal = engine::begin(host, layout, &lock, &plan).map_err(stumbled)?;
+    if is_withdrawn(layout, &plan.tx)? {
+        let (seq, reason) = (state::seq_of(&journal), withdrawn().error);
+        durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+    }
+    if let Some(text) = (guards.supervise)(layout) {
+        let at = host.now();
+        journal
+            .append(at, Event::Note { text })
+            .map_err(|e| stumbled(EngineError::from(e)))?;
+    }
+    let ended = engine::run(host, layout, &lock, &mut journal, &plan);
+    match unless_overtaken(layout, ended)? {
+        Some(_) => Ok(0),
+        None => Ok(EXIT_OVERTAKEN),
+    }
 }
 
-fn engine_failure(error: EngineError) -> Failure {
-    stumbled(error)
+/// An engine that was overtaken says so in its log only: everything else is the newer one's.
+fn unless_overtaken<T>(
+    layout: &Layout,
+    ended: Result<T, EngineError>,
+) -> Result<Option<T>, Failure> {
+    match ended {
+        Ok(ended) => Ok(Some(ended)),
+        Err(EngineError::Overtaken(overtaken)) => {
+            log(layout, &with_causes(&overtaken));
+            Ok(None)
+        }
+        Err(error) => Err(stumbled(error)),
+    }
 }
 
 fn stuck(step: Step) -> Failure {
@@ -535,13 +680,24 @@ fn take(host: &dyn Host, layout: &Layout, holder: &Holder) -> Result<Locking, Fa
 
 /// Starts this very program as an engine, with nothing of the channel's in its hands.
 fn spawn_engine(layout: &Layout, words: &[&str]) -> io::Result<std::process::Child> {
+    spawn(layout, &["engine"], words)
+}
+
+/// Starts this very program as an agent of its own.
+pub(super) fn spawn(
+    layout: &Layout,
+    verb: &[&str],
+    words: &[&str],
+) -> io::Result<std::process::Child> {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(layout.engine_log())?;
     Command::new(std::env::current_exe()?)
-        .args(["agent", "engine", "--root"])
+        .arg("agent")
+        .args(verb)
+        .arg("--root")
         .arg(layout.root())
         .args(words)
         .current_dir("/")
@@ -551,7 +707,7 @@ fn spawn_engine(layout: &Layout, words: &[&str]) -> io::Result<std::process::Chi
         .spawn()
 }
 
-fn log(layout: &Layout, text: &str) {
+pub(super) fn log(layout: &Layout, text: &str) {
     // The last resort of a process without a channel: there is nobody to tell that this failed, too.
     if let Ok(mut file) = OpenOptions::new()
         .create(true)

@@ -2,58 +2,18 @@
 //! file that goes live: the same file with every image pinned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// How a service goes from the old version to the new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    StartFirstGateway,
-    StartFirstProxy,
-    StopFirst,
-    Untouched,
-    OneShot,
-}
+use super::release::ReleaseFile;
 
-impl Strategy {
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::StartFirstGateway => "start-first through the gateway",
-            Strategy::StartFirstProxy => "start-first behind your proxy",
-            Strategy::StopFirst => "stop-first",
-            Strategy::Untouched => "untouched",
-            Strategy::OneShot => "one-shot",
-        }
-    }
-}
+/// The variable that says which of a file's profiles are active.
+pub const PROFILES: &str = "COMPOSE_PROFILES";
 
-/// What belay.yml wants for a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StrategyWish {
-    pub service: String,
-    pub strategy: WishedStrategy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WishedStrategy {
-    Auto,
-    StartFirst,
-    StopFirst,
-    Untouched,
-    OneShot,
-}
-
-/// A strategy with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Classified {
-    pub service: String,
-    pub strategy: Strategy,
-    pub reason: String,
-}
+/// The label that tells a service's mounted files apart from those of another version.
+const FILES_LABEL: &str = "dev.belay.files";
 
 /// What is wrong with a Compose file, as far as Belay has to understand it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +26,8 @@ pub enum ComposeProblem {
     Circle(Vec<String>),
     #[error("belay.yml names service {0}, which the Compose file does not have")]
     UnknownService(String),
+    #[error("service {service} cannot be started first: {reason}")]
+    CannotStartFirst { service: String, reason: String },
 }
 
 /// A normalised Compose file.
@@ -109,7 +71,8 @@ impl ComposeFile {
             .and_then(Value::as_str)
     }
 
-    fn service(&self, name: &str) -> Option<&Value> {
+    /// A service's definition.
+    pub fn service(&self, name: &str) -> Option<&Value> {
         self.services().get(name)
     }
 
@@ -213,7 +176,8 @@ impl ComposeFile {
                 let writable = !parts
                     .next()
                     .is_some_and(|mode| mode.split(',').any(|m| m == "ro"));
-                let source = if source.starts_with('/') {
+                // A path, as a user writes it or as Compose prints it; no volume's name begins with one of these.
+                let source = if source.starts_with(['/', '.', '~']) {
                     MountSource::Bind(source.to_owned())
                 } else {
                     MountSource::Volume(self.volume_name(source))
@@ -233,6 +197,22 @@ impl ComposeFile {
         }
     }
 
+    /// What a service can write to and finds again after its container was replaced. A socket is no data.
+    pub fn kept_data(&self, service: &str) -> Vec<Kept> {
+        let volumes = self.service(service).and_then(|s| s.get("volumes"));
+        let volumes = volumes.and_then(Value::as_array).into_iter().flatten();
+        volumes
+            .filter_map(|volume| match self.mount_source(volume) {
+                Some((MountSource::Volume(name), true)) => Some(Kept::Volume(name.key)),
+                Some((MountSource::Bind(path), true)) => {
+                    (!path.ends_with(".sock")).then_some(Kept::Bind(path))
+                }
+                Some((MountSource::Volume(_) | MountSource::Bind(_), false)) => None,
+                None => anonymous_volume(volume).map(Kept::Anonymous),
+            })
+            .collect()
+    }
+
     /// The engine's name of a volume: what the file says, else the file's key (to which the project's name belongs).
     fn volume_name(&self, key: &str) -> VolumeName {
         let spec = self.document.get("volumes").and_then(|v| v.get(key));
@@ -240,78 +220,6 @@ impl ComposeFile {
         VolumeName {
             key: key.to_owned(),
             name: name.map(str::to_owned),
-        }
-    }
-
-    /// The services that run once and end: they are waited for by others, or belay.yml says so.
-    fn one_shots(&self) -> BTreeSet<String> {
-        self.services()
-            .keys()
-            .flat_map(|service| self.dependencies(service))
-            .filter(|(_, condition)| *condition == Condition::CompletedSuccessfully)
-            .map(|(dependency, _)| dependency)
-            .collect()
-    }
-
-    /// Decides the strategy of every service, given what serves now.
-    pub fn classify(
-        &self,
-        wishes: &[StrategyWish],
-        serving: Option<&ComposeFile>,
-    ) -> Result<Vec<Classified>, ComposeProblem> {
-        if let Some(wish) = wishes.iter().find(|w| self.service(&w.service).is_none()) {
-            return Err(ComposeProblem::UnknownService(wish.service.clone()));
-        }
-        let one_shots = self.one_shots();
-        Ok(self
-            .service_names()
-            .into_iter()
-            .map(|service| {
-                let wish = wishes
-                    .iter()
-                    .find(|w| w.service == service)
-                    .map_or(WishedStrategy::Auto, |w| w.strategy);
-                let (strategy, reason) = self.strategy_of(&service, wish, &one_shots, serving);
-                Classified {
-                    service,
-                    strategy,
-                    reason,
-                }
-            })
-            .collect())
-    }
-
-    fn strategy_of(
-        &self,
-        service: &str,
-        wish: WishedStrategy,
-        one_shots: &BTreeSet<String>,
-        serving: Option<&ComposeFile>,
-    ) -> (Strategy, String) {
-        let same_as_serving = serving.and_then(|s| s.service(service)) == self.service(service);
-        match wish {
-            WishedStrategy::OneShot => (Strategy::OneShot, "belay.yml says so".to_owned()),
-            WishedStrategy::Auto if one_shots.contains(service) => (
-                Strategy::OneShot,
-                "another service waits for it to complete".to_owned(),
-            ),
-            WishedStrategy::Untouched | WishedStrategy::Auto if same_as_serving => (
-                Strategy::Untouched,
-                "it is the same in both versions".to_owned(),
-            ),
-            WishedStrategy::Untouched => (
-                Strategy::StopFirst,
-                "it changed, so it cannot stay untouched".to_owned(),
-            ),
-            WishedStrategy::StopFirst => (Strategy::StopFirst, "belay.yml says so".to_owned()),
-            WishedStrategy::StartFirst => (
-                Strategy::StopFirst,
-                "start-first needs the gateway, which this version does not bring".to_owned(),
-            ),
-            WishedStrategy::Auto => (
-                Strategy::StopFirst,
-                "services are replaced in place".to_owned(),
-            ),
         }
     }
 
@@ -332,6 +240,171 @@ impl ComposeFile {
         ComposeFile { document }
     }
 
+    /// The same file with a label on each service that has files of the release mounted: their hash. To Compose a service is
+    /// the same whatever its files say by now, and its container would keep those that it was started with.
+    #[must_use]
+    pub fn with_files_labelled(&self, root: &Path, files: &[ReleaseFile]) -> ComposeFile {
+        let mut document = self.document.clone();
+        for (name, service) in self.services() {
+            let paths = self.mounted_paths(service);
+            let places: Vec<&Path> = paths
+                .iter()
+                .filter_map(|path| below(root, Path::new(path)))
+                .collect();
+            let mut seen: Vec<String> = files
+                .iter()
+                .filter(|file| places.iter().any(|p| Path::new(&file.path).starts_with(p)))
+                .map(|file| format!("{} {:o} {}\n", file.sha256, file.mode, file.path))
+                .collect();
+            if !seen.is_empty() {
+                seen.sort();
+                let hash = sha256(seen.concat().as_bytes());
+                add_label(&mut document["services"][name], FILES_LABEL, &hash[..12]);
+            }
+        }
+        ComposeFile { document }
+    }
+
+    /// The paths on the host that a service has mounted, as its volumes, secrets and configs name them.
+    fn mounted_paths(&self, service: &Value) -> Vec<String> {
+        let list = |key: &str| {
+            let found = service.get(key).and_then(Value::as_array);
+            found.into_iter().flatten()
+        };
+        let volumes = list("volumes").filter_map(|volume| match self.mount_source(volume)?.0 {
+            MountSource::Bind(path) => Some(path),
+            MountSource::Volume(_) => None,
+        });
+        let by_name = |kind: &'static str| {
+            list(kind).filter_map(move |granted| {
+                let source = granted.as_str().or(granted["source"].as_str())?;
+                let file = self.document.get(kind)?.get(source)?.get("file")?;
+                file.as_str().map(str::to_owned)
+            })
+        };
+        volumes
+            .chain(by_name("secrets"))
+            .chain(by_name("configs"))
+            .collect()
+    }
+
+    /// The same file without the published ports of these services.
+    #[must_use]
+    pub fn without_ports(&self, services: &[&str]) -> ComposeFile {
+        let mut document = self.document.clone();
+        for name in services {
+            let service = document.get_mut("services").and_then(|s| s.get_mut(*name));
+            if let Some(service) = service.and_then(Value::as_object_mut) {
+                service.remove("ports");
+            }
+        }
+        ComposeFile { document }
+    }
+
+    /// The same file with one more service.
+    #[must_use]
+    pub fn with_service(&self, name: &str, definition: Value) -> ComposeFile {
+        let mut document = self.document.clone();
+        if let Some(services) = document.get_mut("services").and_then(Value::as_object_mut) {
+            services.insert(name.to_owned(), definition);
+        }
+        ComposeFile { document }
+    }
+
+    /// The same file, to be judged: data that an image declares (`VOLUME`) and the file does not mount is an anonymous
+    /// volume of the service.
+    #[must_use]
+    pub fn with_image_volumes<'a>(
+        &self,
+        volumes: impl Iterator<Item = (&'a str, &'a [String])>,
+    ) -> ComposeFile {
+        let mut document = self.document.clone();
+        for (name, paths) in volumes {
+            let service = document.get_mut("services").and_then(|s| s.get_mut(name));
+            let Some(service) = service.and_then(Value::as_object_mut) else {
+                continue;
+            };
+            let mounted: Vec<Value> = match service.get("volumes") {
+                Some(Value::Array(list)) => list.clone(),
+                _ => vec![],
+            };
+            let declared = paths
+                .iter()
+                .filter(|path| !mounted.iter().any(|m| mounts_at(m, path)));
+            let anonymous = declared.map(|path| Value::String(path.clone()));
+            let all: Vec<Value> = mounted.iter().cloned().chain(anonymous).collect();
+            if !all.is_empty() {
+                service.insert("volumes".to_owned(), Value::Array(all));
+            }
+        }
+        ComposeFile { document }
+    }
+
+    /// Whether a service needs another one, directly or through others.
+    pub fn needs(&self, service: &str, other: &str) -> bool {
+        let mut left = vec![service.to_owned()];
+        let mut seen = BTreeSet::new();
+        while let Some(name) = left.pop() {
+            for (dependency, _) in self.dependencies(&name) {
+                if dependency == other {
+                    return true;
+                }
+                if seen.insert(dependency.clone()) {
+                    left.push(dependency);
+                }
+            }
+        }
+        false
+    }
+
+    /// The restart policy that Compose gives a service's containers, as Docker names it.
+    pub fn restart_policy(&self, service: &str) -> String {
+        let service = self.service(service);
+        if let Some(policy) = service
+            .and_then(|s| s.get("restart"))
+            .and_then(Value::as_str)
+        {
+            return policy.to_owned();
+        }
+        let deploy = service
+            .and_then(|s| s.get("deploy"))
+            .and_then(|d| d.get("restart_policy"));
+        let Some(rule) = deploy else {
+            return "no".to_owned();
+        };
+        match rule.get("condition").and_then(Value::as_str) {
+            Some("none") => "no".to_owned(),
+            Some("on-failure") => match rule.get("max_attempts").and_then(as_u64_or_text) {
+                Some(most) => format!("on-failure:{most}"),
+                None => "on-failure".to_owned(),
+            },
+            _ => "always".to_owned(),
+        }
+    }
+
+    /// How long Docker lets a service's container end by itself when it is stopped, in milliseconds.
+    pub fn stop_grace_ms(&self, service: &str) -> u64 {
+        let period = self
+            .service(service)
+            .and_then(|s| s.get("stop_grace_period"))
+            .and_then(Value::as_str);
+        period.and_then(go_duration_ms).unwrap_or(10_000)
+    }
+
+    /// How many containers a service is to have. A `global` one has one on each host.
+    pub fn replicas(&self, service: &str) -> u32 {
+        let service = self.service(service);
+        let deploy = service.and_then(|s| s.get("deploy"));
+        let mode = deploy.and_then(|d| d.get("mode")).and_then(Value::as_str);
+        if mode == Some("global") {
+            return 1;
+        }
+        let wanted = service.and_then(|s| s.get("scale"));
+        let wanted = wanted.or_else(|| deploy?.get("replicas"));
+        let number = wanted.and_then(as_u64_or_text);
+        number.and_then(|n| u32::try_from(n).ok()).unwrap_or(1)
+    }
+
     /// The document, to be written as YAML.
     pub fn document(&self) -> &Value {
         &self.document
@@ -344,6 +417,14 @@ pub struct Mount {
     pub source: MountSource,
     pub services: Vec<String>,
     pub writable: bool,
+}
+
+/// Data of a service: a volume's key in the file, a path on the host, or the container's path of a volume without a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Volume(String),
+    Bind(String),
+    Anonymous(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -386,8 +467,46 @@ impl Condition {
     }
 }
 
+/// The container's path of a volume that has no name.
+fn anonymous_volume(volume: &Value) -> Option<String> {
+    match volume {
+        Value::String(short) => (!short.contains(':')).then(|| short.clone()),
+        long => {
+            let is_volume = long.get("type").and_then(Value::as_str) == Some("volume");
+            let has_no_name = long.get("source").and_then(Value::as_str).is_none();
+            let target = long.get("target").and_then(Value::as_str)?;
+            (is_volume && has_no_name).then(|| target.to_owned())
+        }
+    }
+}
+
+/// Whether a mount is at this path of the container.
+fn mounts_at(mount: &Value, path: &str) -> bool {
+    let target = match mount {
+        Value::String(short) => short.split(':').nth(1).or(Some(short.as_str())),
+        long => long.get("target").and_then(Value::as_str),
+    };
+    target.is_some_and(|target| target.trim_end_matches('/') == path.trim_end_matches('/'))
+}
+
 fn as_u64_or_text(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// A path relative to the root, if it is below; nothing for any other.
+fn below<'a>(root: &Path, path: &'a Path) -> Option<&'a Path> {
+    match path.is_absolute() {
+        true => path.strip_prefix(root).ok(),
+        false => Some(path.strip_prefix("./").unwrap_or(path)),
+    }
+}
+
+/// Labels are a map, or lines of `key=value`.
+fn add_label(service: &mut Value, key: &str, value: &str) {
+    match &mut service["labels"] {
+        Value::Array(lines) => lines.push(Value::String(format!("{key}={value}"))),
+        labels => labels[key] = Value::String(value.to_owned()),
+    }
 }
 
 /// Reads Go's durations (`1m30s`, `500ms`), which Compose prints, as milliseconds.
@@ -461,11 +580,69 @@ pub fn project_from_directory(name: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// The profiles that are active: what the variable is set to, else what the project's `.env` says.
+pub fn active_profiles(set: Option<&str>, dot_env: &str) -> Vec<String> {
+    let written = || {
+        dot_env.lines().rev().find_map(|line| {
+            let line = line.trim().trim_start_matches("export ");
+            let value = line
+                .strip_prefix(PROFILES)?
+                .trim_start()
+                .strip_prefix('=')?;
+            Some(value.trim().trim_matches(['"', '\'']))
+        })
+    };
+    let profiles = set.or_else(written).unwrap_or_default();
+    profiles
+        .split(',')
+        .map(|profile| profile.trim().to_owned())
+        .filter(|profile| !profile.is_empty())
+        .collect()
+}
+
+/// Leaves out the services that none of these profiles has. Compose 2 does so by itself; 1.x prints every service.
+pub fn leave_out_inactive(document: &mut Value, active: &[String]) {
+    let services = document.get_mut("services").and_then(Value::as_object_mut);
+    let is_active = |profiles: &Vec<Value>| {
+        profiles.is_empty()
+            || profiles
+                .iter()
+                .filter_map(Value::as_str)
+                .any(|profile| active.iter().any(|a| a == profile))
+    };
+    if let Some(services) = services {
+        services.retain(|_, service| {
+            service
+                .get("profiles")
+                .and_then(Value::as_array)
+                .is_none_or(is_active)
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn active_profiles_are_those_of_the_variable_or_else_of_the_file() {
+        assert_eq!(active_profiles(None, "A=1\n"), Vec::<String>::new());
+        assert_eq!(
+            active_profiles(None, "COMPOSE_PROFILES=\"a, b\"\n"),
+            ["a", "b"]
+        );
+        assert_eq!(
+            active_profiles(None, "COMPOSE_PROFILES=a\nexport COMPOSE_PROFILES = b\n"),
+            ["b"]
+        );
+        assert_eq!(active_profiles(Some("c"), "COMPOSE_PROFILES=a\n"), ["c"]);
+        assert_eq!(
+            active_profiles(Some(""), "COMPOSE_PROFILES=a\n"),
+            Vec::<String>::new()
+        );
+    }
 
     fn file(services: Value) -> ComposeFile {
         ComposeFile::new(json!({"name": "shop", "services": services})).expect("a valid file")
@@ -478,6 +655,50 @@ mod tests {
             Err(ComposeProblem::NoServices)
         );
         assert_eq!(ComposeFile::new(json!([])), Err(ComposeProblem::NoServices));
+    }
+
+    #[test]
+    fn a_service_bears_the_hash_of_the_files_that_it_has_mounted() {
+        let files = |conf: &str| {
+            let file = |path: &str, sha256: &str| ReleaseFile {
+                path: path.to_owned(),
+                mode: 0o644,
+                sha256: sha256.to_owned(),
+            };
+            [
+                file("conf/a.conf", conf),
+                file("token.txt", "t"),
+                file("conf.d/b", "b"),
+            ]
+        };
+        let compose = file(json!({
+            "a": {"volumes": [{"type": "bind", "source": "/opt/shop/conf", "target": "/etc/a"}]},
+            "b": {"volumes": ["./conf/a.conf:/a.conf:ro"], "labels": ["x=y"]},
+            "c": {"secrets": [{"source": "token"}], "labels": {"x": "y"}},
+            "d": {"volumes": ["data:/data", "/etc/hosts:/etc/hosts:ro"]},
+        }));
+        let compose = ComposeFile {
+            document: {
+                let mut document = compose.document;
+                document["secrets"] = json!({"token": {"file": "/opt/shop/token.txt"}});
+                document
+            },
+        };
+        let with = |conf| compose.with_files_labelled(Path::new("/opt/shop"), &files(conf));
+        let (one, two) = (with("1"), with("2"));
+        for (service, changes) in [("a", true), ("b", true), ("c", false), ("d", false)] {
+            assert_eq!(
+                one.service(service) != two.service(service),
+                changes,
+                "{service}"
+            );
+            let is_labelled = one.service(service) != compose.service(service);
+            assert_eq!(is_labelled, service != "d", "{service}");
+        }
+        let c = &one.document["services"]["c"]["labels"];
+        assert_eq!(c["x"], "y");
+        assert_eq!(c[FILES_LABEL].as_str().map(str::len), Some(12));
+        assert_eq!(with("1"), one);
     }
 
     #[test]
@@ -499,39 +720,6 @@ mod tests {
             file.in_order(&file.service_names()),
             Err(ComposeProblem::Circle(_))
         ));
-    }
-
-    #[test]
-    fn a_service_that_others_wait_for_to_complete_is_one_shot() {
-        let file = file(json!({
-            "web": {"depends_on": {"migrate": {"condition": "service_completed_successfully"}}},
-            "migrate": {},
-        }));
-        let classified = file.classify(&[], None).expect("classified");
-        assert_eq!(classified[0].strategy, Strategy::OneShot);
-        assert_eq!(classified[1].strategy, Strategy::StopFirst);
-    }
-
-    #[test]
-    fn a_service_that_did_not_change_is_untouched() {
-        let old = file(json!({"web": {"image": "a"}, "db": {"image": "x"}}));
-        let new = file(json!({"web": {"image": "b"}, "db": {"image": "x"}}));
-        let classified = new.classify(&[], Some(&old)).expect("classified");
-        assert_eq!(classified[0].strategy, Strategy::Untouched);
-        assert_eq!(classified[1].strategy, Strategy::StopFirst);
-    }
-
-    #[test]
-    fn a_wish_for_an_unknown_service_is_refused() {
-        let wish = StrategyWish {
-            service: "wbe".to_owned(),
-            strategy: WishedStrategy::StopFirst,
-        };
-        let file = file(json!({"web": {}}));
-        assert_eq!(
-            file.classify(&[wish], None),
-            Err(ComposeProblem::UnknownService("wbe".to_owned()))
-        );
     }
 
     #[test]
@@ -575,6 +763,38 @@ mod tests {
             .find(|m| m.source == MountSource::Bind("/srv/files".into()))
             .expect("the bind");
         assert!(!files.writable);
+    }
+
+    #[test]
+    fn data_is_what_outlives_a_container() {
+        let file = file(json!({"web": {"volumes": [
+            "data:/data", "read:/read:ro", "./conf:/conf:rw,z", "/srv:/srv:ro,z", "/run/docker.sock:/run/docker.sock",
+            "/cache", {"type": "volume", "target": "/more"}, {"type": "tmpfs", "target": "/tmp"},
+            {"type": "volume", "source": "read", "target": "/r", "read_only": true},
+        ]}}));
+        assert_eq!(
+            file.kept_data("web"),
+            [
+                Kept::Volume("data".into()),
+                Kept::Bind("./conf".into()),
+                Kept::Anonymous("/cache".into()),
+                Kept::Anonymous("/more".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn replicas_and_grace_are_read() {
+        let file = file(json!({
+            "a": {"scale": 3, "stop_grace_period": "1m"}, "b": {"deploy": {"replicas": "2"}}, "c": {},
+            "d": {"deploy": {"mode": "global", "replicas": 4}}, "e": {"deploy": {"replicas": 0}},
+        }));
+        let replicas = ["a", "b", "c", "d", "e"].map(|service| file.replicas(service));
+        assert_eq!(replicas, [3, 2, 1, 1, 0]);
+        assert_eq!(
+            (file.stop_grace_ms("a"), file.stop_grace_ms("b")),
+            (60_000, 10_000)
+        );
     }
 
     #[test]

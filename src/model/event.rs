@@ -81,6 +81,8 @@ pub struct PullRequest {
     pub head_sha: String,
     pub head_ref: String,
     pub base_ref: String,
+    /// Neither merged nor closed.
+    pub is_open: bool,
     pub merged: bool,
 }
 
@@ -167,7 +169,9 @@ impl Event {
         let trigger = match required(env, "GITHUB_EVENT_NAME")? {
             "push" => push(env, payload, &origin.sha)?,
             "workflow_dispatch" => Trigger::Dispatch(dispatch(env, payload, &origin.sha)?),
-            "pull_request" | "pull_request_target" => Trigger::PullRequest(pull_request(payload)?),
+            "pull_request" | "pull_request_target" | "pull_request_review" => {
+                Trigger::PullRequest(pull_request(payload)?)
+            }
             name => other(name),
         };
         Ok(Self { origin, trigger })
@@ -300,6 +304,7 @@ fn pull_request(payload: &Value) -> Result<PullRequest, EventError> {
         )?,
         head_ref: text("/pull_request/head/ref"),
         base_ref: text("/pull_request/base/ref"),
+        is_open: text("/pull_request/state") != "closed",
         merged: payload
             .pointer("/pull_request/merged")
             .and_then(Value::as_bool)

@@ -26,6 +26,23 @@ pub struct HealthRules {
     pub bake_ms: u64,
 }
 
+impl HealthRules {
+    /// How long the public URL may give bad answers to a runner that is about to confirm, in milliseconds. The host's own
+    /// watch was well a moment ago, so it is a third of what a new version gets.
+    pub fn public_patience_ms(&self) -> u64 {
+        self.deadline_ms / 3
+    }
+
+    /// The longest that a runner's look at the public URL takes, in milliseconds.
+    pub fn public_check_ms(&self) -> u64 {
+        if self.public.is_none() {
+            return 0;
+        }
+        let each = self.timeout_ms + self.interval_ms;
+        self.public_patience_ms() + each * (u64::from(self.successes) + 1)
+    }
+}
+
 /// What a degraded verdict leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,6 +85,8 @@ pub enum ContainerState {
     Well,
     /// Running; its healthcheck has not decided yet.
     Starting,
+    /// Running; nothing accepts connections at a port that it is to serve.
+    NotListening,
     /// Running; its healthcheck says it is not well.
     Unhealthy(String),
     /// Ended and about to be restarted by Docker.
@@ -79,7 +98,8 @@ pub enum ContainerState {
 }
 
 /// What an endpoint answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Answer {
     Status { code: u16, version: Option<String> },
     Unreachable(String),
@@ -97,6 +117,23 @@ impl Answer {
     pub fn is_success(&self) -> bool {
         matches!(self, Answer::Status { code, .. } if is_success(*code))
     }
+}
+
+/// An answer, and how long it took in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimedAnswer {
+    pub answer: Answer,
+    pub ms: u64,
+}
+
+/// Who answers at an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answering {
+    /// The version that is judged, alone.
+    #[default]
+    Candidate,
+    /// The incumbents as well, because a proxy of the user's asks all of them in turn.
+    IncumbentsToo,
 }
 
 /// What is known so far.
@@ -119,12 +156,15 @@ pub struct Judge<'a> {
     rules: &'a HealthRules,
     /// The version that the endpoint must report, when the rules ask for it.
     expected: &'a str,
+    answering: Answering,
     deadline_ms: u64,
     good_in_a_row: u32,
     backup_in_a_row: u32,
     /// When it became healthy.
     healthy_since: Option<u64>,
     bad_in_a_row: u32,
+    /// When there was the last answer that tells something of it.
+    heard_at: u64,
     last_trouble: String,
 }
 
@@ -134,13 +174,21 @@ impl<'a> Judge<'a> {
         Judge {
             rules,
             expected,
+            answering: Answering::Candidate,
             deadline_ms: rules.deadline_ms.max(needs_ms),
             good_in_a_row: 0,
             backup_in_a_row: 0,
             healthy_since: None,
             bad_in_a_row: 0,
+            heard_at: 0,
             last_trouble: "it was not asked yet".to_owned(),
         }
+    }
+
+    /// The same judge, told who answers.
+    #[must_use]
+    pub fn of(self, answering: Answering) -> Self {
+        Judge { answering, ..self }
     }
 
     /// The time within which a version must become healthy, in milliseconds.
@@ -159,12 +207,39 @@ impl<'a> Judge<'a> {
             return Verdict::Unhealthy(reason);
         }
         match self.trouble(sample) {
+            Some(trouble) if self.is_of_an_incumbent(sample) => self.unheard(trouble, sample),
             None => self.good(sample.at_ms),
             Some(trouble) => self.bad(trouble, sample),
         }
     }
 
+    /// Whether somebody else gave the answer. It says nothing then, be it good or bad.
+    fn is_of_an_incumbent(&self, sample: &Sample) -> bool {
+        let is_another = |seen: &str| !same_version(seen, self.expected);
+        self.answering == Answering::IncumbentsToo
+            && self.rules.version.is_some()
+            && containers_trouble(sample).is_none()
+            && matches!(&sample.primary, Some(Answer::Status { version: Some(seen), .. }) if is_another(seen))
+    }
+
+    /// Waits for an answer of its own, for as long as it may take to become healthy.
+    fn unheard(&mut self, trouble: String, sample: &Sample) -> Verdict {
+        if self.bad_in_a_row == 0 {
+            self.last_trouble = trouble;
+        }
+        let is_late = sample.at_ms >= self.heard_at + self.deadline_ms;
+        match self.healthy_since {
+            None if is_late => self.at_the_deadline(sample),
+            Some(_) if is_late => {
+                Verdict::Unhealthy(format!("it was healthy, then {}", self.last_trouble))
+            }
+            Some(_) | None if self.good_in_a_row > 0 => self.so_far(),
+            Some(_) | None => Verdict::Undecided(self.last_trouble.clone()),
+        }
+    }
+
     fn good(&mut self, at_ms: u64) -> Verdict {
+        self.heard_at = at_ms;
         self.bad_in_a_row = 0;
         self.good_in_a_row += 1;
         if self.healthy_since.is_none() && self.good_in_a_row >= self.rules.successes {
@@ -172,15 +247,22 @@ impl<'a> Judge<'a> {
         }
         match self.healthy_since {
             Some(since) if at_ms >= since + self.rules.bake_ms => Verdict::Healthy,
-            Some(_) => Verdict::Undecided("healthy; watching that it stays so".to_owned()),
-            None => Verdict::Undecided(format!(
-                "good answer {} of {} in a row",
-                self.good_in_a_row, self.rules.successes
-            )),
+            Some(_) | None => self.so_far(),
         }
     }
 
+    fn so_far(&self) -> Verdict {
+        Verdict::Undecided(match self.healthy_since {
+            Some(_) => "healthy; watching that it stays so".to_owned(),
+            None => format!(
+                "good answer {} of {} in a row",
+                self.good_in_a_row, self.rules.successes
+            ),
+        })
+    }
+
     fn bad(&mut self, trouble: String, sample: &Sample) -> Verdict {
+        self.heard_at = sample.at_ms;
         self.good_in_a_row = 0;
         self.bad_in_a_row += 1;
         self.count_backup(sample);
@@ -286,6 +368,7 @@ fn definite_failure(containers: &[ContainerSample]) -> Option<String> {
         )),
         ContainerState::Well
         | ContainerState::Starting
+        | ContainerState::NotListening
         | ContainerState::Restarting
         | ContainerState::Missing => None,
     })
@@ -298,6 +381,7 @@ fn containers_trouble(sample: &Sample) -> Option<String> {
             "the healthcheck of {} is still starting",
             c.service
         )),
+        ContainerState::NotListening => Some(format!("{} does not accept connections", c.service)),
         ContainerState::Restarting => Some(format!("the container of {} is restarting", c.service)),
         ContainerState::Missing => Some(format!("the container of {} is missing", c.service)),
         ContainerState::Unhealthy(_) | ContainerState::Exited(_) => {
@@ -462,6 +546,71 @@ mod tests {
             sample(at, ContainerState::Well, answer("1.2.0"), None)
         });
         assert_eq!(verdict, Verdict::Healthy);
+    }
+
+    /// Judges one answer a second, each of a version with a status, while incumbents answer as well.
+    fn settle_beside_incumbents(look: impl Fn(u64) -> (&'static str, u16)) -> (u64, Verdict) {
+        let rules = HealthRules {
+            version: Some(VersionCheck::Header("X-App-Version".to_owned())),
+            bake_ms: 6000,
+            ..rules()
+        };
+        let mut judge = Judge::new(&rules, "v1.2.0", 0).of(Answering::IncumbentsToo);
+        for at in (0..100_000).step_by(1000) {
+            let (version, code) = look(at);
+            let answer = Answer::Status {
+                code,
+                version: Some(version.to_owned()),
+            };
+            match judge.judge(&sample(at, ContainerState::Well, Some(answer), None)) {
+                Verdict::Undecided(_) => {}
+                verdict => return (at, verdict),
+            }
+        }
+        panic!("no verdict");
+    }
+
+    #[test]
+    fn what_an_incumbent_answers_is_neither_good_nor_bad() {
+        let in_turn = |at: u64| match at % 2000 {
+            0 => ("1.2.0", 200),
+            _ => ("1.1.0", if at == 3000 { 500 } else { 200 }),
+        };
+        // Its third answer is at 4 s, and it bakes for 6 s.
+        assert_eq!(
+            settle_beside_incumbents(in_turn),
+            (10_000, Verdict::Healthy)
+        );
+    }
+
+    #[test]
+    fn a_bad_version_is_noticed_among_good_answers_of_incumbents() {
+        let (at, verdict) = settle_beside_incumbents(|at| match at % 2000 {
+            0 => ("1.2.0", 500),
+            _ => ("1.1.0", 200),
+        });
+        assert_eq!(at, 10_000);
+        assert!(
+            matches!(&verdict, Verdict::Unhealthy(why) if why.contains("answered 500")),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn a_version_of_which_nothing_is_heard_is_unhealthy() {
+        let (at, verdict) = settle_beside_incumbents(|_| ("1.1.0", 200));
+        assert_eq!(at, 10_000);
+        assert!(
+            matches!(&verdict, Verdict::Unhealthy(why) if why.contains("1.1.0")),
+            "{verdict:?}"
+        );
+        let turns_silent = |at: u64| (if at < 5000 { "1.2.0" } else { "1.1.0" }, 200);
+        let (at, verdict) = settle_beside_incumbents(turns_silent);
+        assert_eq!(at, 14_000);
+        assert!(
+            matches!(&verdict, Verdict::Unhealthy(why) if why.starts_with("it was healthy")),
+            "{verdict:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a run is to do: the event and the inputs, decided.
 
-use super::event::{Dispatch, Trigger};
+use super::event::{Dispatch, PullRequest, Trigger};
 use super::outcome::Failure;
 use super::release::RollbackTo;
 use super::tag::Tag;
@@ -18,6 +18,8 @@ pub enum Intent {
         reason: Option<String>,
     },
     Command(Command),
+    /// Keep the checklist of a pull request up to date.
+    Checklist(PullRequest),
     /// The event is known and asks for nothing; the text says why.
     Nothing(String),
 }
@@ -134,11 +136,7 @@ fn deploy(trigger: Option<&Trigger>, tag: Option<String>) -> Result<Intent, Fail
                 "the tag {tag} was deleted; what serves stays"
             )));
         }
-        (None, Some(Trigger::PullRequest(_))) => {
-            return Ok(Intent::Nothing(
-                "a pull request deploys nothing; push a tag to deploy".to_owned(),
-            ));
-        }
+        (None, Some(Trigger::PullRequest(pull))) => return Ok(Intent::Checklist(pull.clone())),
         (None, Some(Trigger::Other { reason, .. })) => return Ok(Intent::Nothing(reason.clone())),
         (None, None) => return Err(nothing_named()),
     };
@@ -237,6 +235,25 @@ mod tests {
     fn an_unknown_command_is_refused_by_name() {
         let failure = decide(None, asked("destroy", "")).expect_err("refused");
         assert!(failure.error.contains("destroy"));
+    }
+
+    #[test]
+    fn a_pull_request_has_its_checklist_unless_something_else_is_asked_for() {
+        let pull = PullRequest {
+            number: 7,
+            action: "opened".to_owned(),
+            title: String::new(),
+            head_sha: "a".repeat(40),
+            head_ref: "change".to_owned(),
+            base_ref: "main".to_owned(),
+            is_open: true,
+            merged: false,
+        };
+        let event = Trigger::PullRequest(pull.clone());
+        let intent = decide(Some(&event), Asked::default()).expect("decided");
+        assert_eq!(intent, Intent::Checklist(pull));
+        let intent = decide(Some(&event), asked("status", "")).expect("decided");
+        assert_eq!(intent, Intent::Command(Command::Status));
     }
 
     #[test]

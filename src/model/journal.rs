@@ -7,16 +7,22 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::health::Verdict;
+use super::measure::Measured;
+use super::moves::Moves;
 use super::outcome::{Failure, StrategyReport};
 use super::release::ReleaseName;
 use super::retention::Removal;
 use super::step::Step;
 
 /// The version of the journal's format. An agent refuses a journal with a higher one.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
-/// Times that the step after the commit point is tried before a person is asked.
-const PUBLISH_TRIES: usize = 3;
+/// Times that a step after the commit point is tried before the transaction is left to the next contact.
+const TRIES_AFTER_COMMIT: usize = 3;
+
+/// The longest that a host waits for a confirmation that is put off, in milliseconds. One that belay.yml makes longer stays
+/// as long as it is.
+pub const MOST_CONFIRM_MS: u64 = 600_000;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +77,16 @@ pub enum Event {
     Logs {
         service: String,
         text: String,
+    },
+    /// What became of the requests that were asked beside this step.
+    Measured {
+        step: Step,
+        measured: Measured,
+    },
+    /// Somebody asked for more time to confirm: the host waits until `confirm_by`, which is so many milliseconds from now.
+    Extended {
+        confirm_by: BootTime,
+        ms: u64,
     },
     End {
         end: End,
@@ -146,6 +162,8 @@ pub enum Output {
     Fetched {
         images: Vec<FetchedImage>,
         strategies: Vec<StrategyReport>,
+        #[serde(default)]
+        moves: Moves,
     },
     BackedUp {
         name: String,
@@ -154,6 +172,14 @@ pub enum Output {
     },
     Migrated {
         services: Vec<String>,
+    },
+    Started {
+        services: Vec<String>,
+    },
+    Probed {
+        /// From the beginning of the step, in milliseconds.
+        healthy_after_ms: u64,
+        samples: u32,
     },
     CutOver {
         services: Vec<String>,
@@ -176,11 +202,22 @@ pub struct PreflightOutput {
     pub target: Option<ReleaseName>,
     /// Services that ran.
     pub running: Vec<String>,
+    /// Every container of the project: the others are the transaction's own.
+    #[serde(default)]
+    pub before: Vec<KnownContainer>,
     pub networks: Vec<String>,
     pub volumes: Vec<String>,
     pub images: Vec<String>,
     pub free_bytes: u64,
     pub backup_estimate_bytes: u64,
+}
+
+/// A container that was there when a transaction began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownContainer {
+    pub id: String,
+    pub service: String,
+    pub ran: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,6 +227,9 @@ pub struct FetchedImage {
     pub id: String,
     pub pin: String,
     pub size: u64,
+    /// Paths that the image declares to hold data.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -198,7 +238,7 @@ pub struct Baked {
     /// From the cutover to the first good answer, in milliseconds.
     pub startup_ms: u64,
     pub samples: u32,
-    /// By when the runner must confirm.
+    /// By when the runner must confirm, unless it asks for more time.
     pub confirm_by: BootTime,
 }
 
@@ -235,7 +275,8 @@ enum StepState {
 struct Folded {
     steps: [StepState; Step::ALL.len()],
     unwinding: bool,
-    publish_failures: usize,
+    /// Of each step after the commit, since the last interruption.
+    failures: [usize; Step::ALL.len()],
     end: Option<End>,
 }
 
@@ -243,7 +284,7 @@ fn fold(entries: &[Entry]) -> Folded {
     let mut folded = Folded {
         steps: [StepState::Untouched; Step::ALL.len()],
         unwinding: false,
-        publish_failures: 0,
+        failures: [0; Step::ALL.len()],
         end: None,
     };
     for entry in entries {
@@ -256,7 +297,12 @@ fn fold(entries: &[Entry]) -> Folded {
             Event::UndoDone { step } => folded.set(*step, StepState::Undone),
             Event::UndoFailed { step, .. } => folded.set(*step, StepState::UndoFailed),
             Event::End { end } => folded.end = Some(*end),
-            Event::Begin(_) | Event::Note { .. } | Event::Warning { .. } | Event::Logs { .. } => {}
+            Event::Begin(_)
+            | Event::Note { .. }
+            | Event::Warning { .. }
+            | Event::Logs { .. }
+            | Event::Extended { .. }
+            | Event::Measured { .. } => {}
         }
     }
     folded
@@ -279,14 +325,14 @@ impl Folded {
         self.set(step, StepState::Failed);
         if !step.is_after_commit() {
             self.unwinding = true;
-        } else if step == Step::Publish {
-            self.publish_failures += 1;
+        } else {
+            self.failures[step as usize] += 1;
         }
     }
 
     /// A crash or an abort unwinds what is not committed, and gives what got stuck another try.
     fn interrupted(&mut self) {
-        self.publish_failures = 0;
+        self.failures = [0; Step::ALL.len()];
         if !self.committed() {
             self.unwinding = true;
         }
@@ -315,7 +361,7 @@ impl Folded {
             match self.get(step) {
                 StepState::Done => {}
                 StepState::Failed if step.is_tidying() => {}
-                StepState::Failed if self.publish_failures >= PUBLISH_TRIES => {
+                StepState::Failed if self.failures[step as usize] >= TRIES_AFTER_COMMIT => {
                     return Next::Stuck(step);
                 }
                 StepState::Untouched
@@ -354,6 +400,34 @@ pub fn touched_the_application(entries: &[Entry]) -> bool {
         .any(|e| matches!(&e.event, Event::Started { step } if step.may_touch_the_application()))
 }
 
+/// By when a transaction that was baked must be confirmed.
+pub fn confirm_by(entries: &[Entry]) -> Option<&BootTime> {
+    let extended = entries.iter().rev().find_map(|e| match &e.event {
+        Event::Extended { confirm_by, .. } => Some(confirm_by),
+        _ => None,
+    });
+    extended.or(match output(entries, Step::Bake) {
+        Some(Output::Baked(baked)) => Some(&baked.confirm_by),
+        _ => None,
+    })
+}
+
+/// The same when it is extended by so many milliseconds from `now`: never earlier than it was, and never later than the
+/// host may wait in all.
+pub fn extended(entries: &[Entry], now: &BootTime, ms: u64, within_ms: u64) -> Option<BootTime> {
+    let Some(Output::Baked(baked)) = output(entries, Step::Bake) else {
+        return None;
+    };
+    let more = MOST_CONFIRM_MS.saturating_sub(within_ms);
+    let latest = baked.confirm_by.plus_ms(more).ms;
+    let wished = now.plus_ms(ms).ms.min(latest);
+    let until = confirm_by(entries)?;
+    (wished > until.ms).then(|| BootTime {
+        boot_id: until.boot_id.clone(),
+        ms: wished,
+    })
+}
+
 /// The first record's content.
 pub fn begin(entries: &[Entry]) -> Option<&Begin> {
     match entries.first().map(|e| &e.event) {
@@ -367,6 +441,19 @@ pub fn output(entries: &[Entry], wanted: Step) -> Option<&Output> {
     entries.iter().rev().find_map(|e| match &e.event {
         Event::Done { step, output } if *step == wanted => Some(output),
         _ => None,
+    })
+}
+
+/// What became of all requests that were asked beside the transaction; `None` when none was.
+pub fn measured(entries: &[Entry]) -> Option<Measured> {
+    let stretches = entries.iter().filter_map(|e| match &e.event {
+        Event::Measured { measured, .. } => Some(measured),
+        _ => None,
+    });
+    stretches.fold(None, |all: Option<Measured>, stretch| {
+        let mut all = all.unwrap_or_default();
+        all.add(stretch);
+        Some(all)
     })
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::health::Verdict;
+use super::measure::{Measured, Seen};
 use super::retention::Removal;
 use super::step::Step;
 
@@ -91,15 +92,20 @@ impl Failure {
 
     /// An error with its causes, as one sentence.
     pub fn of(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Failure::new(text)
+        Failure::new(with_causes(error))
     }
+}
+
+/// An error's words and those of all that caused it, the innermost last.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// What kind of work a run did.
@@ -146,8 +152,10 @@ pub struct Outcome {
     pub rollback_targets: Vec<String>,
     /// By when the host settles itself, if contact was lost.
     pub settles_by: Option<Timestamp>,
+    /// The run was asked to stop before the host had decided.
+    pub cancelled: bool,
     pub urls: Urls,
-    /// Requests asked by the health watch and those that failed after the version was first healthy.
+    /// What became of requests that were asked beside the transaction.
     pub requests: Requests,
 }
 
@@ -206,6 +214,9 @@ pub struct StrategyReport {
     pub service: String,
     pub strategy: String,
     pub reason: String,
+    /// The gap that is to be expected, in words.
+    #[serde(default)]
+    pub gap: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,6 +234,15 @@ pub struct Urls {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Requests {
+    /// Asked on the host all through the transaction.
+    #[serde(default)]
+    pub total: Option<u64>,
     pub failed: Option<u64>,
     pub longest_gap_ms: Option<u64>,
+    /// The versions that answered, in order.
+    #[serde(default)]
+    pub versions: Vec<Seen>,
+    /// The same, asked by the runner at the public URL.
+    #[serde(default)]
+    pub public: Option<Measured>,
 }

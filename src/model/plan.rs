@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compose::{StrategyWish, WishedStrategy};
 use super::config::{self, Period, Settings};
 use super::health::{Degraded, HealthRules, VersionCheck};
 use super::journal::Holder;
 use super::release::RollbackTo;
+use super::strategy::{DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy};
 
 /// The version of the plan's format.
 pub const SCHEMA: u32 = 1;
@@ -29,6 +29,40 @@ pub struct Plan {
     pub keep_releases: usize,
     pub holder: Holder,
     pub limits: Limits,
+    #[serde(default)]
+    pub gateway: GatewayRule,
+    #[serde(default)]
+    pub requests: RequestRules,
+}
+
+/// Whether services that publish ports get a gateway. A plan from before there was one has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayRule {
+    #[default]
+    Off,
+    /// HAProxy, from this image.
+    On { image: String },
+}
+
+/// How downtime is measured while the transaction is at work, and how much of it is allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRules {
+    /// 0 measures nothing.
+    pub per_second: u32,
+    pub max_failed: Option<u64>,
+    pub max_gap_ms: Option<u64>,
+    pub over: OverLimit,
+}
+
+/// What it means that more failed than is allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverLimit {
+    #[default]
+    Warn,
+    /// The transaction is undone, as long as it can be.
+    Fail,
 }
 
 /// What the transaction is for.
@@ -201,6 +235,8 @@ pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, 
             lock_wait_ms: ms(settings.lock_wait),
         },
         health,
+        gateway: gateway_rule(&settings.gateway),
+        requests: request_rules(&settings.requests),
     }
 }
 
@@ -211,6 +247,27 @@ pub fn confirm_within_ms(settings: &Settings) -> u64 {
 
 fn ms(period: Period) -> u64 {
     u64::try_from(period.get().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn gateway_rule(gateway: &config::Gateway) -> GatewayRule {
+    match gateway {
+        config::Gateway::Off => GatewayRule::Off,
+        config::Gateway::On { image, .. } => GatewayRule::On {
+            image: image.as_str().to_owned(),
+        },
+    }
+}
+
+fn request_rules(requests: &config::Requests) -> RequestRules {
+    RequestRules {
+        per_second: requests.rate,
+        max_failed: requests.max_failed.map(u64::from),
+        max_gap_ms: requests.max_gap.map(ms),
+        over: match requests.over {
+            config::Excess::Warn => OverLimit::Warn,
+            config::Excess::Fail => OverLimit::Fail,
+        },
+    }
 }
 
 fn health_rules(settings: &Settings) -> HealthRules {
@@ -273,7 +330,6 @@ pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
         .services
         .iter()
         .map(|(name, service)| StrategyWish {
-            service: name.as_str().to_owned(),
             strategy: match service.strategy {
                 config::Strategy::Auto => WishedStrategy::Auto,
                 config::Strategy::StartFirst => WishedStrategy::StartFirst,
@@ -281,6 +337,24 @@ pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
                 config::Strategy::Untouched => WishedStrategy::Untouched,
                 config::Strategy::OneShot => WishedStrategy::OneShot,
             },
+            mode: match service.mode {
+                config::Mode::Http => Mode::Http,
+                config::Mode::Tcp => Mode::Tcp,
+            },
+            proxy_protocol: match service.proxy_protocol {
+                config::ProxyProtocol::Off => ProxyProtocol::Off,
+                config::ProxyProtocol::V1 => ProxyProtocol::V1,
+                config::ProxyProtocol::V2 => ProxyProtocol::V2,
+            },
+            roll: match service.roll {
+                config::Roll::Together => Roll::Together,
+                config::Roll::OneByOne => Roll::OneByOne,
+            },
+            drain: Some(DrainWish {
+                command: service.drain.command.clone(),
+                wait_ms: ms(service.drain.wait),
+            }),
+            service: name.as_str().to_owned(),
         })
         .collect()
 }

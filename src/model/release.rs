@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::compose::Strategy;
+use super::gateway::Front;
+use super::plan::GatewayRule;
+use super::strategy::{Strategy, StrategyWish};
 
 /// The name of a release's directory, `<seq>-<tag>`: unique on the host, and in order of deployment.
 pub type ReleaseName = String;
@@ -26,6 +28,26 @@ pub struct Release {
     /// Files that the release puts beside the Compose file.
     pub files: Vec<ReleaseFile>,
     pub created: Timestamp,
+    /// The published ports that the release's gateway has; none for a release without one.
+    #[serde(default)]
+    pub fronts: Vec<Front>,
+    /// What belay.yml wanted for single services.
+    #[serde(default)]
+    pub wishes: Vec<StrategyWish>,
+    #[serde(default)]
+    pub gateway: GatewayRule,
+}
+
+impl Release {
+    /// What is recorded of a service.
+    pub fn service(&self, name: &str) -> Option<&ReleaseService> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    /// What belay.yml said of a service.
+    pub fn wish(&self, service: &str) -> Option<&StrategyWish> {
+        self.wishes.iter().find(|wish| wish.service == service)
+    }
 }
 
 /// One service of a release, with the image that it is pinned to.
@@ -43,6 +65,9 @@ pub struct ReleaseService {
     pub reason: String,
     /// How long the service's own healthcheck may take until it can say "healthy", in milliseconds.
     pub healthcheck_needs_ms: Option<u64>,
+    /// Paths that the image declares to hold data (`VOLUME`).
+    #[serde(default)]
+    pub image_volumes: Vec<String>,
 }
 
 /// A file that a release puts under the root.

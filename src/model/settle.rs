@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::journal::{self, End, Entry, Event, FetchedImage, Next, Output};
 use super::outcome::{BackupReport, ImageReport, Outcome, ServiceLog, StepResult, StepTime, Word};
+use super::step::Step;
 
 /// Fills in everything that the journal knows.
 ///
@@ -16,6 +17,12 @@ pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
     let previous = journal::begin(entries).and_then(|begin| begin.previous_tag.clone());
     outcome.previous = outcome.previous.take().or_else(|| previous.clone());
     outcome.word = word_of(entries);
+    if let Some(measured) = journal::measured(entries) {
+        outcome.requests.total = Some(measured.total);
+        outcome.requests.failed = Some(measured.failed);
+        outcome.requests.longest_gap_ms = Some(measured.longest_gap_ms);
+        outcome.requests.versions = measured.versions;
+    }
     match outcome.word {
         Word::Deployed | Word::Unchanged => outcome.serving = Some(outcome.asked.clone()),
         Word::Refused | Word::RolledBack => outcome.serving = previous,
@@ -35,6 +42,8 @@ fn word_of(entries: &[Entry]) -> Word {
         Next::Perform(_) | Next::Finish(End::Committed) if journal::is_committed(entries) => {
             Word::Deployed
         }
+        // It serves and stays; what could not be tidied up is tried again at the next contact.
+        Next::Stuck(step) if step > Step::Publish => Word::Deployed,
         Next::Closed(End::Unwound) if journal::touched_the_application(entries) => Word::RolledBack,
         Next::Closed(End::Unwound) => Word::Refused,
         Next::Stuck(_) => Word::Stuck,
@@ -63,6 +72,8 @@ fn take_in(outcome: &mut Outcome, event: &Event) {
         | Event::UndoDone { .. }
         | Event::UndoFailed { .. }
         | Event::Note { .. }
+        | Event::Measured { .. }
+        | Event::Extended { .. }
         | Event::End { .. } => {}
     }
 }
@@ -76,7 +87,9 @@ fn take_in_output(outcome: &mut Outcome, output: &Output) {
                 bytes: *bytes,
             });
         }
-        Output::Fetched { images, strategies } => {
+        Output::Fetched {
+            images, strategies, ..
+        } => {
             outcome.strategies.clone_from(strategies);
             for image in images {
                 take_in_image(outcome, image);
@@ -91,6 +104,8 @@ fn take_in_output(outcome: &mut Outcome, output: &Output) {
         | Output::Preflight(_)
         | Output::Unpacked { .. }
         | Output::Migrated { .. }
+        | Output::Started { .. }
+        | Output::Probed { .. }
         | Output::CutOver { .. }
         | Output::Confirmed { .. } => {}
     }
@@ -132,6 +147,8 @@ fn step_times(entries: &[Entry]) -> Vec<StepTime> {
             | Event::Note { .. }
             | Event::Warning { .. }
             | Event::Logs { .. }
+            | Event::Extended { .. }
+            | Event::Measured { .. }
             | Event::End { .. } => continue,
         };
         let ms = began.map_or(0, |at| {

@@ -71,9 +71,10 @@ impl Step {
         self >= Step::Migrate
     }
 
-    /// Whether a failure of this step, after the commit, still lets the transaction finish (with a warning).
+    /// Whether a failure of this step, after the commit, still lets the transaction finish (with a warning). The others
+    /// are tried again: an old container that stays beside the new one would be let in by the next transaction.
     pub fn is_tidying(self) -> bool {
-        self > Step::Publish
+        matches!(self, Step::Drain | Step::Prune)
     }
 
     pub fn name(self) -> &'static str {

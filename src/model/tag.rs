@@ -634,16 +634,25 @@ fn successor(kind: TagKind, newest: &Tag) -> Tag {
 }
 
 fn next_release(facts: &RepositoryFacts) -> Tag {
-    let newest = facts
-        .tags
-        .keys()
-        .filter_map(|name| Tag::parse(name).ok())
+    let mut next = next_tags(facts.tags.keys().map(String::as_str));
+    next.remove(0)
+}
+
+/// The tags that could come next: a release, and a hotfix of the newest one when there is one.
+pub fn next_tags<'a>(existing: impl IntoIterator<Item = &'a str>) -> Vec<Tag> {
+    let tags = existing
+        .into_iter()
+        .filter_map(|name| Tag::parse(name).ok());
+    let newest = tags
         .filter(|tag| tag.kind().class() == TagClass::Production)
         .max_by(|a, b| a.version().cmp(&b.version()));
-    newest.map_or_else(
-        || Tag::of_version(1, 0, 0),
-        |newest| successor(TagKind::Release, &newest),
-    )
+    match newest {
+        None => vec![Tag::of_version(1, 0, 0)],
+        Some(newest) => vec![
+            successor(TagKind::Release, &newest),
+            successor(TagKind::Hotfix, &newest),
+        ],
+    }
 }
 
 /// The version with its overflow carried upwards, so that a suggestion always stays inside the grammar.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::model::health::Verdict;
+use crate::model::measure::Measured;
 use crate::model::outcome::*;
 use crate::model::retention::Removal;
 use crate::model::step::Step;
@@ -62,6 +63,7 @@ fn strategy(service: &str, strategy: &str, reason: &str) -> StrategyReport {
         service: service.to_owned(),
         strategy: strategy.to_owned(),
         reason: reason.to_owned(),
+        gap: None,
     }
 }
 
@@ -127,12 +129,22 @@ pub(super) fn deployed() -> Outcome {
         logs: vec![],
         rollback_targets: vec!["v1.0.0".to_owned(), "v0.9.0".to_owned()],
         settles_by: None,
+        cancelled: false,
         urls: Urls {
             environment: Some("https://app.example.com/".to_owned()),
             run: Some("https://github.example.com/octo/app/actions/runs/7/job/9".to_owned()),
             repository: Some("https://github.example.com/octo/app".to_owned()),
         },
         requests: Requests {
+            total: Some(2400),
+            versions: vec![],
+            public: Some(Measured {
+                total: 2_310,
+                failed: 2,
+                longest_gap_ms: 1_380,
+                versions: vec![],
+                reasons: vec![],
+            }),
             failed: Some(3),
             longest_gap_ms: Some(1_350),
         },
@@ -320,6 +332,15 @@ pub(super) fn unknown() -> Outcome {
     }
 }
 
+/// The run was cancelled after the cutover.
+pub(super) fn cancelled() -> Outcome {
+    Outcome {
+        cancelled: true,
+        failure: Some(Failure::new("the run was cancelled after the cutover")),
+        ..unknown()
+    }
+}
+
 /// Every example by its name.
 pub(super) fn all() -> Vec<(&'static str, Outcome)> {
     vec![
@@ -334,6 +355,7 @@ pub(super) fn all() -> Vec<(&'static str, Outcome)> {
         ("rollback", rollback()),
         ("stuck", stuck()),
         ("unknown", unknown()),
+        ("cancelled", cancelled()),
     ]
 }
 

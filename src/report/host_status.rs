@@ -33,6 +33,9 @@ pub struct StatusReport {
     pub free_bytes: Option<u64>,
     /// Versions that can be rolled back to, newest first; the serving one among them.
     pub releases: Vec<KeptRelease>,
+    /// Who settles the host after a reboot.
+    #[serde(default)]
+    pub recovery: Option<String>,
     /// What the last recovery did, or what a person should know.
     pub note: Option<String>,
 }
@@ -179,6 +182,8 @@ fn facts(report: &StatusReport) -> Vec<Vec<String>> {
             .map(|bytes| ("disk:", format!("{} free", words::size(bytes)))),
     );
     facts.push(("root:", one_line(&report.root)));
+    let recovery = report.recovery.as_deref();
+    facts.extend(recovery.map(|text| ("reboot:", one_line(text))));
     facts.extend(report.note.as_deref().map(|note| ("note:", one_line(note))));
     facts
         .into_iter()
@@ -362,6 +367,10 @@ mod tests {
                     missing_images: vec![],
                 },
             ],
+            recovery: Some(
+                "recovers at boot: systemd user unit belay-ntplatform-0123456789ab.service"
+                    .to_owned(),
+            ),
             note: Some("the last transaction was interrupted and undone".to_owned()),
         }
     }
@@ -381,6 +390,7 @@ mod tests {
             backups: vec![],
             free_bytes: None,
             releases: vec![],
+            recovery: None,
             note: None,
             ..example()
         };

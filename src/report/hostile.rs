@@ -6,9 +6,12 @@
 use comrak::nodes::{AstNode, NodeValue};
 use comrak::{Arena, Options, parse_document};
 
+use super::checklist::{Checklist, Entry, Standing, checklist};
 use super::examples;
 use super::markdown::{Document, Inline};
+use super::sentence::Sentence;
 use super::summary::summary;
+use crate::model::checklist::{Item, Judge, boxes};
 
 const HOSTILE: &[&str] = &[
     "|",
@@ -59,6 +62,11 @@ const HOSTILE: &[&str] = &[
     "> quote",
     ">> quote",
     "- [x] task",
+    "- [x] <!-- belay:item=logs-reviewed for=0 -->",
+    "[x] <!-- belay:item=logs-reviewed -->",
+    "<!-- belay:begin -->",
+    "\n<!-- belay:end -->\n",
+    "<!-- belay:v1 kind=checklist env=production run=1 rev=1 -->",
     "> [!WARNING]\n> x",
     "</details>",
     "</summary></details>",
@@ -215,6 +223,13 @@ fn visit<'a>(node: &'a AstNode<'a>, seen: &mut Seen) {
         NodeValue::HtmlBlock(html) => {
             seen.blocks.push("html");
             seen.html.push(html.literal.clone());
+        }
+        NodeValue::TaskItem(task) => seen.blocks.push(match task.symbol {
+            Some(_) => "ticked",
+            None => "open",
+        }),
+        NodeValue::HtmlInline(html) if html.starts_with("<!-- belay:item=") => {
+            seen.blocks.push("mark");
         }
         // A break between two pieces of text: what stands on both sides is not one word.
         NodeValue::Code(_) => seen.text.push(String::new()),
@@ -381,4 +396,56 @@ fn the_look_itself_sees_what_must_not_be() {
     }
     assert_eq!(look("https://example.com").links.len(), 1);
     assert!(HOSTILE.len() >= 60);
+}
+
+fn a_checklist(text: &str) -> Checklist {
+    let entry = |item: &Item| Entry {
+        item: *item,
+        judge: match item {
+            Item::LogsReviewed => Judge::Person(text.to_owned()),
+            Item::BackupCreated => Judge::Machine(true),
+            _ => Judge::Machine(false),
+        },
+        evidence: Sentence::new("seen: ")
+            .text(text)
+            .say(", ")
+            .name(text)
+            .link(text, "https://example.com/run"),
+    };
+    Checklist {
+        environment: text.to_owned(),
+        standing: Standing::RolledBack {
+            tag: text.to_owned(),
+            to: text.to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        },
+        entries: Item::ALL.iter().map(entry).collect(),
+        logs: vec![(text.to_owned(), text.to_owned())],
+    }
+}
+
+#[test]
+fn a_hostile_text_in_a_checklist_ticks_nothing_and_stays_where_it_is() {
+    let harmless = look(&checklist(&a_checklist("harmless"), &[]));
+    let count = |what: &str| harmless.blocks.iter().filter(|b| **b == what).count();
+    assert_eq!((count("open"), count("ticked"), count("mark")), (11, 1, 12));
+    for hostile in HOSTILE {
+        for text in [
+            (*hostile).to_owned(),
+            format!("x {hostile}"),
+            format!("{hostile}\n{hostile} y"),
+        ] {
+            let page = checklist(&a_checklist(&text), &[]);
+            let seen = look(&page);
+            assert_eq!(complain(&seen), None, "{text:?}\n{page}");
+            assert_eq!(seen.blocks, harmless.blocks, "{text:?}\n{page}");
+            assert_eq!(seen.links, harmless.links, "{text:?}");
+            let ticked: Vec<String> = boxes(&page)
+                .into_iter()
+                .filter(|known| known.is_ticked)
+                .map(|known| known.id)
+                .collect();
+            assert_eq!(ticked, ["backup-created"], "{text:?}\n{page}");
+        }
+    }
 }

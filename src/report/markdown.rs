@@ -251,6 +251,14 @@ fn html(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
+/// A box that can be ticked, with words of Belay's own that are not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    pub is_ticked: bool,
+    pub mark: String,
+    pub words: Inline,
+}
+
 /// A document, block by block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document(String);
@@ -298,6 +306,17 @@ impl Document {
 
     pub fn list(&mut self, items: &[Inline]) {
         let lines: Vec<String> = items.iter().map(|item| format!("- {item}")).collect();
+        if !lines.is_empty() {
+            self.block(&lines.join("\n"));
+        }
+    }
+
+    pub fn tasks(&mut self, tasks: &[Task]) {
+        let line = |task: &Task| {
+            let sign = if task.is_ticked { 'x' } else { ' ' };
+            format!("- [{sign}] {} {}", task.mark, task.words)
+        };
+        let lines: Vec<String> = tasks.iter().map(line).collect();
         if !lines.is_empty() {
             self.block(&lines.join("\n"));
         }

@@ -5,7 +5,9 @@
 //! that comes from outside (logs, tags, services' names, errors) stays text: on a console it can neither move the cursor
 //! nor become a workflow command, and in Markdown it can neither leave its place nor link, mention or show a picture.
 
+pub mod checklist;
 pub mod console;
+pub mod evidence;
 pub mod failure;
 pub mod host_status;
 

@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::compose::Strategy;
 use crate::model::outcome::Work;
 use crate::model::plan::{DataStrategy, ImageSource};
+use crate::model::strategy::Strategy;
 
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;
@@ -45,6 +45,9 @@ pub struct PlannedService {
     pub service: String,
     pub strategy: Strategy,
     pub reason: String,
+    /// How long it would be away, in words, where that is known.
+    #[serde(default)]
+    pub gap: Option<String>,
     /// How long its start-up took last time, where that is known.
     pub last_startup_ms: Option<u64>,
 }
@@ -224,25 +227,28 @@ impl PlannedService {
             Sentence::with_name(&self.service),
             Sentence::new(self.strategy.name()),
             own_text(&self.reason),
-            expected_gap(self.strategy, self.last_startup_ms),
+            self.expected_gap(),
         ]
     }
-}
 
-/// The time without the service that a strategy costs.
-fn expected_gap(strategy: Strategy, last_startup_ms: Option<u64>) -> Sentence {
-    match (strategy, last_startup_ms) {
-        (Strategy::StopFirst, Some(ms)) => {
-            own_text(&format!("its start-up, last time {}", words::duration(ms)))
+    /// The time without the service that its strategy costs.
+    fn expected_gap(&self) -> Sentence {
+        let gap = match (&self.gap, self.strategy) {
+            (Some(gap), _) => gap.as_str(),
+            (None, Strategy::StopFirst) => "its start-up",
+            (
+                None,
+                Strategy::StartFirstGateway
+                | Strategy::StartFirstProxy
+                | Strategy::Untouched
+                | Strategy::Gateway
+                | Strategy::OneShot,
+            ) => return Sentence::new("none"),
+        };
+        match self.last_startup_ms {
+            Some(ms) => own_text(&format!("{gap}, last time {}", words::duration(ms))),
+            None => own_text(gap),
         }
-        (Strategy::StopFirst, None) => Sentence::new("its start-up"),
-        (
-            Strategy::StartFirstGateway
-            | Strategy::StartFirstProxy
-            | Strategy::Untouched
-            | Strategy::OneShot,
-            _,
-        ) => Sentence::new("none"),
     }
 }
 
@@ -435,13 +441,18 @@ pub(super) mod tests {
                 PlannedService {
                     service: "web".to_owned(),
                     strategy: Strategy::StopFirst,
-                    reason: "services are replaced in place".to_owned(),
+                    reason: "its container_name is web, which only one container can have"
+                        .to_owned(),
+                    gap: Some(
+                        "up to 10 s while it stops, then until the new one has started".to_owned(),
+                    ),
                     last_startup_ms: Some(1_200),
                 },
                 PlannedService {
                     service: "cache".to_owned(),
                     strategy: Strategy::Untouched,
                     reason: "it is the same in both versions".to_owned(),
+                    gap: None,
                     last_startup_ms: None,
                 },
             ],

@@ -79,6 +79,18 @@ impl Narrator {
             Event::Note { text } => Progress::Line(format!("  {}", one_line(text))),
             Event::Warning { text } => Progress::Warning(format!("warning: {}", one_line(text))),
             Event::Logs { service, text } => logs(service, text),
+            Event::Extended { ms, .. } => Progress::Line(format!(
+                "  the host waits {} more for the confirmation",
+                words::duration(*ms)
+            )),
+            Event::Measured { measured, .. } if measured.failed == 0 => return None,
+            Event::Measured { step, measured } => Progress::Warning(format!(
+                "beside {step}, {} of {} requests failed ({}); {} without a good answer",
+                measured.failed,
+                measured.total,
+                one_line(measured.reasons.first().map_or("", String::as_str)),
+                words::duration(measured.longest_gap_ms)
+            )),
             Event::End { end } => Progress::Line(ending(*end).to_owned()),
         })
     }
@@ -139,7 +151,14 @@ fn found(output: &Output) -> String {
         Output::BackedUp { name, bytes, .. } => {
             format!("{}, {}", one_line(name), words::size(*bytes))
         }
-        Output::Migrated { services } | Output::CutOver { services, .. } => names(services),
+        Output::Migrated { services }
+        | Output::Started { services }
+        | Output::CutOver { services, .. } => names(services),
+        Output::Probed {
+            healthy_after_ms, ..
+        } => {
+            format!("well after {}", words::duration(*healthy_after_ms))
+        }
         Output::Baked(baked) => {
             let verdict = story::verdict(&baked.verdict).plain();
             format!(

@@ -16,6 +16,10 @@ enum Piece {
     Name(String),
     /// Prose from outside, or generated.
     Outside(String),
+    Link {
+        label: String,
+        address: String,
+    },
 }
 
 impl Sentence {
@@ -50,6 +54,16 @@ impl Sentence {
         self
     }
 
+    /// Goes on with a text that leads to an address.
+    #[must_use]
+    pub fn link(mut self, label: &str, address: &str) -> Self {
+        self.0.push(Piece::Link {
+            label: label.to_owned(),
+            address: address.to_owned(),
+        });
+        self
+    }
+
     /// Goes on with another sentence.
     #[must_use]
     pub fn then(mut self, next: Sentence) -> Self {
@@ -74,6 +88,7 @@ impl Piece {
         match self {
             Piece::Own(words) => words,
             Piece::Name(text) | Piece::Outside(text) => text,
+            Piece::Link { label, .. } => label,
         }
     }
 
@@ -82,6 +97,7 @@ impl Piece {
             Piece::Own(words) => Inline::own(words),
             Piece::Name(name) => Inline::code(name),
             Piece::Outside(text) => Inline::text(text),
+            Piece::Link { label, address } => Inline::link(Inline::text(label), address),
         }
     }
 }

@@ -90,12 +90,14 @@ fn rolled_back(outcome: &Outcome) -> String {
 }
 
 fn unknown(outcome: &Outcome) -> String {
+    let why = if outcome.cancelled {
+        "cancelled"
+    } else {
+        "contact lost"
+    };
     match outcome.settles_by {
-        Some(at) => format!(
-            "contact lost; the host settles itself by {}",
-            words::clock(at)
-        ),
-        None => "contact lost; the host settles itself".to_owned(),
+        Some(at) => format!("{why}; the host settles itself by {}", words::clock(at)),
+        None => format!("{why}; the host settles itself"),
     }
 }
 
@@ -189,6 +191,7 @@ pub fn annotation(outcome: &Outcome) -> Option<(String, String)> {
         Word::Refused => "refused",
         Word::RolledBack => "failed and was rolled back",
         Word::Stuck => "is stuck: a person is needed",
+        Word::Unknown if outcome.cancelled => "was cancelled: the host decides",
         Word::Unknown => "lost sight of the host",
     };
     let asked = words::clip(&one_line(&outcome.asked), 60);

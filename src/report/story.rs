@@ -109,7 +109,11 @@ fn stuck(outcome: &Outcome) -> Sentence {
 }
 
 fn unknown(outcome: &Outcome) -> Sentence {
-    let lost = Sentence::new("Unknown: contact with the host was lost over ").name(&outcome.asked);
+    let lost = if outcome.cancelled {
+        Sentence::new("Unknown: the run was cancelled over ").name(&outcome.asked)
+    } else {
+        Sentence::new("Unknown: contact with the host was lost over ").name(&outcome.asked)
+    };
     match outcome.settles_by {
         Some(at) => lost
             .say("; the host settles itself by ")

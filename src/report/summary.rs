@@ -2,8 +2,8 @@
 //!
 //! Runs anywhere; pure. GitHub drops a summary of more than 1 MiB as a whole, so this one sheds until it fits: logs first.
 
-use crate::model::compose::Strategy;
 use crate::model::outcome::{ImageReport, Outcome, StepResult, StrategyReport, Word, Work};
+use crate::model::strategy::Strategy;
 
 use super::console;
 use super::failure::FailureLines;
@@ -116,6 +116,7 @@ fn facts(page: &mut Document, outcome: &Outcome) {
             .map(|v| ("Health", story::verdict(v).inline())),
     );
     rows.extend(downtime(outcome).map(|text| ("Downtime", text)));
+    rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
     if outcome.durations.total_ms > 0 {
@@ -158,18 +159,29 @@ fn environment(outcome: &Outcome) -> Inline {
 /// Measured, not claimed: without a measurement there is no line.
 fn downtime(outcome: &Outcome) -> Option<Inline> {
     let failed = outcome.requests.failed?;
-    let failed = words::count(
-        usize::try_from(failed).unwrap_or(usize::MAX),
-        "request",
-        "requests",
-    );
-    let gap = outcome.requests.longest_gap_ms.map_or(String::new(), |ms| {
+    Some(Inline::text(&without_answer(
+        failed,
+        outcome.requests.longest_gap_ms,
+    )))
+}
+
+/// The same as users see it, measured by the runner at the public URL.
+fn public_downtime(outcome: &Outcome) -> Option<Inline> {
+    let seen = outcome.requests.public.as_ref()?;
+    let told = without_answer(seen.failed, Some(seen.longest_gap_ms));
+    Some(Inline::text(&format!("{told}, of {} requests", seen.total)))
+}
+
+fn without_answer(failed: u64, longest_gap_ms: Option<u64>) -> String {
+    let failed = usize::try_from(failed).unwrap_or(usize::MAX);
+    let failed = words::count(failed, "request", "requests");
+    let gap = longest_gap_ms.map_or(String::new(), |ms| {
         format!(
             "; longest time without a good answer: {}",
             words::duration(ms)
         )
     });
-    Some(Inline::text(&format!("{failed} failed{gap}")))
+    format!("{failed} failed{gap}")
 }
 
 fn backup(outcome: &Outcome) -> Option<Inline> {
@@ -362,14 +374,18 @@ fn strategies(page: &mut Document, outcome: &Outcome, detail: Detail) {
     );
 }
 
-/// Stop-first is named honestly: the service is gone from its stop until it answers again.
+/// Stop-first is named honestly: the service is gone from its stop until it answers again. The gateway has a gap of its
+/// own when it comes or goes.
 fn gap(report: &StrategyReport, outcome: &Outcome) -> Inline {
-    if report.strategy != Strategy::StopFirst.name() {
-        return Inline::own("none");
-    }
+    let is_stop_first = report.strategy == Strategy::StopFirst.name();
+    let said = match &report.gap {
+        Some(gap) => Inline::text(gap),
+        None if is_stop_first => Inline::own("its start-up"),
+        None => return Inline::own("none"),
+    };
     match outcome.durations.startup_ms {
-        Some(ms) => Inline::own("its start-up, this time ").then(time(ms)),
-        None => Inline::own("its start-up"),
+        Some(ms) if is_stop_first => said.say(", this time ").then(time(ms)),
+        _ => said,
     }
 }
 
@@ -547,6 +563,20 @@ mod tests {
         let mut outcome = examples::deployed();
         outcome.warnings = vec!["careful".to_owned(); 130];
         assert!(summary(&outcome).contains("… and 30 more"));
+    }
+
+    #[test]
+    fn a_gap_is_told_for_whatever_has_one() {
+        let mut outcome = examples::deployed();
+        outcome.strategies[0].gap = Some("up to 10 s while it stops".to_owned());
+        outcome.strategies[1].strategy = Strategy::Gateway.name().to_owned();
+        outcome.strategies[1].gap = Some("about a second".to_owned());
+        let text = summary(&outcome);
+        assert!(
+            text.contains("| up to 10 s while it stops, this time 1.2 s |"),
+            "{text}"
+        );
+        assert!(text.contains("| about a second |"), "{text}");
     }
 
     #[test]

@@ -33,12 +33,7 @@ pub fn run(session: &Session<'_>, command: Command) -> u8 {
 }
 
 fn try_run(session: &Session<'_>, command: Command) -> Result<u8, Failure> {
-    let config = session.config(&session.dir)?;
-    let environment = config
-        .environment_of(crate::model::tag::TagKind::Release)
-        .unwrap_or("production")
-        .to_owned();
-    let settings = session.settings(&config, &environment)?;
+    let settings = session.release_settings()?;
     match command {
         Command::Status => status(session, &settings),
         Command::Backup => backup(session, &settings),

@@ -6,15 +6,17 @@
 use std::path::Path;
 
 use base64::Engine as _;
+use serde_json::Value;
 
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
 use super::session::{Session, compose_file, untouched};
 use super::source::Source;
+use super::ssh::Interrupt;
 use super::transaction::{self, Nonce, Watcher, random_hex};
 use crate::model::build::{builds, inherit_builds, project_name};
-use crate::model::compose::{Classified, ComposeFile, project_from_directory};
+use crate::model::compose::{ComposeFile, project_from_directory};
 use crate::model::config::{self, Config, Settings};
 use crate::model::intent::DryRun;
 use crate::model::journal::Holder;
@@ -23,6 +25,7 @@ use crate::model::plan::{
     self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
 };
 use crate::model::release::{RollbackChoice, RollbackTo, choose_rollback};
+use crate::model::strategy::{Classified, GATEWAY_SERVICE, classify};
 use crate::model::tag::{self, Ancestry, Tag};
 use crate::model::yaml;
 use crate::wire::{HostFacts, Verb};
@@ -67,24 +70,33 @@ pub struct Desk<'a, 's> {
 pub fn deploy(desk: &mut Desk<'_, '_>, tag: &Tag, revision: Option<&str>) -> Concluded {
     let mut outcome = blank(Work::Deploy, tag.as_str());
     let planned = try_deploy(desk, tag, revision, &mut outcome);
-    conclude(outcome, planned)
+    conclude(outcome, planned, &desk.session.interrupt)
 }
 
 /// Rolls back to an earlier version.
 pub fn rollback(desk: &mut Desk<'_, '_>, to: &RollbackTo, reason: Option<&str>) -> Concluded {
     let mut outcome = blank(Work::Rollback, &describe(to));
     let planned = try_rollback(desk, to, reason, &mut outcome);
-    conclude(outcome, planned)
+    conclude(outcome, planned, &desk.session.interrupt)
 }
 
-fn conclude(mut outcome: Outcome, planned: Result<Option<Planned>, Failure>) -> Concluded {
+fn conclude(
+    mut outcome: Outcome,
+    planned: Result<Option<Planned>, Failure>,
+    interrupt: &Interrupt,
+) -> Concluded {
     match planned {
         Ok(Some(planned)) => return Concluded::Planned(Box::new(planned)),
         Ok(None) => {}
         Err(failure) => {
             outcome.word = Word::Refused;
             outcome.serving = outcome.previous.clone();
-            outcome.failure = Some(failure);
+            // Whatever an interrupt made fail, the interrupt is why.
+            outcome.failure = Some(if interrupt.is_raised() {
+                transaction::cancelled()
+            } else {
+                failure
+            });
         }
     }
     let total = jiff::Timestamp::now()
@@ -129,6 +141,7 @@ pub fn blank(work: Work, asked: &str) -> Outcome {
         logs: vec![],
         rollback_targets: vec![],
         settles_by: None,
+        cancelled: false,
         urls: Urls::default(),
         requests: Requests::default(),
     }
@@ -177,6 +190,7 @@ fn try_deploy(
         let text = std::fs::read(directory.join(path)).ok()?;
         yaml::read(&text).ok()
     });
+    refuse_gateway_name(&document, &settings)?;
     let project = settings
         .project
         .as_ref()
@@ -195,6 +209,7 @@ fn try_deploy(
         repository_url: repository_url.as_deref(),
         directory: &directory,
         facts: &facts,
+        interrupt: &desk.session.interrupt,
     };
     let watcher = &mut *desk.watcher;
     watcher.section("build and test the images");
@@ -222,8 +237,7 @@ fn try_deploy(
     );
     if desk.session.inputs.asked.dry_run == DryRun::Yes {
         let file = ComposeFile::new(document).map_err(|e| Failure::of(&e))?;
-        let services = file
-            .classify(&strategy_wishes(&settings), None)
+        let services = classify(&file, &strategy_wishes(&settings), &plan.gateway, None)
             .map_err(|e| Failure::of(&e))?;
         let (images, warnings) = (outcome.images.clone(), outcome.warnings.clone());
         return Ok(Some(Planned {
@@ -235,7 +249,11 @@ fn try_deploy(
             warnings,
         }));
     }
-    let shipped = images::ship(&link, &plan.tx, &made.images, &facts)?;
+    let shipped = images::ship(&link, &plan.tx, &made.images, &facts).inspect_err(|_| {
+        if desk.session.interrupt.is_raised() {
+            transaction::take_back(&mut link, &plan.tx);
+        }
+    })?;
     outcome.durations.transfer_ms = shipped.map(|s| s.ms);
     outcome.durations.transfer_bytes = shipped.map(|s| s.bytes);
     refuse_moved_tag(desk, tag, &revision)?;
@@ -371,6 +389,21 @@ fn refuse_registry(settings: &Settings) -> Result<(), Failure> {
         config::ImageSource::Registry => Err(untouched("images.source: registry is not in this version of Belay")
             .next("use `source: stream`; images that the Compose file only names are pulled by the host as before")),
     }
+}
+
+/// The gateway would take the place of a service that has its name.
+fn refuse_gateway_name(document: &Value, settings: &Settings) -> Result<(), Failure> {
+    let is_taken = document
+        .get("services")
+        .is_some_and(|services| services.get(GATEWAY_SERVICE).is_some());
+    if !is_taken || settings.gateway == config::Gateway::Off {
+        return Ok(());
+    }
+    let error = format!(
+        "the Compose file has a service {GATEWAY_SERVICE}, which is the name of Belay's gateway"
+    );
+    Err(Failure::new(error)
+        .next("give the service another name, or set `gateway: off` in belay.yml"))
 }
 
 fn moved(tag: &Tag, from: &str, to: &str) -> Failure {
@@ -548,4 +581,51 @@ fn shipped(from: &Path, to: &str, placed: bool) -> Result<ShippedFile, Failure> 
         placed,
         base64: base64::engine::general_purpose::STANDARD.encode(bytes),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(belay_yml: &str) -> Settings {
+        let config = Config::load(belay_yml, "belay.yml").expect("a good file");
+        config.for_environment("production").expect("settings")
+    }
+
+    #[test]
+    fn an_interrupt_is_the_cause_of_whatever_it_made_fail() {
+        let concluded = |interrupt: &Interrupt| {
+            let mut outcome = blank(Work::Deploy, "v1.1.0");
+            outcome.previous = Some("v1.0.0".to_owned());
+            let failed = Err(Failure::new("docker save failed"));
+            match conclude(outcome, failed, interrupt) {
+                Concluded::Outcome(outcome) => *outcome,
+                Concluded::Planned(_) => panic!("nothing was planned"),
+            }
+        };
+        let raised = Interrupt::default();
+        raised.raise();
+        for (interrupt, error) in [
+            (Interrupt::default(), "docker save failed"),
+            (raised, "the run was cancelled"),
+        ] {
+            let outcome = concluded(&interrupt);
+            assert_eq!(outcome.word, Word::Refused);
+            assert_eq!(outcome.serving.as_deref(), Some("v1.0.0"));
+            assert_eq!(outcome.failure.expect("it failed").error, error);
+        }
+    }
+
+    #[test]
+    fn a_service_with_the_name_of_the_gateway_is_refused_while_there_is_one() {
+        let taken = json!({"services": {"web": {}, "belay-gateway": {}}});
+        let free = json!({"services": {"web": {}}});
+        let (on, off) = (settings("app: shop"), settings("app: shop\ngateway: off"));
+        let failure = refuse_gateway_name(&taken, &on).expect_err("refused");
+        assert!(failure.error.contains("belay-gateway"), "{}", failure.error);
+        assert!(refuse_gateway_name(&taken, &off).is_ok());
+        assert!(refuse_gateway_name(&free, &on).is_ok());
+    }
 }

@@ -14,11 +14,13 @@ use serde::Deserialize;
 
 use super::link::{Link, LinkError};
 use super::program::{ProgramError, argv, run, run_telling};
+use super::ssh::Interrupt;
 use crate::model::build::{Build, BuildProblem, declared};
 use crate::model::compose::repository;
-use crate::model::config::{Excess, Settings};
+use crate::model::config::{self, Excess, Gateway, Settings};
 use crate::model::outcome::{Failure, ImageReport};
 use crate::model::plan::{ImageSource, PlannedImage};
+use crate::model::strategy::GATEWAY_SERVICE;
 use crate::wire::{HostFacts, Loaded, Verb};
 
 /// What an image is made for.
@@ -32,6 +34,7 @@ pub struct Making<'a> {
     /// The directory of the Compose file.
     pub directory: &'a Path,
     pub facts: &'a HostFacts,
+    pub interrupt: &'a Interrupt,
 }
 
 /// Images that are ready to be sent.
@@ -82,6 +85,8 @@ pub fn make(
     }
     test_all(making, builds, &mut made, tell)?;
     judge_sizes(making, &mut made)?;
+    // It is none of the application's images, so their rules are not for it.
+    made.images.extend(gateway_image(making, tell)?);
     Ok(made)
 }
 
@@ -127,7 +132,7 @@ fn build_one(
         &labels(making),
         &declared(&text, &offered),
     );
-    run_telling(&argv, tell).map_err(|e| {
+    run_telling(&argv, making.interrupt, tell).map_err(|e| {
         Failure::new(format!(
             "the image of {} could not be built: {}",
             build.service,
@@ -191,7 +196,7 @@ fn take_given(
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<String, Failure> {
     if inspect(name).is_err() {
-        run_telling(&argv(["docker", "pull", name]), tell).map_err(|e| {
+        run_telling(&argv(["docker", "pull", name]), making.interrupt, tell).map_err(|e| {
             Failure::new(format!(
                 "the image {name} of {service} is not here: {}",
                 Failure::of(&e).error
@@ -202,6 +207,37 @@ fn take_given(
     let reference = reference(making, service);
     run(&argv(["docker", "tag", name, &reference])).map_err(|e| Failure::of(&e))?;
     Ok(reference)
+}
+
+/// The gateway's image, where the runner is to send it.
+fn gateway_image(
+    making: &Making<'_>,
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<Option<PlannedImage>, Failure> {
+    let Gateway::On {
+        image,
+        source: config::ImageSource::Stream,
+    } = &making.settings.gateway
+    else {
+        return Ok(None);
+    };
+    let reference = take_given(making, GATEWAY_SERVICE, image.as_str(), tell)?;
+    let inspected = inspect(&reference).map_err(|e| Failure::of(&e))?;
+    let platform = format!("linux/{}", making.facts.engine.architecture);
+    let next = format!("docker pull --platform {platform} {}", image.as_str());
+    refuse_other_architecture(
+        making,
+        "the gateway",
+        &inspected,
+        &format!("run `{next}` in an earlier step of the workflow"),
+    )?;
+    Ok(Some(PlannedImage {
+        service: GATEWAY_SERVICE.to_owned(),
+        reference,
+        id: inspected.id,
+        size: inspected.size,
+        source: ImageSource::Stream,
+    }))
 }
 
 fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
@@ -226,16 +262,9 @@ fn add(
     reference: String,
 ) -> Result<(), Failure> {
     let image = inspect(&reference).map_err(|e| Failure::of(&e))?;
-    let wanted = &making.facts.engine.architecture;
-    if image.architecture != *wanted {
-        return Err(Failure::new(format!(
-            "the image of {service} is made for {}, but the host is {wanted}",
-            image.architecture
-        ))
-        .next(format!(
-            "set `images.platform: linux/{wanted}` in belay.yml"
-        )));
-    }
+    let architecture = &making.facts.engine.architecture;
+    let next = format!("set `images.platform: linux/{architecture}` in belay.yml");
+    refuse_other_architecture(making, service, &image, &next)?;
     made.reports.push(ImageReport {
         service: service.to_owned(),
         reference: reference.clone(),
@@ -257,6 +286,22 @@ fn add(
         source: ImageSource::Stream,
     });
     Ok(())
+}
+
+/// An image that the host's processor cannot run is found before it travels.
+fn refuse_other_architecture(
+    making: &Making<'_>,
+    of: &str,
+    image: &Inspected,
+    next: &str,
+) -> Result<(), Failure> {
+    let wanted = &making.facts.engine.architecture;
+    if image.architecture == *wanted {
+        return Ok(());
+    }
+    let made = &image.architecture;
+    let error = format!("the image of {of} is made for {made}, but the host is {wanted}");
+    Err(Failure::new(error).next(next))
 }
 
 /// Runs the test command inside each built image, once for each different one.
@@ -291,7 +336,7 @@ fn test_all(
             &image.reference,
         ]);
         argv.extend(words.iter().cloned());
-        run_telling(&argv, tell).map_err(|e| {
+        run_telling(&argv, making.interrupt, tell).map_err(|e| {
             Failure::new(format!(
                 "the test of the image of {} failed: {}",
                 image.service,
@@ -387,6 +432,9 @@ pub fn ship(
         .stdout
         .take()
         .ok_or_else(|| Failure::new("docker save gave no stream"))?;
+    // It may work for long before it gives anything; meanwhile the link is looked after, and interrupts are noticed.
+    rustix::io::ioctl_fionbio(&stream, true)
+        .map_err(|e| Failure::new(format!("could not prepare the stream of docker save: {e}")))?;
     let mut counted = Counted {
         inner: GzEncoder::new(stream, Compression::fast()),
         bytes: 0,
@@ -394,6 +442,10 @@ pub fn ship(
     let loaded: Result<Loaded, LinkError> = link.ask_with_stream(Verb::Load, &words, &mut counted);
     let bytes = counted.bytes;
     drop(counted);
+    if loaded.is_err() {
+        // It may be far from noticing that nobody listens any more.
+        let _ = save.kill();
+    }
     let status = save
         .wait()
         .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;

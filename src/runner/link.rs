@@ -114,9 +114,14 @@ impl Link {
         self.access.interrupt.is_raised()
     }
 
-    /// Lets the line be used once more after an interruption: for telling the host about it.
-    pub fn forget_interrupt(&mut self) {
-        self.access.interrupt = Interrupt::default();
+    /// The switch that stops it.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.access.interrupt
+    }
+
+    /// Lets the line be used once more after an interruption, for so long: for telling the host about it.
+    pub fn use_once_more(&mut self, time: Duration) {
+        self.access.interrupt = Interrupt::after(time);
     }
 
     /// Gives up the connection and makes a new one.
@@ -343,7 +348,7 @@ fn connect(access: &Access) -> Result<Connection, LinkError> {
         &limits,
         CONNECT_ATTEMPTS,
         CONNECT_DEADLINE,
-        &std::thread::sleep,
+        &|pause| access.interrupt.sleep(pause),
     )?)
 }
 
@@ -355,7 +360,7 @@ struct Patience {
 /// How long each verb may take and be silent. A backup works without a word until it is done.
 fn patience(verb: Verb) -> Patience {
     match verb {
-        Verb::Confirm | Verb::Abort => Patience {
+        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask => Patience {
             deadline: SHORT,
             idle: SILENCE,
         },
@@ -393,7 +398,9 @@ pub fn persistently<T>(
             }
             match link.reconnect() {
                 Ok(()) => break,
-                Err(error) if error.is_lost_contact() => std::thread::sleep(Duration::from_secs(1)),
+                Err(error) if error.is_lost_contact() => {
+                    link.interrupt().sleep(Duration::from_secs(1));
+                }
                 Err(error) => return Err(error),
             }
         }

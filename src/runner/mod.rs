@@ -1,6 +1,7 @@
 //! The half of Belay that runs on the Actions VM or a laptop: it starts a transaction, watches it and confirms it.
 
 pub mod actions;
+pub mod checklist;
 pub mod commands;
 pub mod deploy;
 pub mod git;

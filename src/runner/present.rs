@@ -64,7 +64,8 @@ pub fn status(
                 missing_images: release.missing_images.clone(),
             })
             .collect(),
-        note: None,
+        recovery: Some(facts.supervisor.describe()),
+        note: facts.note.clone(),
     }
 }
 
@@ -144,6 +145,7 @@ pub fn plan(planned: &Planned) -> PlanReport {
                 service: s.service.clone(),
                 strategy: s.strategy,
                 reason: s.reason.clone(),
+                gap: s.gap.clone(),
                 last_startup_ms: None,
             })
             .collect(),

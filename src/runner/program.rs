@@ -1,7 +1,17 @@
 //! Runs a program of the runner (docker, git) by its argument list. There is no shell.
 
 use std::io::Read;
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::ssh::Interrupt;
+
+/// How often a program that says nothing is asked whether it should go on.
+const TICK: Duration = Duration::from_millis(100);
 
 /// A program of the runner that failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +34,19 @@ pub enum ProgramError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("{what} was interrupted")]
+    Interrupted { what: String },
 }
 
 /// Lines of a failed program's output that an error repeats.
 const LAST_LINES: usize = 15;
 
-/// Runs a program to its end and returns what it printed; each line also goes to `tell` as it comes.
-pub fn run_telling(argv: &[String], tell: &mut dyn FnMut(&[u8])) -> Result<Vec<u8>, ProgramError> {
+/// Runs a program to its end and returns what it printed; each line also goes to `tell` as it comes. An interrupt ends it.
+pub fn run_telling(
+    argv: &[String],
+    interrupt: &Interrupt,
+    tell: &mut dyn FnMut(&[u8]),
+) -> Result<Vec<u8>, ProgramError> {
     let start = |source| ProgramError::Start {
         program: argv[0].clone(),
         source,
@@ -39,6 +55,8 @@ pub fn run_telling(argv: &[String], tell: &mut dyn FnMut(&[u8])) -> Result<Vec<u
     let mut command = Command::new(&argv[0]);
     command
         .args(&argv[1..])
+        // A group of its own: docker lets other programs work, and all of them are to end.
+        .process_group(0)
         .stdin(Stdio::null())
         .stderr(writer.try_clone().map_err(start)?)
         .stdout(writer);
@@ -48,6 +66,14 @@ pub fn run_telling(argv: &[String], tell: &mut dyn FnMut(&[u8])) -> Result<Vec<u
     let mut printed = vec![];
     let mut buffer = vec![0; 16 * 1024];
     loop {
+        while !is_readable(&reader).map_err(start)? {
+            if interrupt.is_raised() {
+                end(&mut child);
+                return Err(ProgramError::Interrupted {
+                    what: describe(argv),
+                });
+            }
+        }
         let read = reader.read(&mut buffer).map_err(start)?;
         if read == 0 {
             break;
@@ -65,6 +91,23 @@ pub fn run_telling(argv: &[String], tell: &mut dyn FnMut(&[u8])) -> Result<Vec<u
         status,
         said,
     })
+}
+
+/// Waits a moment for something to read, or for the end of it.
+fn is_readable(reader: &std::io::PipeReader) -> std::io::Result<bool> {
+    let tick = Timespec::try_from(TICK).map_err(std::io::Error::other)?;
+    match poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&tick)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends a program and what it has started, without waiting for what it would still like to do.
+fn end(child: &mut Child) {
+    // Whatever is gone already needs no end.
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = child.wait();
 }
 
 /// Runs a program quietly and returns its standard output.
@@ -105,4 +148,28 @@ fn last_lines(printed: &[u8]) -> String {
 /// Words as an argument list.
 pub fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn an_interrupt_ends_a_program_and_what_it_started() {
+        let argv = argv(["sh", "-c", "echo begun; sleep 60 & wait"]);
+        let interrupt = Interrupt::default();
+        let began = Instant::now();
+        let ended = run_telling(&argv, &interrupt, &mut |_| interrupt.raise());
+        assert!(matches!(ended, Err(ProgramError::Interrupted { .. })));
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_program_that_is_not_interrupted_tells_all_it_has_to_say() {
+        let argv = argv(["sh", "-c", "echo one; sleep 0.3; echo two >&2"]);
+        let printed = run_telling(&argv, &Interrupt::default(), &mut |_| {});
+        assert_eq!(printed.expect("it ends well"), b"one\ntwo\n");
+    }
 }

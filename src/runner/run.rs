@@ -14,10 +14,10 @@ use super::github::{
     Connection, Ending, GitHubClient, Ledger, Opening, Patience, Restored, State, Task,
 };
 use super::inputs::{Env, Inputs};
-use super::link::persistently;
+use super::link::{Link, persistently};
 use super::session::Session;
 use super::ssh::Interrupt;
-use super::transaction::Watcher;
+use super::transaction::{self, Watcher};
 use crate::model::config::Settings;
 use crate::model::intent::{DryRun, Intent, decide};
 use crate::model::journal::{Entry, Event};
@@ -27,7 +27,7 @@ use crate::model::step::Step;
 use crate::model::tag::TagKind;
 use crate::report::status::DeploymentState;
 use crate::report::{self, Narrator, Progress, words};
-use crate::wire::{HostFacts, Verb};
+use crate::wire::{Confirmed, HostFacts, Verb};
 
 /// Steps that GitHub's record of the deployment shows; one status each.
 const SHOWN_PHASES: [Step; 4] = [Step::Backup, Step::Cutover, Step::Bake, Step::Confirm];
@@ -49,6 +49,7 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
             say(actions, &format!("nothing to do: {why}"));
             0
         }
+        Ok(Intent::Checklist(pull)) => super::checklist::run(&session, &pull),
         Ok(Intent::Command(command)) => super::commands::run(&session, command),
         Ok(Intent::Deploy { tag, revision }) => with_record(&session, Work::Deploy, |desk| {
             deploy::deploy(desk, &tag, revision.as_deref())
@@ -124,8 +125,8 @@ fn with_record(
             telling.last_word(&outcome);
             outcome.warnings.extend(telling.warnings());
             publish(actions, &outcome, telling.deployment_id());
-            // What is not known yet, `finalize` finds out.
-            if outcome.word != Word::Unknown {
+            // What is not known yet, `finalize` finds out; what GitHub does not know, it tells.
+            if outcome.word != Word::Unknown && telling.is_finished() {
                 forget_pending(session.env);
             }
             outcome.word.exit_code()
@@ -271,6 +272,10 @@ impl Telling<'_, '_> {
             .unwrap_or_default()
     }
 
+    fn is_finished(&self) -> bool {
+        self.ledger.as_ref().is_none_or(Ledger::is_finished)
+    }
+
     fn deployment_id(&self) -> Option<u64> {
         self.ledger.as_ref().and_then(Ledger::deployment_id)
     }
@@ -290,7 +295,12 @@ async fn tell_ending(ledger: &mut Ledger, outcome: &Outcome) {
         description,
         environment_url: outcome.urls.environment.clone(),
     };
-    ledger.finish(&ending).await;
+    match outcome.word {
+        Word::Unknown => ledger.leave(&ending).await,
+        Word::Deployed | Word::Unchanged | Word::Refused | Word::RolledBack | Word::Stuck => {
+            ledger.finish(&ending).await;
+        }
+    }
     // What serves again is live again: GitHub shows so only when it has a deployment that says it.
     if outcome.word == Word::RolledBack
         && let (Some(tag), Some(sha)) = (&outcome.serving, &outcome.previous_revision)
@@ -305,7 +315,10 @@ async fn tell_ending(ledger: &mut Ledger, outcome: &Outcome) {
     }
 }
 
-fn client(session: &Session<'_>, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
+pub(super) fn client(
+    session: &Session<'_>,
+    runtime: &tokio::runtime::Runtime,
+) -> Option<GitHubClient> {
     let origin = session.origin()?;
     // The client starts a task of its own when it is made, and panics where there is no runtime to start it in.
     let _inside = runtime.enter();
@@ -479,7 +492,8 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         }
     };
     let Some(pending) = pending else {
-        return settle_ledger(&session, &Ending::cancelled());
+        // The file is written before the host is handed anything.
+        return settle_ledger(&session, &Ending::cut_short());
     };
     let outcome = true_outcome(&session, pending);
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
@@ -526,6 +540,11 @@ fn true_outcome(session: &Session<'_>, pending: Pending) -> Outcome {
     let mut outcome = pending.outcome;
     let asked = ask_host(session, &pending.tx, &outcome);
     match asked {
+        Ok(entries) if entries.is_empty() => {
+            outcome.word = Word::Refused;
+            outcome.serving = outcome.previous.clone();
+            outcome.failure = Some(transaction::cancelled());
+        }
         Ok(entries) => settle(&mut outcome, &entries),
         Err(failure) => {
             outcome.word = Word::Unknown;
@@ -535,12 +554,33 @@ fn true_outcome(session: &Session<'_>, pending: Pending) -> Outcome {
     outcome
 }
 
+/// The records of the transaction, once the host has decided; none when it was never begun, and then it never will be.
 fn ask_host(session: &Session<'_>, tx: &str, outcome: &Outcome) -> Result<Vec<Entry>, Failure> {
     let config = session.config(&session.dir)?;
     let settings = session.settings(&config, &outcome.environment)?;
     let mut link = session.link(&settings)?;
     let mut entries: Vec<Entry> = vec![];
-    persistently(&mut link, FINALIZE_PATIENCE, |link| {
+    let mut stopped = follow_to_its_end(&mut link, tx, &mut entries)?;
+    if stopped.is_some() && entries.is_empty() {
+        // The plan may wait for the lock on the host, with nobody left who would confirm it.
+        let told = transaction::withdraw(&link, tx, "the run was ended before it began");
+        if let Confirmed::Unwound { end: Some(_) } = told.map_err(|e| e.failure())? {
+            return Ok(vec![]);
+        }
+        stopped = follow_to_its_end(&mut link, tx, &mut entries)?;
+    }
+    match stopped {
+        Some(failure) if entries.is_empty() => Err(failure),
+        Some(_) | None => Ok(entries),
+    }
+}
+
+fn follow_to_its_end(
+    link: &mut Link,
+    tx: &str,
+    entries: &mut Vec<Entry>,
+) -> Result<Option<Failure>, Failure> {
+    persistently(link, FINALIZE_PATIENCE, |link| {
         let from = entries.len() as u64;
         link.follow(tx, from, &mut |entry| {
             if entry.n == entries.len() as u64 {
@@ -549,8 +589,7 @@ fn ask_host(session: &Session<'_>, tx: &str, outcome: &Outcome) -> Result<Vec<En
             std::ops::ControlFlow::Continue(())
         })
     })
-    .map_err(|e| e.failure())?;
-    Ok(entries)
+    .map_err(|e| e.failure())
 }
 
 /// What can be rolled back to, newest first, each with a few words, for a person to choose from.

@@ -11,6 +11,7 @@ use super::ssh::{HostKeys, Interrupt, Key, Target};
 use crate::model::config::{COMPOSE_FILES, Config, Problem, Settings, render_problems};
 use crate::model::event::{Event, Origin, Trigger};
 use crate::model::outcome::Failure;
+use crate::model::tag::TagKind;
 
 /// One run of Belay.
 pub struct Session<'a> {
@@ -103,6 +104,13 @@ impl<'a> Session<'a> {
         config
             .for_environment(environment)
             .map_err(|problems| self.problems(&problems))
+    }
+
+    /// The settings of the environment that releases go to.
+    pub fn release_settings(&self) -> Result<Settings, Failure> {
+        let config = self.config(&self.dir)?;
+        let environment = config.environment_of(TagKind::Release);
+        self.settings(&config, environment.unwrap_or("production"))
     }
 
     fn problems(&self, problems: &[Problem]) -> Failure {

@@ -2,22 +2,38 @@
 //!
 //! Runs on the runner. The host decides; this only reports what its journal says. A lost connection is reconnected for as
 //! long as the host may take; if it stays lost the outcome is *unknown*, with the time by which the host settles itself.
+//! Where there is a public URL it is asked all through the transaction, as users ask it.
 
 use std::ops::ControlFlow;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::link::{Link, LinkError, persistently};
+use super::ssh::Interrupt;
 use crate::model::health::HealthRules;
-use crate::model::journal::{Entry, Event, Holder};
+use crate::model::journal::{self, Entry, Event, Holder};
+use crate::model::measure::Measured;
 use crate::model::outcome::{Failure, Outcome, Word};
 use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::secret::Secret;
 use crate::model::settle::settle;
 use crate::model::step::Step;
+use crate::prober::{self, Prober, Target};
+use crate::report::words::clock;
 use crate::wire::{Begun, Confirmed, Verb};
 
 /// How long contact may stay lost before the runner gives up watching.
 const LOST_PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long a cancelled run may talk to the host. GitHub's runner sends SIGTERM 7.5 s after SIGINT, and until then GitHub is
+/// to be told, too.
+const FAREWELL: Duration = Duration::from_millis(3500);
+
+/// How often the runner looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// For a new connection after the check, in milliseconds.
+const MARGIN_MS: u64 = 10_000;
 
 /// Somebody who wants to know how it goes.
 pub trait Watcher {
@@ -63,45 +79,89 @@ pub fn carry_out(
     outcome: &mut Outcome,
     watcher: &mut dyn Watcher,
 ) {
-    match begin(link, plan) {
-        Ok(Begun::Running { .. }) => {}
-        Ok(Begun::Busy { holder }) => return refuse(outcome, busy(&holder)),
-        Ok(Begun::Refused(failure)) => return refuse(outcome, failure),
-        Err(error) => return lost_before_begin(outcome, &error),
-    }
     let mut watch = Watch {
         entries: vec![],
         confirmed: false,
+        users: Users::default(),
     };
-    let watched = watch.until_it_is_over(link, plan, nonce, watcher);
+    let mut watched = match begin(link, plan) {
+        Ok(Begun::Running { .. }) => watch.until_it_is_over(link, plan, nonce, watcher),
+        Ok(Begun::Busy { holder }) => return refuse(outcome, busy(&holder)),
+        Ok(Begun::Refused(failure)) => return refuse(outcome, failure),
+        // The plan may have arrived all the same.
+        Err(error) if link.is_interrupted() => Err(error.failure()),
+        Err(error) => return lost_before_begin(outcome, &error),
+    };
+    if watched.is_err() && link.is_interrupted() {
+        outcome.cancelled = true;
+        watched = match watch.cancel(link, plan, watcher) {
+            Parting::NothingBegan => {
+                outcome.serving = outcome.previous.clone();
+                return refuse(outcome, cancelled());
+            }
+            Parting::HostDecides(failure) => Err(failure),
+        };
+    }
     settle(outcome, &watch.entries);
+    outcome.requests.public = watch.users.finish();
     if let Err(failure) = watched
         && outcome.word == Word::Unknown
     {
         outcome.settles_by = settles_by(plan, &watch.entries);
-        outcome.failure = Some(if link.is_interrupted() {
-            cancel(link, plan)
-        } else {
-            failure
-        });
+        outcome.failure = Some(failure);
     }
 }
 
-/// Tells the host that the run was cancelled. Best effort: without the message the host goes back by itself, only later.
-fn cancel(link: &mut Link, plan: &Plan) -> Failure {
-    link.forget_interrupt();
-    let words = ["--tx", &plan.tx, "--reason", "the run was cancelled"];
-    let told: Result<Confirmed, LinkError> = link
-        .reconnect()
-        .and_then(|()| link.ask(Verb::Abort, &words, None::<&()>));
-    let host = match told {
-        Ok(Confirmed::Committed) => "the new version was committed already and stays",
-        Ok(Confirmed::Unwound { .. }) => "it goes back to the version before",
-        Err(_) => "it goes back to the version before by itself, when no confirmation comes",
+/// The failure of a run that was cancelled before the host had begun anything.
+pub fn cancelled() -> Failure {
+    Failure::new(CANCELLED).next("run it again when it is wanted")
+}
+
+/// What the host is told, and tells in its journal.
+const CANCELLED: &str = "the run was cancelled";
+
+/// How a cancelled run leaves the host.
+enum Parting {
+    NothingBegan,
+    /// As its journal says, as far as that was seen; the failure is for what was not.
+    HostDecides(Failure),
+}
+
+fn is_cut_over(entries: &[Entry]) -> bool {
+    let cutover = |e: &Entry| {
+        matches!(
+            e.event,
+            Event::Started {
+                step: Step::Cutover
+            }
+        )
     };
-    Failure::new("the run was cancelled")
-        .host(host)
+    entries.iter().any(cutover)
+}
+
+fn detached(plan: &Plan, entries: &[Entry]) -> Failure {
+    let by = settles_by(plan, entries)
+        .map_or(String::new(), |by| format!(", at the latest {}", clock(by)));
+    Failure::new("the run was cancelled after the cutover")
+        .host(format!(
+            "it decides by itself: without a confirmation it goes back{by}"
+        ))
         .next("the step `finalize` tells how it ended; so does `belay status`")
+}
+
+/// Takes back what a cancelled run has sent so far for a transaction that was not begun. Best effort: what stays is removed
+/// by a later Prune.
+pub fn take_back(link: &mut Link, tx: &str) {
+    link.use_once_more(FAREWELL);
+    let _ = link
+        .reconnect()
+        .and_then(|()| withdraw(link, tx, CANCELLED));
+}
+
+/// Has the host go back, or not even begin.
+pub fn withdraw(link: &Link, tx: &str, reason: &str) -> Result<Confirmed, LinkError> {
+    let words = ["--tx", tx, "--reason", reason];
+    link.ask(Verb::Abort, &words, None::<&()>)
 }
 
 fn begin(link: &mut Link, plan: &Plan) -> Result<Begun, LinkError> {
@@ -144,22 +204,114 @@ fn busy(holder: &Holder) -> Failure {
 
 /// The last time at which the host may still be waiting for a confirmation.
 fn settles_by(plan: &Plan, entries: &[Entry]) -> Option<jiff::Timestamp> {
-    let began = entries.first()?.at;
     let within = match plan.confirm {
         ConfirmRule::Runner { within_ms, .. } => within_ms,
         ConfirmRule::Host => 0,
     };
-    began
-        .checked_add(Duration::from_millis(plan.limits.transaction_ms + within))
-        .ok()
+    let (since, ms) = match (extended(entries), baked_at(entries)) {
+        (Some(extended), _) => extended,
+        (None, Some(baked)) => (baked, within),
+        (None, None) => (entries.first()?.at, plan.limits.transaction_ms + within),
+    };
+    since.checked_add(Duration::from_millis(ms)).ok()
+}
+
+fn extended(entries: &[Entry]) -> Option<(jiff::Timestamp, u64)> {
+    entries.iter().rev().find_map(|entry| match entry.event {
+        Event::Extended { ms, .. } => Some((entry.at, ms)),
+        _ => None,
+    })
+}
+
+fn baked_at(entries: &[Entry]) -> Option<jiff::Timestamp> {
+    let is_baked = |e: &&Entry| {
+        matches!(
+            e.event,
+            Event::Done {
+                step: Step::Bake,
+                ..
+            }
+        )
+    };
+    entries.iter().find(is_baked).map(|e| e.at)
 }
 
 struct Watch {
     entries: Vec<Entry>,
     confirmed: bool,
+    users: Users,
+}
+
+/// The public URL as users see it, measured from before the first candidate starts until the last old container is gone.
+#[derive(Default)]
+struct Users {
+    prober: Option<Box<dyn Prober>>,
+    measured: Option<Measured>,
+}
+
+impl Users {
+    fn look(&mut self, plan: &Plan, entries: &[Entry]) {
+        match entries.last().map(|entry| &entry.event) {
+            Some(Event::Started { step: Step::Start }) => {
+                self.prober = target(plan, entries).map(|target| prober::start(&target));
+            }
+            Some(Event::Done {
+                step: Step::Retire, ..
+            }) => self.measured = self.finish(),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) -> Option<Measured> {
+        let measured = self.prober.take().map(|mut prober| prober.take());
+        measured.filter(|m| m.total > 0).or(self.measured.take())
+    }
+}
+
+/// What to ask as users do; nothing on a first deployment, where nobody can miss the application yet.
+fn target(plan: &Plan, entries: &[Entry]) -> Option<Target> {
+    let something_serves = journal::begin(entries)?.previous.is_some();
+    let url = plan.health.public.clone()?;
+    (something_serves && plan.requests.per_second > 0).then(|| Target {
+        url,
+        per_second: plan.requests.per_second,
+        timeout: Duration::from_millis(plan.health.timeout_ms),
+        version: plan.health.version.clone(),
+        by_proxy: true,
+    })
 }
 
 impl Watch {
+    /// Has the host go back, as long as nothing has been cut over, and watches it for a moment. Best effort: without the
+    /// message it goes back by itself, only later. From the cutover on the host is left to decide: it goes back when nobody
+    /// confirms.
+    fn cancel(&mut self, link: &mut Link, plan: &Plan, watcher: &mut dyn Watcher) -> Parting {
+        if is_cut_over(&self.entries) {
+            return Parting::HostDecides(detached(plan, &self.entries));
+        }
+        link.use_once_more(FAREWELL);
+        let told = link
+            .reconnect()
+            .and_then(|()| withdraw(link, &plan.tx, CANCELLED));
+        let host = match told {
+            Ok(Confirmed::Unwound { end: Some(_) }) if self.entries.is_empty() => {
+                return Parting::NothingBegan;
+            }
+            Ok(Confirmed::Committed) => "the new version was committed already and stays",
+            Ok(Confirmed::Unwound { .. }) => "it goes back to the version before",
+            Err(_) => "it goes back to the version before by itself, when no confirmation comes",
+        };
+        if told.is_ok() {
+            // What is not seen in this time, `finalize` sees.
+            let _ = self.follow(link, plan, watcher);
+        }
+        Parting::HostDecides(
+            Failure::new(CANCELLED)
+                .host(host)
+                .next("the step `finalize` tells how it ended; so does `belay status`"),
+        )
+    }
+
     fn until_it_is_over(
         &mut self,
         link: &mut Link,
@@ -185,7 +337,7 @@ impl Watch {
         watcher: &mut dyn Watcher,
     ) -> Result<(), Failure> {
         let confirmed = self.confirmed;
-        let entries = &mut self.entries;
+        let (entries, users) = (&mut self.entries, &mut self.users);
         let stopped = persistently(link, LOST_PATIENCE, |link| {
             let from = entries.len() as u64;
             link.follow(&plan.tx, from, &mut |entry| {
@@ -193,6 +345,7 @@ impl Watch {
                 if entry.n == entries.len() as u64 {
                     watcher.entry(&entry);
                     entries.push(entry);
+                    users.look(plan, entries);
                 }
                 let pause = !confirmed && awaits_confirmation(entries);
                 if pause {
@@ -231,17 +384,12 @@ fn confirm(
         return Ok(());
     }
     let wait = link.reconnect();
-    if let Err(trouble) = public_health(&plan.health) {
+    extend(link, plan, watcher);
+    if let Err(trouble) = public_health(&plan.health, link.interrupt()) {
         watcher.line(&format!("not confirmed: {trouble}"));
         wait.map_err(|e| e.failure())?;
         let reason = format!("the runner's own check failed: {trouble}");
-        let _: Confirmed = link
-            .ask(
-                Verb::Abort,
-                &["--tx", &plan.tx, "--reason", &reason],
-                None::<&()>,
-            )
-            .map_err(|e| e.failure())?;
+        withdraw(link, &plan.tx, &reason).map_err(|e| e.failure())?;
         return Ok(());
     }
     let confirmed: Result<Confirmed, LinkError> = persistently(link, LOST_PATIENCE, |link| {
@@ -262,8 +410,40 @@ fn confirm(
     Ok(())
 }
 
-/// Asks the public URL until it has answered well often enough, or the deadline is over.
-fn public_health(rules: &HealthRules) -> Result<(), String> {
+/// Asks the host to wait longer where this run's own check may take longer than it would wait.
+fn extend(link: &Link, plan: &Plan, watcher: &mut dyn Watcher) {
+    let ConfirmRule::Runner { within_ms, .. } = plan.confirm else {
+        return;
+    };
+    let check = plan.health.public_check_ms();
+    if check == 0 || check + MARGIN_MS <= within_ms {
+        return;
+    }
+    let needed = check + MARGIN_MS;
+    let words = ["--tx", &plan.tx, "--by", &needed.to_string()];
+    // Without it the host may go back while the check goes on, and says so.
+    if let Err(error) = link.ask::<()>(Verb::Extend, &words, None::<&()>) {
+        watcher.line(&format!("could not ask the host to wait: {error}"));
+    }
+}
+
+/// Asks the public URL until it has answered well often enough, the deadline is over, or the run is to stop. A slow answer
+/// is left behind with the thread that waits for it.
+fn public_health(rules: &HealthRules, interrupt: &Interrupt) -> Result<(), String> {
+    let (report, reports) = mpsc::channel();
+    let (rules, stop) = (rules.clone(), interrupt.clone());
+    std::thread::spawn(move || report.send(ask_public_url(&rules, &stop)));
+    while !interrupt.is_raised() {
+        match reports.recv_timeout(LOOK) {
+            Ok(health) => return health,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err("its thread ended early".to_owned()),
+        }
+    }
+    Err(CANCELLED.to_owned())
+}
+
+fn ask_public_url(rules: &HealthRules, stop: &Interrupt) -> Result<(), String> {
     let Some(url) = &rules.public else {
         return Ok(());
     };
@@ -290,11 +470,14 @@ fn public_health(rules: &HealthRules) -> Result<(), String> {
         };
         if let Some(trouble) = trouble {
             good = 0;
-            // The host's own watch was well a moment ago: a short outage in between is given a third of the deadline.
-            if began.elapsed() >= Duration::from_millis(rules.deadline_ms / 3) {
+            // The host's own watch was well a moment ago.
+            if began.elapsed() >= Duration::from_millis(rules.public_patience_ms()) {
                 return Err(trouble);
             }
         }
-        std::thread::sleep(Duration::from_millis(rules.interval_ms));
+        stop.sleep(Duration::from_millis(rules.interval_ms));
+        if stop.is_raised() {
+            return Err(CANCELLED.to_owned());
+        }
     }
 }

@@ -22,11 +22,13 @@ pub enum Verb {
     Begin,
     Follow,
     Confirm,
+    Extend,
     Abort,
     Recover,
     Backup,
     Backups,
     Logs,
+    Ask,
 }
 
 impl Verb {
@@ -37,11 +39,13 @@ impl Verb {
             Verb::Begin => "begin",
             Verb::Follow => "follow",
             Verb::Confirm => "confirm",
+            Verb::Extend => "extend",
             Verb::Abort => "abort",
             Verb::Recover => "recover",
             Verb::Backup => "backup",
             Verb::Backups => "backups",
             Verb::Logs => "logs",
+            Verb::Ask => "ask",
         }
     }
 }
@@ -70,6 +74,43 @@ pub struct HostFacts {
     pub holder: Option<Holder>,
     /// A transaction that is not over.
     pub open: Option<OpenTransaction>,
+    /// Who starts the recovery when the host starts.
+    pub supervisor: Supervisor,
+    /// What the host did by itself since the last transaction.
+    pub note: Option<String>,
+}
+
+/// Who lets a host settle after a start of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supervisor {
+    SystemUnit {
+        unit: String,
+    },
+    UserUnit {
+        unit: String,
+    },
+    Crontab {
+        user: String,
+    },
+    /// Nobody does.
+    NextContact,
+}
+
+impl Supervisor {
+    /// In words, as a log and `belay status` tell it.
+    pub fn describe(&self) -> String {
+        match self {
+            Supervisor::SystemUnit { unit } => format!("recovers at boot: systemd unit {unit}"),
+            Supervisor::UserUnit { unit } => format!("recovers at boot: systemd user unit {unit}"),
+            Supervisor::Crontab { user } => {
+                format!("recovers at boot: @reboot in the crontab of {user}")
+            }
+            Supervisor::NextContact => {
+                "after a reboot it recovers at the next contact, not by itself".to_owned()
+            }
+        }
+    }
 }
 
 /// The engine and Compose of a host.

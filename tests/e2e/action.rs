@@ -8,61 +8,100 @@ use serde_json::{Value, json};
 
 use crate::lab::{App, binary, checkout, dispatch_event, push_event};
 
-/// Runs a workflow and returns what the action gave out.
-fn act(app: &App, event: &str, payload: &Value, workflow: &str) -> Value {
-    let box_ = app.dir.path().join(format!("act-{event}"));
-    fs::create_dir_all(&box_).expect("a directory");
-    let file = |name: &str, text: &str| -> PathBuf {
-        let path = box_.join(name);
-        fs::write(&path, text).expect("written");
-        path
-    };
-    let read = |name: &str| fs::read_to_string(app.host.get(name)).expect("the lab's file");
-    let secrets = format!(
-        "BELAY_TEST_SSH_KEY=\"{}\"\nBELAY_TEST_KNOWN_HOSTS=\"{}\"\nGITHUB_TOKEN=\"ghs_token\"\n",
-        read("LAB_KEY").trim_end(),
-        read("LAB_KNOWN_HOSTS").trim_end()
-    );
-    let results = box_.join("results");
-    let status = Command::new(checkout().join("tests/action/act_run.sh"))
-        .arg(event)
-        .arg(file("event.json", &payload.to_string()))
-        .arg(checkout().join("tests/action/workflows").join(workflow))
-        .arg(app.repository())
-        .arg(file("secrets", &secrets))
-        .arg(binary())
-        .arg(&results)
-        .args([
-            "--var",
-            &format!("BELAY_TEST_HOST={}", app.host.get("LAB_HOST")),
-        ])
-        .args([
-            "--var",
-            &format!("BELAY_TEST_PORT={}", app.host.get("LAB_PORT")),
-        ])
-        .args([
-            "--var",
-            &format!("BELAY_TEST_USER={}", app.host.get("LAB_USER")),
-        ])
-        .args(["--env", &format!("GITHUB_API_URL={}", app.github.api_url())])
-        .status()
-        .expect("the script starts");
-    let result = |name: &str| fs::read_to_string(results.join(name)).unwrap_or_default();
-    assert!(status.success(), "act failed:\n{}", result("log.txt"));
-    assert!(
-        !result("log.txt").contains("BEGIN OPENSSH"),
-        "the key is in the log"
-    );
-    app.check(&result("log.txt"));
-    assert!(!result("summary.md").is_empty());
-    serde_json::from_str(&result("outputs.json")).expect("the outputs are JSON")
+on_every_host!(; by turns: a_real_workflow_deploys_and_rolls_back,);
+
+/// One run of a workflow of `tests/action/workflows`.
+pub(crate) struct Workflow<'a> {
+    pub(crate) event: &'a str,
+    pub(crate) payload: &'a Value,
+    pub(crate) file: &'a str,
+    /// Of the directory that it leaves its results in.
+    pub(crate) name: &'a str,
 }
 
-#[test]
-fn a_real_workflow_deploys_and_rolls_back() {
-    let Some(mut app) = App::start("a_real_workflow_deploys_and_rolls_back") else {
-        return;
+/// What a workflow left.
+pub(crate) struct Results {
+    pub(crate) log: String,
+    pub(crate) summary: String,
+    /// What the action gave out.
+    pub(crate) outputs: Value,
+    /// The result of each step.
+    pub(crate) steps: Value,
+}
+
+impl Workflow<'_> {
+    fn dir(&self, app: &App) -> PathBuf {
+        app.dir.path().join(self.name)
+    }
+
+    /// What runs it, with the application's host and its GitHub.
+    pub(crate) fn command(&self, app: &App) -> Command {
+        let box_ = self.dir(app);
+        fs::create_dir_all(&box_).expect("a directory");
+        let file = |name: &str, text: &str| -> PathBuf {
+            let path = box_.join(name);
+            fs::write(&path, text).expect("written");
+            path
+        };
+        let read = |name: &str| fs::read_to_string(app.host.get(name)).expect("the lab's file");
+        let secrets = format!(
+            "BELAY_TEST_SSH_KEY=\"{}\"\nBELAY_TEST_KNOWN_HOSTS=\"{}\"\nGITHUB_TOKEN=\"ghs_token\"\n",
+            read("LAB_KEY").trim_end(),
+            read("LAB_KNOWN_HOSTS").trim_end()
+        );
+        let mut command = Command::new(checkout().join("tests/action/act_run.sh"));
+        command
+            .arg(self.event)
+            .arg(file("event.json", &self.payload.to_string()))
+            .arg(checkout().join("tests/action/workflows").join(self.file))
+            .arg(app.repository())
+            .arg(file("secrets", &secrets))
+            .arg(binary())
+            .arg(box_.join("results"))
+            .args(["--env", &format!("GITHUB_API_URL={}", app.github.api_url())]);
+        for (name, of) in [
+            ("BELAY_TEST_HOST", "LAB_HOST"),
+            ("BELAY_TEST_PORT", "LAB_PORT"),
+            ("BELAY_TEST_USER", "LAB_USER"),
+        ] {
+            command.args(["--var", &format!("{name}={}", app.host.get(of))]);
+        }
+        command
+    }
+
+    /// Once it has ended, however it did.
+    pub(crate) fn results(&self, app: &App) -> Results {
+        let results = self.dir(app).join("results");
+        let read = |name: &str| fs::read_to_string(results.join(name)).unwrap_or_default();
+        let json = |name: &str| serde_json::from_str(&read(name)).expect("it is JSON");
+        let log = read("log.txt");
+        assert!(!log.contains("BEGIN OPENSSH"), "the key is in the log");
+        Results {
+            log,
+            summary: read("summary.md"),
+            outputs: json("outputs.json"),
+            steps: json("steps.json"),
+        }
+    }
+}
+
+/// Runs a workflow and returns what the action gave out.
+fn act(app: &App, event: &str, payload: &Value, file: &str) -> Value {
+    let workflow = Workflow {
+        event,
+        payload,
+        file,
+        name: &format!("act-{event}"),
     };
+    let status = workflow.command(app).status().expect("the script starts");
+    let results = workflow.results(app);
+    assert!(status.success(), "act failed:\n{}", results.log);
+    app.check(&results.log);
+    assert!(!results.summary.is_empty());
+    results.outputs
+}
+
+fn a_real_workflow_deploys_and_rolls_back(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
     app.release("v1.1.0", "");

@@ -2,6 +2,8 @@
 
 use crate::lab::{App, ROOT};
 
+on_every_host!(; by turns: a_migration_runs_once_for_each_deployment,);
+
 const COMPOSE: &str = r#"
 services:
   web:
@@ -32,11 +34,7 @@ fn migrations(app: &App) -> String {
     ))
 }
 
-#[test]
-fn a_migration_runs_once_for_each_deployment() {
-    let Some(mut app) = App::start("a_migration_runs_once_for_each_deployment") else {
-        return;
-    };
+fn a_migration_runs_once_for_each_deployment(mut app: App) {
     app.write("docker-compose.yml", COMPOSE);
     app.write("common.yml", COMMON);
     app.write("settings.env", "APP_SERVICE=from-the-env-file\n");
@@ -54,8 +52,10 @@ fn a_migration_runs_once_for_each_deployment() {
         "{:?}",
         app.belongings()
     );
+    // Compose 1.x and 2 name containers differently.
     let mounted = app.host.run(&format!(
-        "docker inspect -f '{{{{json .Mounts}}}}' {}-web-1",
+        "docker inspect -f '{{{{json .Mounts}}}}' \
+         $(docker ps -q --filter label=com.docker.compose.project={} --filter label=com.docker.compose.service=web)",
         app.host.project
     ));
     assert!(mounted.contains("/run/secrets/token"), "{mounted}");

@@ -2,19 +2,25 @@
 //! changes; what only costs comfort does not stop a deployment.
 
 use std::fs;
-use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::faults::Wire;
 use crate::lab::{App, ROOT, succeed};
 
-#[test]
-fn hosts_and_keys_that_are_not_right_are_refused() {
-    let Some(mut app) = App::start("hosts_and_keys_that_are_not_right_are_refused") else {
-        return;
-    };
+on_every_host!(;
+    by turns:
+    hosts_and_keys_that_are_not_right_are_refused,
+    a_disk_without_room_is_seen_before_anything_changes,
+    an_api_that_cannot_be_reached_costs_a_warning,
+    one_run_waits_for_another_or_says_who_it_is,
+    a_cut_connection_is_made_again,
+    a_public_url_that_takes_longer_than_the_host_would_wait_is_waited_for,
+);
+
+fn hosts_and_keys_that_are_not_right_are_refused(mut app: App) {
     app.release("v1.0.0", "");
     let make = |name: &str, passphrase: &str| {
         let path = app.dir.path().join(name);
@@ -74,11 +80,7 @@ fn hosts_and_keys_that_are_not_right_are_refused() {
         .says("/opt/missing");
 }
 
-#[test]
-fn a_disk_without_room_is_seen_before_anything_changes() {
-    let Some(mut app) = App::start("a_disk_without_room_is_seen_before_anything_changes") else {
-        return;
-    };
+fn a_disk_without_room_is_seen_before_anything_changes(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
     let project = app.host.project.clone();
@@ -108,11 +110,7 @@ fn a_disk_without_room_is_seen_before_anything_changes() {
     app.push("v1.1.0").ends("deployed", "v1.1.0");
 }
 
-#[test]
-fn an_api_that_cannot_be_reached_costs_a_warning() {
-    let Some(mut app) = App::start("an_api_that_cannot_be_reached_costs_a_warning") else {
-        return;
-    };
+fn an_api_that_cannot_be_reached_costs_a_warning(mut app: App) {
     // A port that was free a moment ago, and has nobody behind it.
     let port = TcpListener::bind(("127.0.0.1", 0))
         .and_then(|l| l.local_addr())
@@ -128,12 +126,7 @@ fn an_api_that_cannot_be_reached_costs_a_warning() {
     assert!(run.log.contains("::warning"), "{}", run.log);
 }
 
-#[test]
-fn one_run_waits_for_another_or_says_who_it_is() {
-    let Some(mut app) = App::start("one_run_waits_for_another_or_says_who_it_is") else {
-        return;
-    };
-    app.edit("belay.yml", |text| text.replace("bake: 1s", "bake: 5s"));
+fn one_run_waits_for_another_or_says_who_it_is(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
     for tag in ["v1.1.0", "v1.2.0", "v1.3.0", "v1.4.0"] {
@@ -148,10 +141,13 @@ fn one_run_waits_for_another_or_says_who_it_is() {
 
     let mut first = app.begin_push("v1.3.0");
     first.wait_for("14 backup");
+    // For as long as the second one takes, however slow the machine is.
+    app.host.run("pkill -STOP -f '[a]gent engine'");
     app.env
         .insert("BELAY_LOCK_WAIT".to_owned(), "1s".to_owned());
     let second = app.begin_push("v1.4.0");
     let second = app.wait(second);
+    app.host.run("pkill -CONT -f '[a]gent engine'");
     assert_eq!(
         (second.exit, second.output("outcome")),
         (10, "refused"),
@@ -175,69 +171,8 @@ fn one_run_waits_for_another_or_says_who_it_is() {
     );
 }
 
-/// A wire between the runner and the host that a test can cut.
-struct Wire {
-    port: u16,
-    connections: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Wire {
-    fn to(target: &str) -> Wire {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        let connections: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let (target, kept) = (target.to_owned(), Arc::clone(&connections));
-        thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let Ok(far) = TcpStream::connect(&target) else {
-                    continue;
-                };
-                let mut ends = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
-                        continue;
-                    };
-                    thread::spawn(move || {
-                        // Ends with the connection, however that ends.
-                        let _ = io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(Shutdown::Both);
-                    });
-                }
-                ends.push(near);
-                ends.push(far);
-            }
-        });
-        Wire { port, connections }
-    }
-
-    fn cut(&self) {
-        for end in self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
-            // It may be closed already.
-            let _ = end.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-#[test]
-fn a_cut_connection_is_made_again() {
-    let Some(mut app) = App::start("a_cut_connection_is_made_again") else {
-        return;
-    };
-    let (host, port) = (
-        app.host.get("LAB_HOST").to_owned(),
-        app.host.get("LAB_PORT").to_owned(),
-    );
-    let wire = Wire::to(&format!("{host}:{port}"));
-    let known = fs::read_to_string(app.host.get("LAB_KNOWN_HOSTS")).expect("the lab's file");
-    let known = known.replace(&format!("]:{port} "), &format!("]:{} ", wire.port));
-    app.env.insert("BELAY_KNOWN_HOSTS".to_owned(), known);
-    app.env
-        .insert("BELAY_PORT".to_owned(), wire.port.to_string());
+fn a_cut_connection_is_made_again(mut app: App) {
+    let wire = Wire::of(&mut app);
     app.edit("belay.yml", |text| text.replace("bake: 1s", "bake: 3s"));
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
@@ -253,4 +188,35 @@ fn a_cut_connection_is_made_again() {
         }
         app.finish(running).ends("deployed", tag);
     }
+}
+
+/// The host alone would go back ten seconds after the bake.
+fn a_public_url_that_takes_longer_than_the_host_would_wait_is_waited_for(mut app: App) {
+    let url = well_after(Duration::from_secs(13));
+    app.edit("belay.yml", |text| {
+        text.replace("deadline: 8s", &format!("deadline: 60s\n  public: {url}"))
+            .replace("bake: 1s", "bake: 1s\nconfirm: 10s")
+    });
+    app.release("v1.0.0", "");
+    let run = app.push("v1.0.0");
+    run.ends("deployed", "v1.0.0")
+        .says("more for the confirmation");
+}
+
+/// A URL on this machine that answers 503 for so long after it was asked for the first time, and then 200.
+fn well_after(time: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        let mut first = None;
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let is_well = first.get_or_insert_with(Instant::now).elapsed() > time;
+            let status = if is_well { "200 OK" } else { "503 Not Yet" };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes());
+        }
+    });
+    url
 }

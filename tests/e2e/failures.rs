@@ -2,6 +2,15 @@
 
 use crate::lab::{App, ROOT};
 
+on_every_host!(;
+    by turns:
+    versions_that_do_not_answer_go_back,
+    wrong_or_late_failures_go_back,
+    a_degraded_version_is_accepted_with_a_warning,
+    a_first_deployment_that_fails_leaves_nothing,
+    an_image_that_fails_its_test_never_travels,
+);
+
 /// Deploys v1.0.0, then whatever `v1.1.0` prepares, and checks all that must hold when that was no good.
 fn goes_back(app: &mut App, prepare: impl FnOnce(&App)) -> crate::lab::Run {
     if app.serving().is_none() {
@@ -43,22 +52,14 @@ fn goes_back(app: &mut App, prepare: impl FnOnce(&App)) -> crate::lab::Run {
     run
 }
 
-#[test]
-fn versions_that_do_not_answer_go_back() {
-    let Some(mut app) = App::start("versions_that_do_not_answer_go_back") else {
-        return;
-    };
+fn versions_that_do_not_answer_go_back(mut app: App) {
     goes_back(&mut app, |app| app.release("v1.1.0", "all500"));
     goes_back(&mut app, |app| app.release("v1.2.0", "exit"));
     goes_back(&mut app, |app| app.release("v1.3.0", "status500")).says("500");
     goes_back(&mut app, |app| app.release("v1.4.0", "hang"));
 }
 
-#[test]
-fn wrong_or_late_failures_go_back() {
-    let Some(mut app) = App::start("wrong_or_late_failures_go_back") else {
-        return;
-    };
+fn wrong_or_late_failures_go_back(mut app: App) {
     let wrong = [("APP_REPORT_VERSION", "v0.0.9")];
     goes_back(&mut app, |app| app.release_with("v1.1.0", &wrong)).says("v0.0.9");
     goes_back(&mut app, |app| {
@@ -76,11 +77,7 @@ fn wrong_or_late_failures_go_back() {
     });
 }
 
-#[test]
-fn a_degraded_version_is_accepted_with_a_warning() {
-    let Some(mut app) = App::start("a_degraded_version_is_accepted_with_a_warning") else {
-        return;
-    };
+fn a_degraded_version_is_accepted_with_a_warning(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
     app.release("v1.1.0", "hang-primary");
@@ -89,11 +86,7 @@ fn a_degraded_version_is_accepted_with_a_warning() {
     assert!(run.log.contains("::warning"), "{}", run.log);
 }
 
-#[test]
-fn a_first_deployment_that_fails_leaves_nothing() {
-    let Some(mut app) = App::start("a_first_deployment_that_fails_leaves_nothing") else {
-        return;
-    };
+fn a_first_deployment_that_fails_leaves_nothing(mut app: App) {
     app.release("v1.0.0", "all500");
     let run = app.push("v1.0.0");
     run.ends("rolled-back", "");
@@ -105,11 +98,7 @@ fn a_first_deployment_that_fails_leaves_nothing() {
     app.push("v1.1.0").ends("deployed", "v1.1.0");
 }
 
-#[test]
-fn an_image_that_fails_its_test_never_travels() {
-    let Some(mut app) = App::start("an_image_that_fails_its_test_never_travels") else {
-        return;
-    };
+fn an_image_that_fails_its_test_never_travels(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
     let images = app.images();

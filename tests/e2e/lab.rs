@@ -1,12 +1,13 @@
 //! The stage of the end-to-end tests: hosts, an application with its repository, and runs as the action makes them.
 //!
-//! A test borrows a host for itself and finds it empty, but for things of somebody else that must stay as they are.
+//! Each test runs once on every kind of host ([`Flavour`]). It borrows a host of that kind for itself and finds it empty,
+//! but for things of somebody else that must stay as they are.
 //! What is asked of the host here never goes through Belay: a test looks with its own eyes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -32,6 +33,9 @@ project: PROJECT
 host: {address: 127.0.0.1, user: deploy}
 images:
   test: [\"/app\", \"--self-test\"]
+gateway: {image: \"GATEWAY\", source: stream}
+services:
+  web: {strategy: start-first}
 health:
   primary: http://127.0.0.1:8080/api/status
   backup: http://127.0.0.1:8080/health
@@ -55,9 +59,99 @@ pub(crate) fn checkout() -> &'static Path {
 
 // --- hosts -----------------------------------------------------------------------------------------------------------
 
+/// A kind of host: what Docker and Compose are like there decides what a deployment may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// OpenSSH 10, Docker 26.1, Compose 2.26.
+    Debian13,
+    /// OpenSSH 9.2, Docker 20.10, and the Compose written in Python, 1.29: no plugin, and no JSON.
+    Debian12,
+    /// Debian 13 again, run by its own systemd. Only what is about that is played there.
+    Systemd,
+}
+
+impl Flavour {
+    /// The lab's name for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Flavour::Debian13 => "debian13",
+            Flavour::Debian12 => "debian12",
+            Flavour::Systemd => "systemd",
+        }
+    }
+
+    /// The Compose project, another one for each: it tells their images apart on the one engine that builds them. Compose
+    /// 1.x knows a project by its folder's name only.
+    fn project(self) -> &'static str {
+        match self {
+            Flavour::Debian13 => "ntplatform13",
+            Flavour::Debian12 => "ntplatform",
+            Flavour::Systemd => "ntplatformsd",
+        }
+    }
+
+    fn is_wanted(self) -> bool {
+        std::env::var("BELAY_E2E_FLAVOURS").map_or(true, |wanted| {
+            wanted.split([' ', ',']).any(|w| w == self.name())
+        })
+    }
+
+    /// Whether a test that is played on one kind of host only is played on this one.
+    fn has_its_turn(self, test: &str) -> bool {
+        let is_all = std::env::var("BELAY_FULL").as_deref() == Ok("1");
+        let turn = test.bytes().fold(0_u8, u8::wrapping_add) % 2;
+        is_all || turn == self as u8
+    }
+
+    fn pool(self) -> &'static Pool {
+        static DEBIAN13: Pool = (Mutex::new(None), Condvar::new());
+        static DEBIAN12: Pool = (Mutex::new(None), Condvar::new());
+        static SYSTEMD: Pool = (Mutex::new(None), Condvar::new());
+        match self {
+            Flavour::Debian13 => &DEBIAN13,
+            Flavour::Debian12 => &DEBIAN12,
+            Flavour::Systemd => &SYSTEMD,
+        }
+    }
+}
+
+/// Makes each of these functions a test. They are given an [`App`] whose host is empty. Those under `by turns`, which hardly
+/// depend on Docker, are played on one kind of host only, unless `BELAY_FULL=1` asks for all of them.
+macro_rules! on_every_host {
+    ($($fact:ident),* $(,)? $(; by turns: $($turn:ident),* $(,)?)?) => {
+        mod debian13 {
+            use $crate::lab::Flavour::Debian13;
+            $(#[test] fn $fact() { $crate::lab::run(Debian13, true, stringify!($fact), super::$fact); })*
+            $($(#[test] fn $turn() { $crate::lab::run(Debian13, false, stringify!($turn), super::$turn); })*)?
+        }
+        mod debian12 {
+            use $crate::lab::Flavour::Debian12;
+            $(#[test] fn $fact() { $crate::lab::run(Debian12, true, stringify!($fact), super::$fact); })*
+            $($(#[test] fn $turn() { $crate::lab::run(Debian12, false, stringify!($turn), super::$turn); })*)?
+        }
+    };
+}
+
+/// Runs one test on one kind of host, when it is asked for.
+pub(crate) fn run(flavour: Flavour, on_every: bool, name: &'static str, test: fn(App)) {
+    let skipped = match std::env::var("BELAY_E2E").as_deref() {
+        Ok("1") if !flavour.is_wanted() => "BELAY_E2E_FLAVOURS leaves this kind of host out",
+        Ok("1") if on_every || flavour.has_its_turn(name) => {
+            return test(App::start(flavour, name));
+        }
+        Ok("1") => "it is another kind's turn; BELAY_FULL=1 plays it on all of them",
+        _ => "it needs BELAY_E2E=1 and Docker",
+    };
+    say(&format!(
+        "SKIPPED, NOTHING WAS RUN: {name} on {}: {skipped}",
+        flavour.name()
+    ));
+}
+
 /// A lab host that is up.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
+    pub(crate) flavour: Flavour,
     pub(crate) name: String,
     /// Tells the images of two hosts apart on the one engine that builds them.
     pub(crate) project: String,
@@ -65,26 +159,31 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    fn up(number: usize) -> Host {
-        let name = format!("e2e-{number}");
+    fn up(flavour: Flavour) -> Host {
+        let name = format!("e2e-{}", flavour.name());
         let lab = checkout().join("dist-scripts/lab");
-        let mut up = Command::new(&lab);
-        succeed(up.args(["up", "debian13", "--name", &name]));
+        succeed(Command::new(&lab).args(["up", flavour.name(), "--name", &name]));
         let printed = succeed(Command::new(&lab).args(["env", &name]));
         let env = printed
             .lines()
             .filter_map(|line| line.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.trim_matches('\'').to_owned()))
             .collect();
-        let project = match number {
-            1 => "ntplatform".to_owned(),
-            other => format!("ntplatform{other}"),
-        };
-        Host { name, project, env }
+        Host {
+            flavour,
+            name,
+            project: flavour.project().to_owned(),
+            env,
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> &str {
         self.env.get(name).map_or("", String::as_str)
+    }
+
+    /// Has Belay log in as this user from now on.
+    pub(crate) fn log_in_as(&mut self, user: &str) {
+        self.env.insert("LAB_USER".to_owned(), user.to_owned());
     }
 
     /// Runs a script on the host, as root and past SSH.
@@ -111,10 +210,21 @@ impl Host {
         command.output().expect("docker runs")
     }
 
+    /// Ends everything from one moment to the next, and starts the machine again.
+    pub(crate) fn lose_power(&self) {
+        let container = self.get("LAB_CONTAINER");
+        succeed(Command::new("docker").args(["kill", container]));
+        succeed(Command::new("docker").args(["start", container]));
+    }
+
+    pub(crate) fn await_docker(&self) {
+        self.run("for i in $(seq 600); do docker version >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1");
+    }
+
     /// Everything of the application away; what belongs to somebody else is put there once and stays.
     fn clean(&self) {
         let script = format!(
-            "pkill -KILL -f '[a]gent engine'; sleep 0.1
+            "pkill -KILL -f '[a]gent (watch|engine)'; sleep 0.1
              umount {ROOT}/backups {ROOT} 2>/dev/null
              found=$(docker ps -a --format '{{{{.Names}}}}' | grep -vx foreign)
              [ -z \"$found\" ] || docker rm -f -v $found >/dev/null
@@ -148,16 +258,18 @@ impl Host {
     }
 
     /// What must be the same before and after.
-    fn strangers(&self) -> String {
-        self.run(
-            "docker inspect -f '{{.Id}} {{.Image}} {{.State.StartedAt}} {{.State.Status}}' foreign
-             docker image inspect -f '{{.Id}} {{.RepoTags}}' foreign/thing:v1.0.0
-             docker volume inspect -f '{{.Name}} {{.CreatedAt}}' foreign-data
-             docker network inspect -f '{{.Id}}' foreign-net
-             sha256sum /opt/foreign/app",
-        )
+    pub(crate) fn strangers(&self) -> String {
+        self.run(STRANGERS)
     }
 }
+
+/// Prints what belongs to somebody else, as it is.
+const STRANGERS: &str = "\
+docker inspect -f '{{.Id}} {{.Image}} {{.State.StartedAt}} {{.State.Status}}' foreign
+docker image inspect -f '{{.Id}} {{.RepoTags}}' foreign/thing:v1.0.0
+docker volume inspect -f '{{.Name}} {{.CreatedAt}}' foreign-data
+docker network inspect -f '{{.Id}}' foreign-net
+sha256sum /opt/foreign/app";
 
 /// Runs a program that must succeed, and returns what it printed.
 pub(crate) fn succeed(command: &mut Command) -> String {
@@ -165,6 +277,12 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn gateway_image() -> String {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    let build = || succeed(Command::new(checkout().join("dist-scripts/lab")).arg("gateway"));
+    IMAGE.get_or_init(build).clone()
 }
 
 fn app_binary() -> String {
@@ -182,40 +300,37 @@ fn alone() -> File {
     lock
 }
 
+/// The host of one kind while nobody has it; `None` until it was asked for the first time.
+type Pool = (Mutex<Option<Vec<Host>>>, Condvar);
+
 /// A host for one test alone; it goes back when this is dropped.
 struct Lease(Option<Host>);
 
-static POOL: (Mutex<Vec<Host>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
-
 impl Lease {
-    fn take() -> Lease {
-        static STARTED: OnceLock<File> = OnceLock::new();
-        STARTED.get_or_init(|| {
-            let lock = alone();
-            let count =
-                std::env::var("BELAY_E2E_HOSTS").map_or(2, |n| n.parse().expect("a number"));
-            let hosts: Vec<Host> = (1..=count).map(Host::up).collect();
-            POOL.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .extend(hosts);
-            lock
-        });
-        let mut hosts = POOL.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(flavour: Flavour) -> Lease {
+        static ALONE: OnceLock<File> = OnceLock::new();
+        ALONE.get_or_init(alone);
+        let (pool, returned) = flavour.pool();
+        let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            // Whoever is first brings the host up, while the others wait for it.
+            let hosts = pool.get_or_insert_with(|| vec![Host::up(flavour)]);
             if let Some(host) = hosts.pop() {
                 return Lease(Some(host));
             }
-            hosts = POOL.1.wait(hosts).unwrap_or_else(PoisonError::into_inner);
+            pool = returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut hosts = POOL.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.extend(self.0.take());
-        POOL.1.notify_one();
+        if let Some(host) = self.0.take() {
+            let (pool, returned) = host.flavour.pool();
+            let mut hosts = pool.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.get_or_insert_default().push(host);
+            returned.notify_one();
+        }
     }
 }
 
@@ -230,21 +345,15 @@ pub(crate) struct App {
     pub(crate) dir: tempfile::TempDir,
     /// Laid over the environment of every run; an empty value takes the variable away.
     pub(crate) env: BTreeMap<String, String>,
-    strangers: String,
+    /// What is not Belay's, as it must stay; a test that ends Docker itself looks anew.
+    pub(crate) strangers: String,
     runs: u64,
     _lease: Lease,
 }
 
 impl App {
-    /// Nothing when the end-to-end tests are not asked for.
-    pub(crate) fn start(name: &'static str) -> Option<App> {
-        if std::env::var("BELAY_E2E").as_deref() != Ok("1") {
-            say(&format!(
-                "SKIPPED, NOTHING WAS RUN: {name} needs BELAY_E2E=1 and Docker"
-            ));
-            return None;
-        }
-        let lease = Lease::take();
+    fn start(flavour: Flavour, name: &'static str) -> App {
+        let lease = Lease::take(flavour);
         let host = lease.0.clone().expect("a lease has a host");
         let began = Instant::now();
         host.clean();
@@ -260,7 +369,7 @@ impl App {
             _lease: lease,
         };
         app.lay_out();
-        Some(app)
+        app
     }
 
     fn lay_out(&self) {
@@ -275,7 +384,9 @@ impl App {
         fs::write(self.repository().join(".gitignore"), "").expect("written");
         self.write(
             "belay.yml",
-            &BELAY_YML.replace("PROJECT", &self.host.project),
+            &BELAY_YML
+                .replace("PROJECT", &self.host.project)
+                .replace("GATEWAY", &gateway_image()),
         );
         self.edit("docker-compose.yml", |text| {
             text.replace("interval: 2s", "interval: 500ms")
@@ -375,22 +486,40 @@ impl App {
         self.finish(running)
     }
 
+    /// The run of an event of a pull request, whose newest commit is the repository's.
+    pub(crate) fn pull_request(&mut self, payload: &Value) -> Run {
+        let sha = self.commit_of("HEAD");
+        let number = &payload["number"];
+        let running = self.begin(
+            "run",
+            "pull_request",
+            payload,
+            &sha,
+            &format!("refs/pull/{number}/merge"),
+        );
+        self.finish(running)
+    }
+
     pub(crate) fn rollback(&mut self, to: &str) -> Run {
         self.press(json!({"command": "rollback", "rollback": to}))
     }
 
     /// The step that the action always runs last, after the run `of`.
     pub(crate) fn finalize(&mut self, of: &Running) -> Run {
+        let running = self.begin_finalize(of);
+        self.finish(running)
+    }
+
+    pub(crate) fn begin_finalize(&self, of: &Running) -> Running {
         let mut command = self.command("finalize", &of.dir, of.run_id);
         command.envs(of.event_env.clone());
-        let running = Running::start(
+        Running::start(
             command,
             of.dir.clone(),
             of.run_id,
             of.event_env.clone(),
             "finalize.log",
-        );
-        self.finish(running)
+        )
     }
 
     fn begin(
@@ -455,18 +584,14 @@ impl App {
 
     /// Waits for a run and looks at everything that must hold after any run.
     pub(crate) fn finish(&self, running: Running) -> Run {
-        let run = running.wait(self.serving());
-        let run = Run {
-            serving: self.serving(),
-            ..run
-        };
+        let run = self.wait(running);
         self.check(&run.log);
         run
     }
 
     /// Waits without looking further: for runs that leave the host in the middle of something on purpose.
-    pub(crate) fn wait(&self, running: Running) -> Run {
-        let run = running.wait(None);
+    pub(crate) fn wait(&self, mut running: Running) -> Run {
+        let run = running.ended();
         Run {
             serving: self.serving(),
             ..run
@@ -494,14 +619,23 @@ impl App {
     pub(crate) fn serving(&self) -> Option<String> {
         let (head, body) = self.http("GET", "/version", "")?;
         let ours = head.to_ascii_lowercase().contains("x-belay-lab: 1");
+        if head.starts_with("HTTP/1.1 503") && !ours {
+            // The gateway, which has nobody to give it to.
+            return None;
+        }
         assert!(ours, "somebody else answers: {head}");
         Some(body.trim().to_owned())
     }
 
+    /// Where the application is published.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        let port: u16 = self.host.get("LAB_APP_PORT").parse().expect("a port");
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
     /// One request; nothing when there is no answer.
     pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> Option<(String, String)> {
-        let port: u16 = self.host.get("LAB_APP_PORT").parse().expect("a port");
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        let mut stream = TcpStream::connect(self.addr()).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         let length = body.len();
         write!(
@@ -526,77 +660,46 @@ impl App {
         );
     }
 
+    /// Everything is asked for in one go: each way into the host takes longer than all that is looked at there.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> = self
-            .host
-            .run(&format!(
-                "cd {ROOT} || exit 1
-                 if [ -e .belay/lock ]; then
-                     flock -w 3 .belay/lock true || echo 'the lock is held'
-                 fi
-                 newest=$(ls .belay/journal/*.log 2>/dev/null | tail -n 1)
-                 if [ -n \"$newest\" ]; then
-                     tail -n 1 $newest | grep -q '\"event\":\"end\"' || echo \"open journal: $(tail -n 1 $newest)\"
-                 fi
-                 find . \\( -name '*.part' -o -name '*.new' -o -name '*.tmp' -o -path './.belay/incoming/*' \
-                     -o -path './.belay/displaced/*' -o -name '*.confirm' -o -name '*.abort' -o -name '*.plan.json' \\) \
-                     -printf 'left over: %p\\n'
-                 docker ps -a --filter label=dev.belay.helper --format 'left over: container {{{{.Names}}}}'"
-            ))
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        troubles.extend(self.wrong_pins());
-        if self.host.strangers() != self.strangers {
+        let project = &self.host.project;
+        let printed = self.host.run(&format!(
+            "cd {ROOT} || exit 1
+             if [ -e .belay/lock ]; then
+                 flock -w 3 .belay/lock true || echo 'the lock is held'
+             fi
+             newest=$(ls .belay/journal/*.log 2>/dev/null | tail -n 1)
+             if [ -n \"$newest\" ]; then
+                 tail -n 1 $newest | grep -q '\"event\":\"end\"' || echo \"open journal: $(tail -n 1 $newest)\"
+             fi
+             find . \\( -name '*.part' -o -name '*.new' -o -name '*.tmp' -o -path './.belay/incoming/*' \
+                 -o -path './.belay/displaced/*' -o -name '*.confirm' -o -name '*.abort' -o -name '*.extend' -o -name '*.plan.json' \\) \
+                 -printf 'left over: %p\\n'
+             docker ps -a --filter label=dev.belay.helper --format 'left over: container {{{{.Names}}}}'
+             echo {PART}
+             ! [ -e docker-compose.yml ] || docker-compose config
+             echo {PART}
+             ids=$(docker ps -aq --filter label=com.docker.compose.project={project})
+             [ -z \"$ids\" ] || docker inspect -f \
+             '{{{{index .Config.Labels \"com.docker.compose.service\"}}}} {{{{.Image}}}} {{{{.State.Status}}}}' $ids
+             echo {PART}
+             docker images --no-trunc --format '{{{{.Repository}}}}:{{{{.Tag}}}} {{{{.ID}}}}'
+             echo {PART}
+             {STRANGERS}"
+        ));
+        let parts: Vec<&str> = printed.split(PART).map(str::trim).collect();
+        let [left, config, running, images, strangers] = parts.as_slice() else {
+            panic!("not all parts are there: {printed}");
+        };
+        let mut troubles: Vec<String> = left.lines().map(str::to_owned).collect();
+        troubles.extend(wrong_pins(config, running, images));
+        if *strangers != self.strangers {
+            let before = &self.strangers;
             troubles.push(format!(
-                "what is not Belay's has changed:\n{}\n{}",
-                self.strangers,
-                self.host.strangers()
+                "what is not Belay's has changed:\n{before}\n{strangers}"
             ));
         }
         troubles
-    }
-
-    /// Services that do not run the image that the published Compose file names.
-    fn wrong_pins(&self) -> Vec<String> {
-        if !self
-            .host
-            .try_run(&format!("test -e {ROOT}/docker-compose.yml"))
-            .status
-            .success()
-        {
-            return vec![];
-        }
-        let printed = self
-            .host
-            .run(&format!("cd {ROOT} && docker-compose config --format json"));
-        let config: Value = serde_json::from_str(&printed).expect("Compose prints JSON");
-        let project = config["name"].as_str().unwrap_or_default();
-        let running = self.host.run(&format!(
-            "ids=$(docker ps -aq --filter label=com.docker.compose.project={project})
-             [ -z \"$ids\" ] || docker inspect -f \
-             '{{{{index .Config.Labels \"com.docker.compose.service\"}}}} {{{{.Image}}}} {{{{.State.Status}}}}' $ids"
-        ));
-        let mut wrong = vec![];
-        for (service, definition) in config["services"].as_object().into_iter().flatten() {
-            let image = definition["image"].as_str().unwrap_or_default();
-            let id = self
-                .host
-                .try_run(&format!("docker image inspect -f '{{{{.Id}}}}' {image}"));
-            let id = String::from_utf8_lossy(&id.stdout).trim().to_owned();
-            let found: Vec<&str> = running
-                .lines()
-                .filter(|line| line.split(' ').next() == Some(service))
-                .collect();
-            let one_shot = definition["command"].to_string().contains("--migrate");
-            let fits = |line: &&str| *line == format!("{service} {id} running");
-            if !one_shot && !matches!(found.as_slice(), [one] if fits(one)) {
-                wrong.push(format!(
-                    "{service} should run {image} ({id}), and there is {found:?}"
-                ));
-            }
-        }
-        wrong
     }
 
     /// Images of the application on the host, `repository:tag`.
@@ -651,8 +754,8 @@ impl Drop for App {
             ));
         }
         say(&format!(
-            "e2e: {} took {took:.1} s, {} runs",
-            self.name, self.runs
+            "e2e: {} on {} took {took:.1} s, {} runs",
+            self.name, self.host.name, self.runs
         ));
         let violations = self.github.violations();
         assert!(
@@ -660,6 +763,39 @@ impl Drop for App {
             "against GitHub's description: {violations:#?}"
         );
     }
+}
+
+/// Stands between the parts of what [`App::troubles`] asks for.
+const PART: &str = "--- part ---";
+
+/// Services that do not run the image that the published Compose file names.
+fn wrong_pins(config: &str, running: &str, images: &str) -> Vec<String> {
+    // Read as YAML, because Compose 1.x prints nothing else.
+    let config = belay::model::yaml::read(config.as_bytes()).expect("Compose prints YAML");
+    let ids: BTreeMap<&str, &str> = images
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    let mut wrong = vec![];
+    for (service, definition) in config["services"].as_object().into_iter().flatten() {
+        let image = definition["image"].as_str().unwrap_or_default();
+        let id = ids.get(image).copied().unwrap_or_default();
+        let found: Vec<&str> = running
+            .lines()
+            .filter(|line| line.split(' ').next() == Some(service))
+            .collect();
+        let one_shot = definition["command"].to_string().contains("--migrate");
+        let fits = |line: &&str| *line == format!("{service} {id} running");
+        let replicas = definition["deploy"]["replicas"].as_u64();
+        let wanted = definition["scale"].as_u64().or(replicas).unwrap_or(1);
+        let is_right = found.len() as u64 == wanted && found.iter().all(fits);
+        if !one_shot && !is_right {
+            wrong.push(format!(
+                "{service} should run {wanted} times {image} ({id}), and there is {found:?}"
+            ));
+        }
+    }
+    wrong
 }
 
 fn contract() -> Option<Arc<Contract>> {
@@ -772,7 +908,8 @@ impl Running {
         self.child.wait().expect("it has ended");
     }
 
-    fn wait(mut self, serving: Option<String>) -> Run {
+    /// Waits for its end. Who serves then is not looked at.
+    pub(crate) fn ended(&mut self) -> Run {
         let began = Instant::now();
         let status = loop {
             match self.child.try_wait().expect("the child is ours") {
@@ -789,7 +926,7 @@ impl Running {
             outputs: outputs(&fs::read_to_string(self.dir.join("output")).unwrap_or_default()),
             summary: fs::read_to_string(self.dir.join("summary.md")).unwrap_or_default(),
             log: self.log(),
-            serving,
+            serving: None,
         }
     }
 }

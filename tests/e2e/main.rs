@@ -2,18 +2,33 @@
 //! application of `examples/ntplatform`, real git tags, and the stand-in for GitHub. Nothing of Belay is mocked.
 //!
 //! Runs only with `BELAY_E2E=1`, because it needs Docker and some minutes; without it every test says so and ends.
-//! `BELAY_BIN` names the binary (default: the release build), `BELAY_E2E_HOSTS` how many hosts there are (default 2).
+//! `BELAY_BIN` names the binary (default: the release build). There is a host of each flavour of the lab, with one test at
+//! a time on each and the two flavours at once; `BELAY_E2E_FLAVOURS=debian13` leaves the other out. What depends on Docker
+//! is tested on every flavour, the rest on one, by turns; `BELAY_FULL=1` tests everything on all of them.
 //! After every run the same things are looked at (`lab::App::check`): who answers, journal, lock, pins, leftovers, and
 //! that what is not Belay's has not changed. How long each test took goes to standard error.
 
 #[path = "../support/fake_github/mod.rs"]
 mod fake_github;
+#[macro_use]
 mod lab;
+#[path = "../support/load/mod.rs"]
+mod load;
 
 mod action;
+mod cancel;
+mod checklist;
 mod compose_features;
 mod crashes;
 mod doors;
 mod failures;
+mod faults;
+mod gateway;
 mod main_job;
+mod matrix;
+mod own_proxy;
+mod plain_compose;
+mod recovery;
 mod shelf;
+mod systemd;
+mod zero_downtime;

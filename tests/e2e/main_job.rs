@@ -4,11 +4,17 @@ use serde_json::json;
 
 use crate::lab::{App, ROOT};
 
-#[test]
-fn tags_are_deployed_and_the_button_goes_back() {
-    let Some(mut app) = App::start("tags_are_deployed_and_the_button_goes_back") else {
-        return;
-    };
+on_every_host!(
+    tags_are_deployed_and_the_button_goes_back,
+    what_is_not_new_is_refused_or_left,
+);
+
+fn tags_are_deployed_and_the_button_goes_back(mut app: App) {
+    let addr = app.addr();
+    app.edit("belay.yml", |text| {
+        let public = format!("health:\n  public: http://{addr}/api/status\n");
+        text.replace("health:\n", &public)
+    });
     app.release("v1.0.0", "");
     let first = app.push("v1.0.0");
     first.ends("deployed", "v1.0.0");
@@ -22,6 +28,9 @@ fn tags_are_deployed_and_the_button_goes_back() {
     assert_eq!(next.output("previous-version"), "v1.0.0");
     assert!(next.output("backup").starts_with("backup_"), "{}", next.log);
     assert!(next.summary.contains("v1.1.0") && next.summary.contains("v1.0.0"));
+    // As users see it, through the host's own port.
+    let seen = "Downtime at the public URL | 0 requests failed";
+    assert!(next.summary.contains(seen), "{}", next.summary);
 
     app.release("v1.1.1", "");
     app.push("v1.1.1").ends("deployed", "v1.1.1");
@@ -67,11 +76,7 @@ fn tags_are_deployed_and_the_button_goes_back() {
     );
 }
 
-#[test]
-fn what_is_not_new_is_refused_or_left() {
-    let Some(mut app) = App::start("what_is_not_new_is_refused_or_left") else {
-        return;
-    };
+fn what_is_not_new_is_refused_or_left(mut app: App) {
     app.release("v1.0.0", "");
     app.release("v1.1.0", "");
     app.push("v1.1.0").ends("deployed", "v1.1.0");

@@ -23,15 +23,15 @@ const RUN: u64 = 77;
 const LOG: &str = "https://github.com/octo-org/shop/actions/runs/77/job/5";
 
 /// A stand-in and everything to talk to it.
-struct Stage {
-    fake: FakeGitHub,
+pub(crate) struct Stage {
+    pub(crate) fake: FakeGitHub,
     dir: tempfile::TempDir,
     pauses: Arc<Mutex<Vec<Duration>>>,
     base: &'static str,
 }
 
 impl Stage {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let fake = FakeGitHub::start(Some(contract()?), 0, None).expect("a free port");
         Some(Self {
             fake,
@@ -41,7 +41,7 @@ impl Stage {
         })
     }
 
-    fn connection(&self, token: &str) -> Connection {
+    pub(crate) fn connection(&self, token: &str) -> Connection {
         Connection {
             api_url: format!("{}{}", self.fake.api_url(), self.base),
             token: Secret::new(token),
@@ -58,7 +58,7 @@ impl Stage {
         })
     }
 
-    fn client(&self) -> GitHubClient {
+    pub(crate) fn client(&self) -> GitHubClient {
         GitHubClient::new(&self.connection("ghs_token"), self.patience()).expect("a client")
     }
 
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// What has to hold after every story.
-    fn assert_lawful(&self) {
+    pub(crate) fn assert_lawful(&self) {
         assert_eq!(self.fake.violations(), Vec::<String>::new());
         self.fake.look(|world| {
             for statuses in world.deployments.iter().map(|row| &row.statuses) {
@@ -353,7 +353,7 @@ async fn after_a_rollback_the_version_before_is_what_github_shows() {
 async fn a_killed_run_is_settled_by_finalize_once() {
     let Some(stage) = Stage::new() else { return };
     drop(stage.open(opening("v1.2.0", NEW)).await);
-    let (file, cancelled) = (stage.file(), Ending::cancelled());
+    let (file, cancelled) = (stage.file(), Ending::cut_short());
     let settle = || finalize(Some(stage.client()), &file, &cancelled);
     assert_eq!(settle().await, Vec::<String>::new());
     assert_eq!(stage.last_words(), ["deploy 2222 error"]);
@@ -368,18 +368,34 @@ async fn a_killed_run_is_settled_by_finalize_once() {
 }
 
 #[tokio::test]
+async fn what_is_said_for_now_is_followed_by_a_last_word() {
+    let Some(stage) = Stage::new() else { return };
+    let mut left = stage.open(opening("v1.2.0", NEW)).await;
+    left.leave(&Ending::lost_sight("12:30 UTC")).await;
+    assert!(!left.is_finished());
+    assert_eq!(stage.last_words(), ["deploy 2222 error"]);
+    drop(left);
+    let resumed = Ledger::resume(Some(stage.client()), &stage.file()).expect("readable");
+    let mut resumed = resumed.expect("there is a last word to say");
+    resumed.finish(&Ending::deployed("v1.2.0", None)).await;
+    assert!(resumed.is_finished());
+    assert_eq!(stage.last_words(), ["deploy 2222 success"]);
+    stage.assert_lawful();
+}
+
+#[tokio::test]
 async fn finalize_after_a_proper_end_tells_nothing() {
     let Some(stage) = Stage::new() else { return };
     deploy(&stage).await;
     let before = stage.told().len();
     assert!(
-        finalize(Some(stage.client()), &stage.file(), &Ending::cancelled())
+        finalize(Some(stage.client()), &stage.file(), &Ending::cut_short())
             .await
             .is_empty()
     );
     let nowhere = stage.dir.path().join("none.json");
     assert!(
-        finalize(Some(stage.client()), &nowhere, &Ending::cancelled())
+        finalize(Some(stage.client()), &nowhere, &Ending::cut_short())
             .await
             .is_empty()
     );
@@ -415,7 +431,7 @@ async fn finalize_finds_a_deployment_whose_creation_was_cut_off() {
     );
     stage.fake.clear_faults();
     assert_eq!(
-        finalize(Some(stage.client()), &file, &Ending::cancelled()).await,
+        finalize(Some(stage.client()), &file, &Ending::cut_short()).await,
         Vec::<String>::new()
     );
     assert_eq!(stage.last_words(), ["deploy 2222 error"]);
@@ -426,7 +442,7 @@ async fn finalize_finds_a_deployment_whose_creation_was_cut_off() {
 async fn an_unreadable_record_is_a_warning() {
     let Some(stage) = Stage::new() else { return };
     std::fs::write(stage.file(), "{\"half").expect("written");
-    let warnings = finalize(Some(stage.client()), &stage.file(), &Ending::cancelled()).await;
+    let warnings = finalize(Some(stage.client()), &stage.file(), &Ending::cut_short()).await;
     assert!(
         warnings[0].starts_with("could not read what GitHub was told"),
         "{warnings:?}"

@@ -93,3 +93,29 @@ fn a_file_that_the_user_changed_by_hand_comes_back_as_changed() {
     assert_eq!(site.deploy(&bad("v1.1.0")), UNWOUND);
     assert_eq!(site.read("conf/app.conf"), before);
 }
+
+/// The database's container does not change with the version, but with the file that it has mounted.
+#[test]
+fn a_service_is_replaced_when_a_file_changes_that_it_has_mounted() {
+    let with_file = |tag: &str, text: &str| {
+        let mut version = Version::first(tag);
+        let volumes = &mut version.compose["services"]["db"]["volumes"];
+        let volumes = volumes.as_array_mut().expect("a list");
+        volumes.push("./db.conf:/etc/db.conf:ro".into());
+        let file = ("db.conf".to_owned(), 0o644, text.to_owned());
+        version.files.push(file);
+        version
+    };
+    let site = Site::new();
+    site.must_deploy(&with_file("v1.0.0", "one"));
+    let first = site.container("db");
+    site.must_deploy(&with_file("v1.1.0", "one"));
+    assert_eq!(site.container("db"), first, "it did not change");
+    site.must_deploy(&with_file("v1.2.0", "two"));
+    assert_ne!(
+        site.container("db"),
+        first,
+        "it would still read the old one"
+    );
+    site.check();
+}

@@ -1,19 +1,24 @@
 //! The journal file as a crash or a bad disk leaves it: cut, torn, damaged, unreadable.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 
+use belay::agent::disk::{self, Op, Tape};
 use belay::agent::engine::{Ending, EngineError};
 use belay::agent::journal::JournalError;
 use belay::agent::state::StateError;
+use belay::agent::verbs;
 use belay::model::journal::{End, Event};
 use belay::model::step::Step;
+use belay::wire::Confirmed;
 
 use crate::cases::{Arranged, Case, Prepared};
 use crate::support::fake_host::{Behaviour, Crash, Crashed, Outage, When};
-use crate::support::site::{Photo, Site, Version, assert_same};
+use crate::support::site::{Photo, Site, Version, assert_same, deployment_of};
 
 /// An undisturbed run: what it leaves, and its journal's bytes.
 struct Reference {
@@ -91,6 +96,58 @@ fn torn_at_every_record(case: Case) {
     }
 }
 
+/// Hears which files are synced, and which removed.
+#[derive(Default)]
+struct Heard(RefCell<Vec<(&'static str, PathBuf)>>);
+
+impl Tape for Heard {
+    fn before(&self, op: &Op<'_>) -> std::io::Result<()> {
+        let heard = match op {
+            Op::Sync(path) => ("synced", path.to_path_buf()),
+            Op::Remove(path) => ("removed", path.to_path_buf()),
+            _ => return Ok(()),
+        };
+        self.0.borrow_mut().push(heard);
+        Ok(())
+    }
+}
+
+/// What was heard of the disk while something was done.
+fn heard<T>(work: impl FnOnce() -> T) -> (T, Vec<(&'static str, PathBuf)>) {
+    let heard = Rc::new(Heard::default());
+    disk::listen(Some(heard.clone()));
+    let done = work();
+    disk::listen(None);
+    (done, heard.0.take())
+}
+
+#[test]
+fn what_a_runner_is_told_no_loss_of_power_can_undo() {
+    let site = Site::new();
+    let version = Version::first("v1.0.0");
+    site.must_deploy(&version);
+    let tx = deployment_of(&version).tx;
+    let (told, heard) = heard(|| verbs::decided(&site.layout, &tx));
+    assert_eq!(told.expect("known"), Some(Confirmed::Committed));
+    assert_eq!(heard, [("synced", site.layout.journal(1))]);
+}
+
+#[test]
+fn a_plan_goes_only_when_its_journals_end_is_on_the_disk() {
+    let site = Site::new();
+    site.must_deploy(&Version::first("v1.0.0"));
+    // As an engine leaves it that was killed between writing the last record and syncing it.
+    site.write(".belay/journal/00000001.plan.json", 0o600, "{}");
+    let (settled, heard) = heard(|| site.recover());
+    assert_eq!(settled.expect("it ends"), []);
+    let position = |what: &str, path: PathBuf| {
+        let found = heard.iter().position(|(w, p)| *w == what && *p == path);
+        found.expect("it was heard")
+    };
+    let synced = position("synced", site.layout.journal(1));
+    assert!(synced < position("removed", site.layout.journal_plan(1)));
+}
+
 #[test]
 fn a_first_deployment_survives_a_torn_record_anywhere() {
     torn_at_every_record(Case::OnEmpty);
@@ -120,7 +177,11 @@ fn interrupted() -> Site {
         again.host.calm();
         again.engine(&plan).expect("it ends");
         let calls = again.host.world().calls.clone();
-        calls.iter().position(|c| c == "up web").expect("started") + 1
+        calls
+            .iter()
+            .rposition(|c| c == "up worker")
+            .expect("replaced")
+            + 1
     };
     site.host.crash_at(Crash {
         call: calls,

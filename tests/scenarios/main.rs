@@ -4,13 +4,19 @@
 mod support;
 
 mod basics;
+mod by_hand;
 mod cases;
 mod crash;
+mod fenced;
 mod files;
 mod journal;
 mod migrations;
+mod older;
 mod outage;
+mod revival;
 mod rollback;
 mod saga;
 mod unwinding;
 mod waiting;
+mod withdrawn;
+mod zero_downtime;

@@ -125,7 +125,7 @@ fn to_a_release_whose_compose_file_was_changed_it_is_refused_without_harm() {
     let site = three_versions();
     let path = ".belay/releases/2-v1.1.0/docker-compose.yml";
     let text = site.read(path).expect("it is there");
-    site.write(path, 0o600, &text.replace("8080:8080", "8080:22"));
+    site.write(path, 0o600, &text.replace("8080:", "8088:"));
     refused(&site, RollbackTo::Previous, "was changed since");
 }
 

@@ -17,10 +17,10 @@ fn bad_ones() -> [(Behaviour, &'static str); 9] {
     [
         (Behaviour::Status500, "answered 500"),
         (Behaviour::PrimaryFails, "answered 500"),
-        (Behaviour::Exits(1), "keeps crashing"),
+        (Behaviour::Exits(1), "exited with code 1"),
         (Behaviour::DockerUnhealthy, "says unhealthy: no database"),
         (Behaviour::WrongVersion, "reports version \"v0.0.1\""),
-        (Behaviour::NeverListens, "could not be reached"),
+        (Behaviour::NeverListens, "does not accept connections"),
         (Behaviour::BadAfter(4500), "it was healthy, then"),
         (Behaviour::WontStart, "could not start web"),
         (Behaviour::OneShot(0), "exited with code 0"),
@@ -194,7 +194,7 @@ fn a_service_that_was_stopped_stays_stopped_and_old() {
     site.host.stop(&worker).expect("stopped");
     let old = site.running()["worker"].0.clone();
     site.host.calm();
-    let version = Version::second("v1.1.0").with("web", Behaviour::Status500);
+    let version = Version::second("v1.1.0").with("web", Behaviour::BadAfter(3000));
     assert_eq!(site.deploy(&version), UNWOUND);
     // Its old container was replaced and cannot be had without starting it; the new one must not stay in its place.
     let now = site.running().get("worker").cloned();
@@ -288,7 +288,9 @@ fn a_way_back_that_leads_to_another_image_is_stuck_and_never_called_unwound() {
     let own = site.host.world().images[&own].clone();
     site.host.load("handmade/kept:latest", &own);
     renamed(&site, 1000, "handmade/web:latest", &stranger);
-    let version = Version::first("v1.0.0").with("web", Behaviour::Status500);
+    let version = Version::first("v1.0.0")
+        .with("web", Behaviour::Status500)
+        .stop_first("web");
     assert_eq!(site.deploy(&version), Ending::Stuck(Step::Cutover));
     let told = site.failures();
     assert!(
@@ -310,7 +312,7 @@ fn a_way_back_that_is_changed_meanwhile_is_stuck_and_never_called_unwound() {
     let (full, other) = (site.root().join(path), format!("{text}# changed\n"));
     site.host
         .after_ms(1000, move || std::fs::write(full, other).expect("written"));
-    let version = Version::first("v1.1.0").with("web", Behaviour::Status500);
+    let version = Version::first("v1.1.0").with("web", Behaviour::BadAfter(3000));
     assert_eq!(site.deploy(&version), Ending::Stuck(Step::Cutover));
     site.write(path, 0o600, &text);
     assert_eq!(site.recover().expect("it ends"), [UNWOUND]);
@@ -323,7 +325,7 @@ fn without_a_whole_way_back_nothing_begins() {
     site.must_deploy(&Version::first("v1.0.0"));
     let path = ".belay/releases/1-v1.0.0/docker-compose.yml";
     let text = site.read(path).expect("it is there");
-    site.write(path, 0o600, &text.replace("8080:8080", "8080:22"));
+    site.write(path, 0o600, &text.replace("8080:", "8088:"));
     let (before, web) = (site.photo(), site.container("web"));
     let version = Version::second("v1.1.0");
     assert_eq!(site.deploy(&version), UNWOUND);
@@ -335,7 +337,7 @@ fn without_a_whole_way_back_nothing_begins() {
 #[test]
 fn the_steps_are_undone_in_reverse_and_each_once() {
     let site = Site::new();
-    site.deploy(&Version::first("v1.0.0").with("web", Behaviour::Status500));
+    site.deploy(&Version::first("v1.0.0").with("web", Behaviour::BadAfter(3000)));
     let undone: Vec<Step> = site
         .entries()
         .into_iter()

@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use belay::agent::engine::{self, Ending, EngineError};
+use belay::agent::fenced::Overtaken;
 use belay::agent::host::Host;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, Locking};
@@ -130,6 +131,66 @@ fn a_late_confirmation_unwinds() {
     too_late = Waiting::new();
     too_late.appears(deadline - 100, too_late.site.layout.confirmation(2), NONCE);
     assert_eq!(too_late.run(), COMMITTED);
+}
+
+#[test]
+fn a_wish_for_more_time_puts_the_deadline_off() {
+    let with_wish = |ms: &'static str, confirmed_after: u64| {
+        let waiting = Waiting::new();
+        let layout = &waiting.site.layout;
+        waiting.appears(30_000, layout.extension(2), ms);
+        waiting.appears(confirmed_after, layout.confirmation(2), NONCE);
+        let ending = waiting.run();
+        assert!(!layout.extension(2).exists());
+        waiting.site.check();
+        (ending, waiting)
+    };
+    // A minute after the bake would have been the end.
+    assert_eq!(with_wish("90000", 110_000).0, COMMITTED);
+    let (late, waiting) = with_wish("90000", 150_000);
+    assert_eq!(late, UNWOUND);
+    waiting.assert_unwound("did not confirm in time");
+    // It makes nothing shorter, has an end, and has to be a number.
+    assert_eq!(with_wish("1000", 50_000).0, COMMITTED);
+    assert_eq!(with_wish("9000000", 500_000).0, COMMITTED);
+    assert_eq!(with_wish("9000000", 700_000).0, UNWOUND);
+    assert_eq!(with_wish("for ever", 110_000).0, UNWOUND);
+}
+
+#[test]
+fn a_wish_for_more_time_that_comes_too_late_is_none() {
+    let waiting = Waiting::new();
+    waiting.appears(80_000, waiting.site.layout.extension(2), "90000");
+    waiting.appears(90_000, waiting.site.layout.confirmation(2), NONCE);
+    assert_eq!(waiting.run(), UNWOUND);
+    waiting.assert_unwound("did not confirm in time");
+}
+
+#[test]
+fn a_confirmation_between_the_deadline_and_the_next_look_is_too_late() {
+    let with_confirmation = |after_ms: Option<u64>| {
+        let mut waiting = Waiting::new();
+        if let ConfirmRule::Runner { within_ms, .. } = &mut waiting.plan.confirm {
+            // No look falls on the deadline.
+            *within_ms = 60_050;
+        }
+        if let Some(after_ms) = after_ms {
+            waiting.appears(after_ms, waiting.site.layout.confirmation(2), NONCE);
+        }
+        let began = waiting.site.host.now_ms();
+        let ending = waiting.run();
+        let baked = waiting.site.entries().iter().find_map(|e| match &e.event {
+            Event::Done {
+                output: Output::Baked(baked),
+                ..
+            } => Some(baked.confirm_by.ms - began),
+            _ => None,
+        });
+        (ending, baked.expect("it was baked"))
+    };
+    let (_, deadline) = with_confirmation(None);
+    assert_eq!(with_confirmation(Some(deadline + 10)).0, UNWOUND);
+    assert_eq!(with_confirmation(Some(deadline - 60)).0, COMMITTED);
 }
 
 #[test]
@@ -278,7 +339,13 @@ fn an_engine_that_a_newer_one_has_overtaken_stops_without_a_write() {
         fs::write(site.layout.seq(), "3\n").expect("written");
         let stopped = engine::run(&site.host, &site.layout, &lock, &mut journal, &plan);
         assert!(
-            matches!(stopped, Err(EngineError::Fenced { mine: 2, newest: 3 })),
+            matches!(
+                stopped,
+                Err(EngineError::Overtaken(Overtaken::Newer {
+                    mine: 2,
+                    newest: 3
+                }))
+            ),
             "{stopped:?}"
         );
         let after = fs::read(site.layout.journal(2)).expect("readable");

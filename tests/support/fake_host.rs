@@ -4,10 +4,12 @@
 //! [`Behaviour`]; what a container is like is worked out from that and from how long it has run. Every call counts, so
 //! a test can end the engine, or fail it, at any of them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,10 +17,16 @@ use belay::agent::backup::{DataKind, DataReader, LogSource, ReadError, Sink};
 use belay::agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageName, RunState,
 };
-use belay::model::compose::sha256;
+use belay::agent::revive::Revival;
+use belay::model::compose::{PROFILES, active_profiles, leave_out_inactive, sha256};
+use belay::model::gateway::{Admission, Change, Server};
 use belay::model::health::{Answer, VersionCheck};
 use belay::model::journal::BootTime;
+use belay::model::measure::{Measured, Recorder};
+use belay::model::revival::{Ended, EngineStart};
+use belay::model::strategy::GATEWAY_SERVICE;
 use belay::model::yaml;
+use belay::prober::{Prober, Target};
 use belay::wire::EngineFacts;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -33,6 +41,21 @@ const READY_MS: u64 = 500;
 const ONE_SHOT_MS: u64 = 700;
 /// How often a container that ends at once is started again by its restart policy.
 const RESTART_MS: u64 = 1000;
+
+/// The wall clock of a host that has just started.
+pub const WALL_MS: i64 = 1_734_273_022_000;
+
+thread_local! {
+    static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
+}
+
+/// Is told of each call of this thread to a host, by its name, before it happens. It may unwind with [`Crashed`].
+pub type Listener = Rc<dyn Fn(&str)>;
+
+/// Lets somebody listen to this thread, or nobody.
+pub fn listen(listener: Option<Listener>) {
+    LISTENER.set(listener);
+}
 
 /// What an image does when it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +80,8 @@ pub enum Behaviour {
     WontStart,
     /// Runs for a moment and ends with this code.
     OneShot(i32),
+    /// A proxy of the user's: asks the containers of this service in turn, whichever run.
+    Proxy(&'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +122,23 @@ pub struct FakeContainer {
     volumes: Vec<String>,
     has_healthcheck: bool,
     life: Life,
+    /// In every network that it is in; another one after each start.
+    address: String,
+    gateway: Option<FakeGateway>,
+}
+
+/// HAProxy, as far as Belay uses it: read from the configuration in the Compose file.
+#[derive(Clone, Debug)]
+struct FakeGateway {
+    /// By the port of the host.
+    fronts: BTreeMap<u16, String>,
+    backends: BTreeMap<String, Backend>,
+}
+
+#[derive(Clone, Debug)]
+struct Backend {
+    service: String,
+    slots: Vec<(Option<String>, Admission)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +176,25 @@ pub struct World {
     pub one_shots: Vec<String>,
     /// Every call of the host, in order.
     pub calls: Vec<String>,
+    /// How far somebody has set the wall clock; the boot clock knows nothing of it.
+    pub wall_offset_ms: i64,
+    /// Requests that containers got while they were asked through a port of the host, by version.
+    pub served: BTreeMap<String, u64>,
+    /// How long good answers through a port of the host take to be written.
+    pub answers_last_ms: u64,
+    /// Answers that were not whole when their container ended.
+    pub cut_off: u64,
+    /// Answers that are being written: by which container, and until when.
+    writing: Vec<(String, u64)>,
+    probers: Vec<(Target, Arc<Mutex<Recorder>>)>,
+    /// Requests through gateways, which go to one server after the other.
+    turn: usize,
+    /// When containers ended that somebody or Docker stopped.
+    ended_ms: BTreeMap<String, u64>,
+    /// From when until when Docker was starting last.
+    docker_started_ms: (u64, u64),
+    /// Containers that Docker could not start when it started.
+    pub start_failed: BTreeSet<String>,
     now_ms: u64,
     boot: u32,
     made: u64,
@@ -188,6 +249,13 @@ impl std::fmt::Debug for Timers {
 #[derive(Debug)]
 pub struct Crashed;
 
+type Interruption = (usize, Box<dyn FnOnce()>);
+
+thread_local! {
+    /// Not in the world: what happens meanwhile happens on the engine's own thread, as far as a test can tell.
+    static INTERRUPTION: std::cell::Cell<Option<Interruption>> = const { std::cell::Cell::new(None) };
+}
+
 /// A handle on a world. Clones see the same one.
 #[derive(Clone, Debug)]
 pub struct FakeHost {
@@ -214,6 +282,16 @@ impl FakeHost {
                 compose: ComposeKind::Python,
                 one_shots: vec![],
                 calls: vec![],
+                wall_offset_ms: 0,
+                served: BTreeMap::new(),
+                answers_last_ms: 0,
+                cut_off: 0,
+                writing: vec![],
+                probers: vec![],
+                turn: 0,
+                ended_ms: BTreeMap::new(),
+                docker_started_ms: (0, 0),
+                start_failed: BTreeSet::new(),
                 now_ms: 0,
                 boot: 1,
                 made: 0,
@@ -243,6 +321,7 @@ impl FakeHost {
         world.fallible_calls = 0;
         world.crash = None;
         world.outage = None;
+        INTERRUPTION.set(None);
     }
 
     /// Ends the engine at a call, counted from now.
@@ -278,13 +357,37 @@ impl FakeHost {
     pub fn reboot(&self) {
         let mut world = self.world();
         world.boot += 1;
-        let now = world.now_ms;
-        for container in &mut world.containers {
-            container.life = match (container.life, container.restart_policy.as_str()) {
-                (Life::StartedAt(_), "always" | "unless-stopped") => Life::StartedAt(now),
-                (Life::StartedAt(_), _) => Life::StoppedWith(255),
-                (other, _) => other,
-            };
+        let ids: Vec<String> = world.containers.iter().map(|c| c.id.clone()).collect();
+        for id in ids {
+            let container = world.container(&id);
+            match (container.life, container.restart_policy.as_str()) {
+                (Life::StartedAt(_), "always" | "unless-stopped") => world.launch(&id),
+                (Life::StartedAt(_), _) => world.end(&id, 255),
+                (Life::Created | Life::StoppedWith(_), _) => {}
+            }
+        }
+    }
+
+    /// Docker's engine is killed and starts again, without `live-restore`: it ends every container that still runs and then
+    /// starts those with the policy `always`.
+    pub fn docker_dies(&self) {
+        let mut world = self.world();
+        let from = world.now_ms + 300;
+        let ended = from + 1000;
+        world.docker_started_ms = (from, ended + 200);
+        world.now_ms = ended + 2000;
+        let running: Vec<(String, bool)> = world
+            .containers
+            .iter()
+            .filter(|c| matches!(c.life, Life::StartedAt(_)))
+            .map(|c| (c.id.clone(), c.restart_policy == "always"))
+            .collect();
+        for (id, comes_back) in running {
+            world.end(&id, 137);
+            world.ended_ms.insert(id.clone(), ended);
+            if comes_back {
+                world.launch(&id);
+            }
         }
     }
 
@@ -298,31 +401,51 @@ impl FakeHost {
     /// Whether `docker-compose up -d` with this file would leave a service's one container exactly as it is.
     pub fn is_as_written(&self, composition: &Composition, service: &str) -> bool {
         let world = self.world();
-        let wanted = File::read(composition).and_then(|file| file.container(service, &world));
-        let mut of_service = world
+        let Ok(file) = File::read(composition) else {
+            return false;
+        };
+        let Ok(wanted) = file.container(service, &world) else {
+            return false;
+        };
+        let of_service: Vec<&FakeContainer> = world
             .containers
             .iter()
-            .filter(|c| c.project == composition.project && c.service == service);
-        match (of_service.next(), of_service.next(), wanted) {
-            (Some(found), None, Ok(wanted)) => {
-                found.config == wanted.config && world.is_alive(found)
-            }
-            _ => false,
-        }
+            .filter(|c| c.project == composition.project && c.service == service)
+            .collect();
+        let replicas = file.document["services"][service]["deploy"]["replicas"].as_u64();
+        let as_written = |c: &&FakeContainer| c.config == wanted.config && world.is_alive(c);
+        of_service.len() as u64 == replicas.unwrap_or(1) && of_service.iter().all(as_written)
     }
 
     /// One call that cannot fail.
     fn call<T>(&self, name: &str, effect: impl FnOnce(&mut World) -> T) -> T {
+        if let Some(listener) = LISTENER.with_borrow(Clone::clone) {
+            listener(name);
+        }
         let mut world = self.world();
         let due = world.count(name.to_owned());
         if due == Some(When::Before) {
             die(world);
         }
         let result = effect(&mut world);
+        world.probe();
         if due == Some(When::After) {
             die(world);
         }
+        let calls = world.calls.len();
+        drop(world);
+        let interruption = INTERRUPTION.take();
+        match interruption {
+            Some((at, action)) if at == calls => action(),
+            other => INTERRUPTION.set(other),
+        }
         result
+    }
+
+    /// Suspends the engine at the end of a call, counted from now; wakes it when the action is over.
+    pub fn interrupt_at(&self, call: usize, action: impl FnOnce() + 'static) {
+        self.calm();
+        INTERRUPTION.set(Some((call, Box::new(action))));
     }
 
     /// One call that can fail.
@@ -362,8 +485,7 @@ fn said(what: &str, said: impl Into<String>) -> HostError {
 impl Host for FakeHost {
     fn now(&self) -> Timestamp {
         self.call("now", |world| {
-            Timestamp::from_millisecond(1_734_273_022_000 + world.now_ms as i64)
-                .expect("a time that can be written")
+            time(world.now_ms) + jiff::SignedDuration::from_millis(world.wall_offset_ms)
         })
     }
 
@@ -376,7 +498,12 @@ impl Host for FakeHost {
 
     fn sleep(&self, time: Duration) {
         let due = self.call("sleep", |world| {
-            world.now_ms += time.as_millis() as u64;
+            // Looks in between, as a measurement does that goes on all the time.
+            for _ in 0..4 {
+                world.now_ms += time.as_millis() as u64 / 4;
+                world.probe();
+            }
+            world.now_ms += time.as_millis() as u64 % 4;
             world.due_timers()
         });
         for action in due {
@@ -417,6 +544,7 @@ impl Host for FakeHost {
                 digests: vec![],
                 architecture: "amd64".to_owned(),
                 size: 10_000_000,
+                volumes: vec![],
             }))
         })
     }
@@ -480,19 +608,112 @@ impl Host for FakeHost {
         })
     }
 
-    fn stop(&self, container: &str) -> Result<(), HostError> {
-        self.try_call("stop", |world| {
+    fn create(
+        &self,
+        composition: &Composition,
+        service: &str,
+        containers: usize,
+    ) -> Result<(), HostError> {
+        self.try_call(&format!("create {service}"), |world| {
+            world.create(composition, service, containers)
+        })
+    }
+
+    fn start(&self, container: &str) -> Result<(), HostError> {
+        self.try_call("start", |world| {
+            if world.containers.iter().any(|c| c.id == container) {
+                world.start(container)
+            } else {
+                Err(said(
+                    "docker start",
+                    format!("No such container: {container}"),
+                ))
+            }
+        })
+    }
+
+    fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError> {
+        self.try_call("set_restart_policy", |world| {
             for found in world.containers.iter_mut().filter(|c| c.id == container) {
-                if matches!(found.life, Life::StartedAt(_)) {
-                    found.life = Life::StoppedWith(0);
-                }
+                found.restart_policy = policy.to_owned();
             }
             Ok(())
         })
     }
 
+    fn run_in(
+        &self,
+        container: &str,
+        argv: &[String],
+        _deadline: Duration,
+    ) -> Result<(), HostError> {
+        self.try_call("run_in", |world| {
+            let found = world.containers.iter().find(|c| c.id == container);
+            match found.filter(|c| world.is_alive(c)) {
+                Some(_) => Ok(()),
+                None => Err(said("docker exec", format!("{argv:?}: is not running"))),
+            }
+        })
+    }
+
+    fn gateway_servers(&self, gateway: &str) -> Result<Vec<Server>, HostError> {
+        self.try_call("gateway_servers", |world| {
+            world.resolve();
+            let backends = world.running_gateway(gateway)?.backends.clone();
+            let backends = backends.iter();
+            Ok(backends
+                .flat_map(|(name, backend)| servers(world, name, backend))
+                .collect())
+        })
+    }
+
+    fn change_gateway(&self, gateway: &str, changes: &[Change]) -> Result<(), HostError> {
+        self.try_call("change_gateway", |world| {
+            world.resolve();
+            world.running_gateway(gateway)?;
+            for change in changes {
+                world.change(gateway, change)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn connects(&self, address: &str, _port: u16, _timeout: Duration) -> bool {
+        self.call("connects", |world| {
+            let found = world.containers.iter().find(|c| c.address == address);
+            found.is_some_and(|container| world.listens(container))
+        })
+    }
+
+    fn prober(&self, target: &Target) -> Box<dyn Prober> {
+        let recorder = Arc::new(Mutex::new(Recorder::default()));
+        let shared = Arc::clone(&recorder);
+        self.call("prober", |world| {
+            world.probers.push((target.clone(), shared))
+        });
+        Box::new(FakeProber {
+            host: self.clone(),
+            recorder,
+        })
+    }
+
+    fn stop(&self, container: &str) -> Result<(), HostError> {
+        self.try_call("stop", |world| {
+            let found = world.containers.iter().find(|c| c.id == container);
+            if found.is_some_and(|c| matches!(c.life, Life::StartedAt(_))) {
+                world.end(container, 0);
+            }
+            Ok(())
+        })
+    }
+
+    fn stop_within(&self, container: &str, _grace: Duration) -> Result<(), HostError> {
+        self.stop(container)
+    }
+
     fn remove_container(&self, container: &str) -> Result<(), HostError> {
         self.try_call("remove_container", |world| {
+            world.end(container, 137);
             world.containers.retain(|c| c.id != container);
             Ok(())
         })
@@ -588,6 +809,123 @@ impl Host for FakeHost {
         _project: &'a str,
     ) -> Box<dyn DataReader + 'a> {
         Box::new(FakeReader(self))
+    }
+}
+
+/// Measures at every call and while the clock moves.
+struct FakeProber {
+    host: FakeHost,
+    recorder: Arc<Mutex<Recorder>>,
+}
+
+impl Prober for FakeProber {
+    fn take(&mut self) -> Measured {
+        let now = self.host.world().now_ms;
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.take(now)
+    }
+}
+
+impl Drop for FakeProber {
+    fn drop(&mut self) {
+        let mut world = self.host.world();
+        world
+            .probers
+            .retain(|(_, other)| !Arc::ptr_eq(other, &self.recorder));
+    }
+}
+
+fn servers(world: &World, name: &str, backend: &Backend) -> Vec<Server> {
+    let slots = backend.slots.iter().enumerate();
+    slots
+        .map(|(number, (address, admission))| Server {
+            backend: name.to_owned(),
+            name: format!("s{}", number + 1),
+            address: address.clone(),
+            admission: *admission,
+            sessions: world.written_at(address.as_deref()),
+        })
+        .collect()
+}
+
+impl FakeGateway {
+    /// Reads the fronts and backends that a gateway's Compose service describes.
+    fn read(spec: &Value) -> Option<FakeGateway> {
+        let script = spec.get("command")?.get(0)?.as_str()?;
+        let mut inside = BTreeMap::new();
+        let mut backends = BTreeMap::new();
+        let (mut bound, mut backend) = (0_u16, "");
+        for line in script.lines().map(str::trim) {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["bind", port] => bound = port.trim_start_matches(':').parse().ok()?,
+                ["default_backend", name] => {
+                    inside.insert(bound, name.to_owned());
+                }
+                ["backend", name] => backend = name,
+                ["server-template", _, count, target, ..] => {
+                    let count = count.parse().ok()?;
+                    let (service, _) = target.split_once(':')?;
+                    let made = Backend {
+                        service: service.to_owned(),
+                        slots: vec![(None, Admission::Ready); count],
+                    };
+                    backends.insert(backend.to_owned(), made);
+                }
+                _ => {}
+            }
+        }
+        let ports = spec.get("ports")?.as_array()?.iter().filter_map(|port| {
+            let mut parts = port.as_str()?.rsplit(':');
+            let target: u16 = parts.next()?.parse().ok()?;
+            Some((parts.next()?.parse().ok()?, inside.get(&target)?.clone()))
+        });
+        Some(FakeGateway {
+            fronts: ports.collect(),
+            backends,
+        })
+    }
+}
+
+fn time(ms: u64) -> Timestamp {
+    Timestamp::from_millisecond(1_734_273_022_000 + ms as i64).expect("a time that can be written")
+}
+
+impl Revival for FakeHost {
+    fn last_start(&self) -> Result<Option<EngineStart>, HostError> {
+        self.try_call("last_start", |world| {
+            let (from, until) = world.docker_started_ms;
+            Ok(Some(EngineStart {
+                from: time(from),
+                until: time(until),
+            }))
+        })
+    }
+
+    fn ended(&self, project: &str) -> Result<Vec<Ended>, HostError> {
+        self.try_call("ended", |world| {
+            let ended = world
+                .containers
+                .iter()
+                .filter(|c| c.project == project && matches!(world.state(c), RunState::Exited(_)));
+            let ended = ended.map(|c| Ended {
+                container: c.id.clone(),
+                service: c.service.clone(),
+                image_id: c.image_id.clone(),
+                restart_policy: c.restart_policy.clone(),
+                one_off: false,
+                finished: time(world.ended_ms.get(&c.id).copied().unwrap_or_default()),
+                start_failed: world.start_failed.contains(&c.id),
+            });
+            Ok(ended.collect())
+        })
+    }
+
+    fn start_again(&self, container: &str) -> Result<(), HostError> {
+        self.try_call(&format!("start_again {container}"), |world| {
+            world.start_failed.remove(container);
+            world.start(container)
+        })
     }
 }
 
@@ -773,6 +1111,10 @@ impl World {
                 restart_policy: c.restart_policy.clone(),
                 working_dir: c.working_dir.clone(),
                 one_off: false,
+                addresses: match self.state(c) {
+                    RunState::Running => vec![c.address.clone()],
+                    _ => vec![],
+                },
             })
             .collect()
     }
@@ -781,16 +1123,7 @@ impl World {
     fn up(&mut self, composition: &Composition, service: &str) -> Result<(), HostError> {
         let file = File::read(composition)?;
         let wanted = file.container(service, self)?;
-        for network in file.networks() {
-            self.networks.insert(network, composition.project.clone());
-        }
-        for volume in file.volumes() {
-            if !self.volumes.contains_key(&volume) {
-                let number = self.number();
-                self.volumes
-                    .insert(volume, (composition.project.clone(), number));
-            }
-        }
+        self.make_surroundings(&file);
         let mut of_service = self.ids_of(&wanted);
         let as_written = of_service
             .iter()
@@ -803,9 +1136,9 @@ impl World {
                 false => self.start(&id),
             };
         }
-        for container in &mut self.containers {
-            if of_service.contains(&container.id) && matches!(container.life, Life::StartedAt(_)) {
-                container.life = Life::StoppedWith(0);
+        for id in &of_service {
+            if matches!(self.container(id).life, Life::StartedAt(_)) {
+                self.end(id, 0);
             }
         }
         if self.compose == ComposeKind::Go {
@@ -854,26 +1187,236 @@ impl World {
             self.one_shots
                 .push(format!("{} {}", container.service, image.version));
         }
-        let now = self.now_ms;
+        self.launch(id);
+        Ok(())
+    }
+
+    /// A container begins to run: at an address of its own, and a gateway with nothing in its memory.
+    fn launch(&mut self, id: &str) {
+        let (now, number) = (self.now_ms, self.number());
         for container in self.containers.iter_mut().filter(|c| c.id == id) {
             container.life = Life::StartedAt(now);
+            container.address = format!(
+                "10.{}.{}.{}",
+                number >> 16,
+                (number >> 8) & 255,
+                number & 255
+            );
+            for backend in container
+                .gateway
+                .iter_mut()
+                .flat_map(|g| g.backends.values_mut())
+            {
+                backend.slots.fill((None, Admission::Ready));
+            }
+        }
+    }
+
+    fn end(&mut self, id: &str, code: i32) {
+        let now = self.now_ms;
+        self.ended_ms.insert(id.to_owned(), now);
+        let is_cut = |(by, until): &(String, u64)| by == id && *until > now;
+        self.cut_off += self
+            .writing
+            .extract_if(.., |writing| is_cut(writing))
+            .count() as u64;
+        for container in self.containers.iter_mut().filter(|c| c.id == id) {
+            container.life = Life::StoppedWith(code);
+        }
+    }
+
+    /// What Compose does for `up --no-start --no-recreate --scale SERVICE=N`.
+    fn create(
+        &mut self,
+        composition: &Composition,
+        service: &str,
+        wanted: usize,
+    ) -> Result<(), HostError> {
+        let file = File::read(composition)?;
+        let container = file.container(service, self)?;
+        self.make_surroundings(&file);
+        while self.ids_of(&container).len() < wanted {
+            let id = sha256(format!("container {}", self.number()).as_bytes());
+            self.containers.push(FakeContainer {
+                id,
+                ..container.clone()
+            });
         }
         Ok(())
     }
 
-    fn answer(&self, url: &str, version: Option<&VersionCheck>) -> Answer {
-        let refused = || Answer::Unreachable("Connection refused (os error 111)".to_owned());
-        let late = || Answer::Unreachable("no answer in time".to_owned());
-        let Some((port, path)) = port_and_path(url) else {
-            return refused();
-        };
-        let server = self
+    fn make_surroundings(&mut self, file: &File) {
+        for network in file.networks() {
+            self.networks.insert(network, file.project.clone());
+        }
+        for volume in file.volumes() {
+            if !self.volumes.contains_key(&volume) {
+                let number = self.number();
+                self.volumes.insert(volume, (file.project.clone(), number));
+            }
+        }
+    }
+
+    /// How many answers the container with this address is writing.
+    fn written_at(&self, address: Option<&str>) -> u64 {
+        let owner = self
             .containers
             .iter()
-            .find(|c| c.ports.contains(&port) && self.state(c) == RunState::Running);
+            .find(|c| Some(c.address.as_str()) == address);
+        let is_its = |(by, until): &&(String, u64)| {
+            *until > self.now_ms && owner.is_some_and(|c| c.id == *by)
+        };
+        self.writing.iter().filter(is_its).count() as u64
+    }
+
+    /// Docker's DNS, as the gateways see it: who runs has a place, who does not has none.
+    fn resolve(&mut self) {
+        let running: Vec<(String, String, String)> = self
+            .containers
+            .iter()
+            .filter(|c| self.state(c) == RunState::Running)
+            .map(|c| (c.project.clone(), c.service.clone(), c.address.clone()))
+            .collect();
+        for container in &mut self.containers {
+            let project = &container.project;
+            for backend in container
+                .gateway
+                .iter_mut()
+                .flat_map(|g| g.backends.values_mut())
+            {
+                let of_service = running
+                    .iter()
+                    .filter(|(p, s, _)| p == project && *s == backend.service);
+                let addresses: Vec<&String> = of_service.map(|(_, _, address)| address).collect();
+                for (address, _) in &mut backend.slots {
+                    if address.as_ref().is_some_and(|a| !addresses.contains(&a)) {
+                        *address = None;
+                    }
+                }
+                for address in addresses {
+                    let known = backend
+                        .slots
+                        .iter()
+                        .any(|(a, _)| a.as_ref() == Some(address));
+                    let mut free = backend.slots.iter_mut().filter(|(a, _)| a.is_none());
+                    if let (false, Some(slot)) = (known, free.next()) {
+                        slot.0 = Some(address.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn running_gateway(&mut self, id: &str) -> Result<&mut FakeGateway, HostError> {
+        let refuse = || said("docker exec", format!("Container {id} is not running"));
+        let runs = self
+            .containers
+            .iter()
+            .any(|c| c.id == id && self.is_alive(c));
+        let mut found = self.containers.iter_mut().filter(|c| c.id == id && runs);
+        found
+            .next()
+            .and_then(|c| c.gateway.as_mut())
+            .ok_or_else(refuse)
+    }
+
+    fn change(&mut self, gateway: &str, change: &Change) -> Result<(), HostError> {
+        let refuse = || said("a command for the gateway", "No such server.");
+        let backends = &mut self.running_gateway(gateway)?.backends;
+        let backend = backends.get_mut(&change.backend).ok_or_else(refuse)?;
+        let number = change.server.trim_start_matches('s').parse::<usize>().ok();
+        let slot = number
+            .and_then(|n| backend.slots.get_mut(n - 1))
+            .ok_or_else(refuse)?;
+        slot.1 = change.to;
+        Ok(())
+    }
+
+    fn listens(&self, container: &FakeContainer) -> bool {
+        let Life::StartedAt(at) = container.life else {
+            return false;
+        };
+        self.state(container) == RunState::Running
+            && self.now_ms - at >= READY_MS
+            && !matches!(
+                self.behaviour(container),
+                Behaviour::NeverListens | Behaviour::OneShot(_)
+            )
+    }
+
+    /// Asks for every measurement that is going on.
+    fn probe(&mut self) {
+        for (target, recorder) in self.probers.clone() {
+            let now = self.now_ms;
+            let answer = self.answer(&target.url, target.version.as_ref());
+            let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+            match answer {
+                Answer::Status { code, version } if code < 500 => {
+                    recorder.good(now, version.as_deref())
+                }
+                other => recorder.bad(&other.describe()),
+            }
+        }
+    }
+
+    /// The container that gets the next request at a port of the host, through the gateway where it has the port.
+    fn server_at(&mut self, port: u16) -> Option<FakeContainer> {
+        self.resolve();
+        let with_port = |c: &&FakeContainer| c.ports.contains(&port);
+        let running = |c: &&FakeContainer| self.state(c) == RunState::Running;
+        let holder = self
+            .containers
+            .iter()
+            .filter(with_port)
+            .find(running)?
+            .clone();
+        if let Behaviour::Proxy(service) = self.behaviour(&holder) {
+            let of_service = self.containers.iter().filter(|c| c.service == *service);
+            let found: Vec<&FakeContainer> = of_service.filter(|c| self.listens(c)).collect();
+            let chosen = found.get(self.turn % found.len().max(1)).copied().cloned();
+            self.turn += 1;
+            return chosen;
+        }
+        let Some(gateway) = &holder.gateway else {
+            return Some(holder);
+        };
+        let name = gateway.fronts.get(&port)?.clone();
+        let backend = &gateway.backends[&name];
+        let ready: Vec<&String> = backend
+            .slots
+            .iter()
+            .filter(|(_, admission)| *admission == Admission::Ready)
+            .filter_map(|(address, _)| address.as_ref())
+            .collect();
+        let in_turn = (0..ready.len()).map(|n| ready[(n + self.turn) % ready.len()]);
+        let mut servers = in_turn.filter_map(|a| self.containers.iter().find(|c| c.address == *a));
+        // A connection that is refused is tried at the next server.
+        let chosen = servers.find(|c| self.listens(c)).cloned();
+        self.turn += 1;
+        chosen
+    }
+
+    fn answer(&mut self, url: &str, version: Option<&VersionCheck>) -> Answer {
+        let refused = || Answer::Unreachable("Connection refused (os error 111)".to_owned());
+        let late = || Answer::Unreachable("no answer in time".to_owned());
+        let Some((host, port, path)) = parts_of(url) else {
+            return refused();
+        };
+        let server = match host.as_str() {
+            "127.0.0.1" => self.server_at(port),
+            address => self
+                .containers
+                .iter()
+                .find(|c| c.address == address && self.state(c) == RunState::Running)
+                .cloned(),
+        };
         let Some(server) = server else {
             return refused();
         };
+        if host == "127.0.0.1" {
+            let version = self.images[&server.image_id].version.clone();
+            *self.served.entry(version).or_default() += 1;
+        }
         let Life::StartedAt(at) = server.life else {
             return refused();
         };
@@ -893,6 +1436,12 @@ impl World {
             Behaviour::WrongVersion => "v0.0.1".to_owned(),
             _ => image.version.clone(),
         };
+        if host == "127.0.0.1" && code < 500 {
+            let now = self.now_ms;
+            let until = now + self.answers_last_ms;
+            self.writing.retain(|(_, until)| *until > now);
+            self.writing.push((server.id.clone(), until));
+        }
         let version = version.and_then(|check| match check {
             VersionCheck::Header(name) => name.eq_ignore_ascii_case(VERSION_HEADER).then_some(told),
             VersionCheck::Json(field) => (field == "version").then_some(told),
@@ -919,10 +1468,10 @@ fn with_tag(reference: &str) -> String {
     }
 }
 
-fn port_and_path(url: &str) -> Option<(u16, String)> {
-    let rest = url.strip_prefix("http://127.0.0.1:")?;
-    let (port, path) = rest.split_once('/')?;
-    Some((port.parse().ok()?, format!("/{path}")))
+fn parts_of(url: &str) -> Option<(String, u16, String)> {
+    let (place, path) = url.strip_prefix("http://")?.split_once('/')?;
+    let (host, port) = place.split_once(':')?;
+    Some((host.to_owned(), port.parse().ok()?, format!("/{path}")))
 }
 
 fn render(composition: &Composition, variables: &[(String, String)]) -> Result<Value, HostError> {
@@ -932,7 +1481,7 @@ fn render(composition: &Composition, variables: &[(String, String)]) -> Result<V
     let text = variables.iter().fold(text, |text, (name, value)| {
         text.replace(&format!("${{{name}}}"), value)
     });
-    let mut document = yaml::read(text.as_bytes()).map_err(|e| said(what, e.to_string()))?;
+    let mut document = parsed(&text).map_err(|e| said(what, e))?;
     let directory = composition.directory.display().to_string();
     let services = document
         .get_mut("services")
@@ -946,9 +1495,27 @@ fn render(composition: &Composition, variables: &[(String, String)]) -> Result<V
             }
         }
     }
+    let dot_env = std::fs::read_to_string(composition.directory.join(".env")).unwrap_or_default();
+    let set = variables.iter().find(|(name, _)| name == PROFILES);
+    let active = active_profiles(set.map(|(_, value)| value.as_str()), &dot_env);
+    leave_out_inactive(&mut document, &active);
     if let Some(map) = document.as_object_mut() {
         map.insert("name".to_owned(), composition.project.clone().into());
     }
+    Ok(document)
+}
+
+thread_local! {
+    static PARSED: RefCell<BTreeMap<String, Value>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Reads a file's text; the same few are read again and again.
+fn parsed(text: &str) -> Result<Value, String> {
+    if let Some(known) = PARSED.with_borrow(|known| known.get(text).cloned()) {
+        return Ok(known);
+    }
+    let document: Value = yaml::read(text.as_bytes()).map_err(|e| e.to_string())?;
+    PARSED.with_borrow_mut(|known| known.insert(text.to_owned(), document.clone()));
     Ok(document)
 }
 
@@ -1002,6 +1569,11 @@ impl File {
             volumes: self.volumes_of(spec),
             has_healthcheck: spec.get("healthcheck").is_some(),
             life: Life::Created,
+            address: String::new(),
+            gateway: match service {
+                GATEWAY_SERVICE => FakeGateway::read(spec),
+                _ => None,
+            },
         })
     }
 

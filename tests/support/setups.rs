@@ -27,6 +27,12 @@ pub trait Setup {
     /// Makes an image; its name begins with [`Setup::prefix`].
     fn image(&self, name: &str, version: &str, behaviour: &Behaviour) -> String;
 
+    /// The image of a gateway.
+    fn gateway_image(&self) -> String;
+    /// Where the one container of `web` may be asked directly. Traffic of tests stays on this machine's own addresses, so
+    /// that is its published port where the engine is a real one.
+    fn probed_address(&self) -> String;
+
     fn prefix(&self) -> String {
         format!("{}/", self.project())
     }
@@ -103,6 +109,17 @@ impl Setup for Fake {
         self.ports.fetch_add(1, Ordering::Relaxed) as u16
     }
 
+    fn gateway_image(&self) -> String {
+        let reference = "haproxy:3.0".to_owned();
+        let image = FakeImage::new("haproxy", "3.0", Behaviour::Healthy);
+        self.host.load(&reference, &image);
+        reference
+    }
+
+    fn probed_address(&self) -> String {
+        self.container("web").addresses.remove(0)
+    }
+
     fn image(&self, name: &str, version: &str, behaviour: &Behaviour) -> String {
         let reference = format!("{}{name}:{version}", self.prefix());
         let image = FakeImage::new(name, version, behaviour.clone());
@@ -172,10 +189,19 @@ fn application() -> PathBuf {
     if let Some(path) = std::env::var_os("BELAY_TEST_APP") {
         return path.into();
     }
+    lab("app").into()
+}
+
+/// What a command of the lab prints.
+fn lab(command: &str) -> String {
     let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist-scripts/lab");
-    let output = Command::new(&lab).arg("app").output().expect("it runs");
-    assert!(output.status.success(), "{} app failed", lab.display());
-    String::from_utf8_lossy(&output.stdout).trim().into()
+    let output = Command::new(&lab).arg(command).output().expect("it runs");
+    assert!(
+        output.status.success(),
+        "{} {command} failed",
+        lab.display()
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 impl Drop for Real {
@@ -220,6 +246,14 @@ impl Setup for Real {
         listener.local_addr().expect("bound").port()
     }
 
+    fn gateway_image(&self) -> String {
+        lab("gateway")
+    }
+
+    fn probed_address(&self) -> String {
+        "127.0.0.1".to_owned()
+    }
+
     fn image(&self, name: &str, version: &str, behaviour: &Behaviour) -> String {
         let reference = format!("{}{name}:{version}", self.prefix());
         let place = tempfile::tempdir().expect("a directory");
@@ -257,6 +291,7 @@ fn dockerfile(name: &str, version: &str, behaviour: &Behaviour, project: &str) -
         Behaviour::NeverListens => ("no-listen".to_owned(), ""),
         Behaviour::BadAfter(ms) => (format!("bad-after:{ms}"), ""),
         Behaviour::OneShot(_) => (String::new(), "CMD [\"--migrate\"]\n"),
+        Behaviour::Proxy(_) => panic!("only a host in memory has this proxy"),
     };
     let entry = match behaviour {
         Behaviour::WontStart => "/nothing",

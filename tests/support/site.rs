@@ -12,16 +12,17 @@ use belay::agent::host::{Composition, Host, RunState};
 use belay::agent::journal::Journal;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, HostLock, Locking};
-use belay::agent::{adopt, backup, state};
-use belay::model::compose::{Strategy, sha256};
+use belay::agent::{adopt, backup, state, verbs};
+use belay::model::compose::sha256;
 use belay::model::health::{Answer, Degraded, HealthRules, VersionCheck};
 use belay::model::journal::{End, Entry, Event, Holder};
 use belay::model::outcome::Failure;
 use belay::model::plan::{
-    BackupRules, ConfirmRule, DataRule, DeployWork, ImageSource, Limits, Plan, PlannedImage,
-    PlannedWork, ShippedFile,
+    BackupRules, ConfirmRule, DataRule, DeployWork, GatewayRule, ImageSource, Limits, OverLimit,
+    Plan, PlannedImage, PlannedWork, RequestRules, ShippedFile,
 };
 use belay::model::release::{Current, Release, RollbackTo};
+use belay::model::strategy::{Strategy, StrategyWish, WishedStrategy};
 use belay::model::yaml;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,6 +33,12 @@ pub const PROJECT: &str = "app";
 pub const PRIMARY_URL: &str = "http://127.0.0.1:8080/api/status";
 pub const BACKUP_URL: &str = "http://127.0.0.1:8080/health";
 
+/// A host in memory has no processes to watch and no boot to recover at.
+pub const NO_GUARDS: verbs::Guards = verbs::Guards {
+    watch: |_| Ok(()),
+    supervise: |_| None,
+};
+
 /// A version of the application, as its tag has it.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -41,6 +48,8 @@ pub struct Version {
     pub files: Vec<(String, u32, String)>,
     /// Services whose image Belay brings, and what it does.
     pub built: BTreeMap<String, Behaviour>,
+    /// What belay.yml says of single services.
+    pub wishes: Vec<StrategyWish>,
 }
 
 impl Version {
@@ -108,12 +117,22 @@ impl Version {
                 ("worker".to_owned(), Behaviour::Healthy),
                 ("migrate".to_owned(), Behaviour::OneShot(0)),
             ]),
+            wishes: vec![],
         }
     }
 
     #[must_use]
     pub fn with(mut self, service: &str, behaviour: Behaviour) -> Self {
         self.built.insert(service.to_owned(), behaviour);
+        self
+    }
+
+    #[must_use]
+    pub fn stop_first(mut self, service: &str) -> Self {
+        self.wishes.push(StrategyWish {
+            strategy: WishedStrategy::StopFirst,
+            ..StrategyWish::of(service)
+        });
         self
     }
 
@@ -156,7 +175,7 @@ impl Version {
                     source: ImageSource::Stream,
                 })
                 .collect(),
-            strategies: vec![],
+            strategies: self.wishes.clone(),
         }
     }
 }
@@ -196,6 +215,15 @@ pub fn plan_for(work: PlannedWork) -> Plan {
         limits: Limits {
             transaction_ms: 600_000,
             lock_wait_ms: 0,
+        },
+        gateway: GatewayRule::On {
+            image: "haproxy:3.0".to_owned(),
+        },
+        requests: RequestRules {
+            per_second: 50,
+            max_failed: None,
+            max_gap_ms: None,
+            over: OverLimit::Warn,
         },
     }
 }
@@ -244,7 +272,12 @@ impl Site {
         fs::create_dir_all(layout.root()).expect("made");
         state::prepare(&layout).expect("the state directory");
         let host = FakeHost::new();
-        for (name, version) in [("db:16", "16"), ("legacy:1", "1"), ("cache:7", "7")] {
+        for (name, version) in [
+            ("db:16", "16"),
+            ("legacy:1", "1"),
+            ("cache:7", "7"),
+            ("haproxy:3.0", "3.0"),
+        ] {
             let image = FakeImage::new(name, version, Behaviour::Healthy);
             host.world().registry.insert(name.to_owned(), image);
         }
@@ -459,6 +492,13 @@ impl Site {
     }
 
     /// The ID of a service's container.
+    /// How many containers of a service run.
+    pub fn running_of(&self, service: &str) -> usize {
+        let containers = self.host.containers(PROJECT).expect("Docker is there");
+        let of_service = containers.iter().filter(|c| c.service == service);
+        of_service.filter(|c| c.state == RunState::Running).count()
+    }
+
     pub fn container(&self, service: &str) -> String {
         let containers = self.host.containers(PROJECT).expect("listed");
         let found = containers.into_iter().find(|c| c.service == service);
@@ -764,6 +804,7 @@ fn is_a_record(path: &Path) -> bool {
             "failed",
             "displaced",
             "rollback.sh",
+            "engine.log",
         ]
         .iter()
         .any(|name| path.starts_with(Path::new(".belay").join(name)))

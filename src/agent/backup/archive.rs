@@ -154,7 +154,7 @@ impl ArchiveWriter {
         self.put(write_end)?;
         let written = self
             .gzip
-            .finish()
+            .finish(&self.path)
             .map_err(|error| BackupError::writing(&self.path, error))?;
         Ok((written, self.entries))
     }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,6 +16,8 @@ use std::thread::JoinHandle;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
+
+use crate::agent::disk;
 
 /// How much of the stream one member holds.
 const BLOCK: usize = 1024 * 1024;
@@ -100,10 +103,10 @@ impl ParallelGzip {
         Ok(())
     }
 
-    /// Writes what is left and syncs the file.
-    pub(super) fn finish(mut self) -> io::Result<Written> {
+    /// Writes what is left and syncs the file, which was opened at `path`.
+    pub(super) fn finish(mut self, path: &Path) -> io::Result<Written> {
         let mark = self.mark()?;
-        self.file.sync_all()?;
+        disk::sync_all(&self.file, path)?;
         Ok(Written {
             length: mark.length,
             sha256: hex(&mark.hash.finalize()),
@@ -210,7 +213,7 @@ mod tests {
             .collect()
     }
 
-    fn plain(path: &std::path::Path) -> Vec<u8> {
+    fn plain(path: &Path) -> Vec<u8> {
         let mut all = vec![];
         let file = File::open(path).expect("the file is there");
         flate2::read::MultiGzDecoder::new(file)
@@ -228,7 +231,7 @@ mod tests {
         for chunk in wanted.chunks(99_991) {
             gzip.write_all(chunk).expect("written");
         }
-        let written = gzip.finish().expect("finished");
+        let written = gzip.finish(&path).expect("finished");
         let file = std::fs::read(&path).expect("the file");
         assert_eq!(written.length, file.len() as u64);
         assert_eq!(written.sha256, hex(&Sha256::digest(&file)));
@@ -248,7 +251,7 @@ mod tests {
             gzip.back_to(&mark).expect("gone back");
         }
         gzip.write_all(b"and this").expect("written");
-        let written = gzip.finish().expect("finished");
+        let written = gzip.finish(&path).expect("finished");
         assert_eq!(plain(&path), b"kept, and this");
         let file = std::fs::read(&path).expect("the file");
         assert_eq!(written.sha256, hex(&Sha256::digest(&file)));

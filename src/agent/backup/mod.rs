@@ -118,6 +118,11 @@ pub trait DataReader {
     /// Removes what a reading that was cut off left.
     fn sweep(&self) -> Result<(), ReadError>;
 
+    /// Asked right before the backup gets its name: whether it may still have one.
+    fn may_publish(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     /// The last `most` bytes, at the most, of a service's logs.
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError>;
 }

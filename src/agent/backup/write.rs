@@ -3,9 +3,9 @@
 //! Runs on the host. Until the manifest is renamed into place there is no backup; afterwards there is a whole one. When
 //! anything fails, everything that was written is removed again.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::manifest::{
 use super::names::{BackupFiles, BackupName, checked_part};
 use super::read::check_archive;
 use super::{Backup, BackupError, BackupRequest, DataReader};
-use crate::agent::durable;
+use crate::agent::{disk, durable};
 
 /// Moments while a backup is made, in order. A test ends the process at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub fn create_watched(
     let name = prepare(request)?;
     let draft = Draft {
         files: name.files(request.root),
+        placing: false,
         kept: false,
     };
     let (mut manifest, images) = write_archive(request, &name, &draft.files, reader)?;
@@ -65,6 +66,10 @@ pub fn create_watched(
     read_back(&draft.files.part, &manifest)?;
     watch(PublishPoint::Verified);
     let sealed = manifest.seal()?;
+    reader.may_publish().map_err(|source| BackupError::Source {
+        source_name: "the host's lock".to_owned(),
+        source,
+    })?;
     publish(draft, images.as_bytes(), &sealed, watch)?;
     let archive = name.files(request.root).archive;
     Ok(Backup {
@@ -78,14 +83,16 @@ pub fn create_watched(
 fn prepare(request: &BackupRequest<'_>) -> Result<BackupName, BackupError> {
     let dir = BackupName::at(request.now, 1).files(request.root).dir;
     let failed = |error| BackupError::writing(&dir, error);
-    match DirBuilder::new().mode(0o700).create(&dir) {
+    match disk::make_dir(&dir, 0o700) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // It may be another user's, who shares it with us; the files in it are for their owner alone in any case.
             let _ = fs::set_permissions(&dir, Permissions::from_mode(0o700));
         }
         Err(error) => return Err(failed(error)),
-        Ok(()) => durable::sync_dir(request.root).map_err(failed)?,
+        Ok(()) => {}
     }
+    // Also when it was there: who made it may have been killed before it could do this.
+    durable::sync_dir(request.root).map_err(failed)?;
     (1..=9999)
         .map(|n| BackupName::at(request.now, n))
         .find(|name| {
@@ -100,13 +107,21 @@ fn prepare(request: &BackupRequest<'_>) -> Result<BackupName, BackupError> {
 /// The files of a backup that is not published yet: removed again unless it is.
 struct Draft {
     files: BackupFiles,
+    /// Whether the names beside the part's are this backup's.
+    placing: bool,
     kept: bool,
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            for path in self.files.all() {
+            let part = self.files.part.as_path();
+            for path in self
+                .files
+                .all()
+                .into_iter()
+                .filter(|path| self.placing || *path == part)
+            {
                 // The failure that led here is what counts; `sweep` tries again.
                 let _ = durable::remove(path);
             }
@@ -243,6 +258,7 @@ fn publish(
     manifest: &[u8],
     watch: &mut dyn FnMut(PublishPoint),
 ) -> Result<(), BackupError> {
+    draft.placing = true;
     let files = &draft.files;
     let failed = |path: &Path| {
         let path = path.to_owned();

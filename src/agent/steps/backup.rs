@@ -12,7 +12,7 @@ use crate::agent::backup::{
 use crate::agent::host::Host;
 use crate::agent::layout::Layout;
 use crate::agent::lock::HostLock;
-use crate::agent::state;
+use crate::agent::{durable, state};
 use crate::model::compose::{ComposeFile, MountSource};
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
@@ -73,15 +73,23 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
             .into_iter()
             .filter(|entry| entry.manifest.seq == seq)
         {
+            work.may_act()?;
             super::remove_backup(work.layout, &entry.name)?;
         }
     }
+    work.may_act()?;
     backup::sweep(work.layout.root(), &[])
         .map(drop)
         .map_err(|e| Failure::of(&e))?;
+    let dir = work.layout.backups();
+    if !first && dir.is_dir() {
+        // An engine that was killed may have left the backup's name in the kernel's memory only.
+        durable::sync_dir(&dir)
+            .map_err(|e| Failure::new(format!("could not keep the backup: {e}")))?;
+    }
     if first {
         // Stops by itself when somebody else's files are there.
-        let _ = std::fs::remove_dir(work.layout.backups());
+        let _ = durable::remove_dir(&work.layout.backups());
     }
     Ok(())
 }
@@ -141,6 +149,7 @@ fn make(
     let (image, request) = request(host, layout, plan, serving, project, seq, reason)?;
     let reader: Box<dyn DataReader + '_> = host.data_reader(image.as_deref(), project);
     reader.sweep().map_err(|e| Failure::of(&e))?;
+    host.may_act().map_err(|e| Failure::of(&e))?;
     backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
     // After a crash the transaction's own backup may be there already; one that was published was verified.
     let of_this = |entry: &BackupEntry| entry.manifest.seq == seq && entry.problem.is_none();

@@ -3,49 +3,103 @@
 
 use std::collections::BTreeMap;
 
-use super::{Work, files};
+use super::{Work, files, mounted, prune};
 use crate::agent::host::{Image, ImageName};
 use crate::agent::state;
 use crate::model::compose::{ComposeFile, pin, repository_prefix, sha256};
+use crate::model::gateway::{fronts, with_gateway};
 use crate::model::journal::{FetchedImage, Output};
+use crate::model::moves::{Moves, Rendered, gateway_gap, moves};
+use crate::model::nginx::heed_nginx;
 use crate::model::outcome::{Failure, StrategyReport};
-use crate::model::plan::{DeployWork, PlannedImage};
+use crate::model::plan::{DeployWork, GatewayRule, PlannedImage};
 use crate::model::release::{Release, ReleaseFile, ReleaseService};
+use crate::model::strategy::{Classified, GATEWAY_SERVICE, Strategy, classify};
 use crate::model::yaml;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
-    match work.deploy() {
+    let (images, release) = match work.deploy() {
         Some(deploy) => {
             let images = fetch_all(work, deploy)?;
             let release = record(work, deploy, &images)?;
-            files::keep_displaced(work, &release)?;
-            Ok(Output::Fetched {
-                images,
-                strategies: strategies(&release),
-            })
+            (images, release)
         }
         None => {
             let release = work.candidate()?;
-            let images = check_all(work, &release)?;
-            files::keep_displaced(work, &release)?;
-            Ok(Output::Fetched {
-                images,
-                strategies: strategies(&release),
-            })
+            (check_all(work, &release)?, release)
         }
+    };
+    files::keep_displaced(work, &release)?;
+    let previous = work.previous()?;
+    let serving = previous.as_ref().map(|p| rendered(work, p)).transpose()?;
+    let moves = moves(
+        &rendered(work, &release)?,
+        by_itself(work, &release)?,
+        serving.as_ref(),
+    );
+    if let Some(gap) = gateway_gap(&moves.gateway, previous.is_none()) {
+        work.note(format!("a gap is to be expected {gap}"));
     }
+    Ok(Output::Fetched {
+        images,
+        strategies: strategies(&moves, previous.is_none()),
+        moves,
+    })
 }
 
-fn strategies(release: &Release) -> Vec<StrategyReport> {
-    release
+fn strategies(moves: &Moves, is_first: bool) -> Vec<StrategyReport> {
+    let mut reports: Vec<StrategyReport> = moves
         .services
         .iter()
-        .map(|s| StrategyReport {
-            service: s.name.clone(),
-            strategy: s.strategy.name().to_owned(),
-            reason: s.reason.clone(),
+        .map(|m| StrategyReport {
+            service: m.service.clone(),
+            strategy: m.strategy.name().to_owned(),
+            reason: m.reason.clone(),
+            gap: m.gap.clone().filter(|_| !is_first),
         })
-        .collect()
+        .collect();
+    if let Some(gap) = gateway_gap(&moves.gateway, is_first) {
+        reports.push(StrategyReport {
+            service: GATEWAY_SERVICE.to_owned(),
+            strategy: Strategy::Gateway.name().to_owned(),
+            reason: "it takes over the published ports".to_owned(),
+            gap: Some(gap),
+        });
+    }
+    reports
+}
+
+/// A release as it runs: pinned, and behind its gateway.
+fn rendered(work: &Work<'_>, release: &Release) -> Result<Rendered, Failure> {
+    let pins: BTreeMap<String, String> = release
+        .services
+        .iter()
+        .filter(|s| !s.pin.is_empty())
+        .map(|s| (s.name.clone(), s.pin.clone()))
+        .collect();
+    let file = work
+        .normalised(&release.name)?
+        .pinned(&pins)
+        .with_files_labelled(work.layout.root(), &release.files);
+    let gateway = pins.get(GATEWAY_SERVICE).map_or("", String::as_str);
+    Ok(Rendered {
+        file: with_gateway(&file, &release.fronts, gateway),
+        fronts: release.fronts.clone(),
+    })
+}
+
+/// What each service of a release is by itself, whatever served before it.
+fn by_itself(work: &Work<'_>, release: &Release) -> Result<Vec<Classified>, Failure> {
+    let volumes = release
+        .services
+        .iter()
+        .map(|s| (s.name.as_str(), s.image_volumes.as_slice()));
+    let file = work.normalised(&release.name)?.with_image_volumes(volumes);
+    let judged = classify(&file, &release.wishes, &release.gateway, None);
+    let texts = mounted::nginx_texts(work, release, &file);
+    judged
+        .and_then(|judged| heed_nginx(&file, judged, &release.wishes, &texts))
+        .map_err(|e| Failure::of(&e))
 }
 
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
@@ -66,7 +120,10 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         .host
         .image_names(&prefix)
         .map_err(|e| Failure::of(&e))?;
-    names.retain(|name| !preflight.images.contains(&name.reference));
+    let arriving = prune::staged_references(work, Some(&work.plan.tx))?;
+    names.retain(|name| {
+        !preflight.images.contains(&name.reference) && !arriving.contains(&name.reference)
+    });
     names.extend(arrival_names(work, deploy)?);
     for name in names {
         let needed = needed_elsewhere.contains(&name.reference)
@@ -118,7 +175,6 @@ fn fetch(
     service: &str,
     planned: Option<&PlannedImage>,
 ) -> Result<FetchedImage, Failure> {
-    let project = work.preflight()?.project.clone();
     let (reference, image) = match planned {
         Some(planned) => (planned.reference.clone(), arrived(work, planned)?),
         None => {
@@ -130,16 +186,26 @@ fn fetch(
             (reference.to_owned(), pulled(work, reference)?)
         }
     };
-    let pin = pin(&project, service, &image.id);
-    work.host
-        .name_image(&image.id, &pin)
-        .map_err(|e| Failure::of(&e))?;
+    named(work, service, reference, &image)
+}
+
+/// Gives an image its name of Belay's.
+fn named(
+    work: &Work<'_>,
+    service: &str,
+    reference: String,
+    image: &Image,
+) -> Result<FetchedImage, Failure> {
+    let pin = pin(&work.preflight()?.project, service, &image.id);
+    let done = work.host.name_image(&image.id, &pin);
+    done.map_err(|e| Failure::of(&e))?;
     Ok(FetchedImage {
         service: service.to_owned(),
         reference,
-        id: image.id,
+        id: image.id.clone(),
         pin,
         size: image.size,
+        volumes: image.volumes.clone(),
     })
 }
 
@@ -175,67 +241,90 @@ fn pulled(work: &mut Work<'_>, reference: &str) -> Result<Image, Failure> {
 }
 
 fn record(
-    work: &Work<'_>,
+    work: &mut Work<'_>,
     deploy: &DeployWork,
     images: &[FetchedImage],
 ) -> Result<Release, Failure> {
     let name = work.candidate_name()?;
     let layout = work.layout.release(&name);
     let file = work.normalised(&name)?;
-    let serving = work
-        .previous()?
-        .map(|previous| pinned(work, &previous))
-        .transpose()?;
-    let pins: BTreeMap<String, String> = images
-        .iter()
-        .map(|i| (i.service.clone(), i.pin.clone()))
-        .collect();
-    let pinned = file.pinned(&pins);
-    let text = rendered_text(deploy, &pinned);
-    state::write(&layout.compose(), text.as_bytes(), 0o600).map_err(|e| Failure::of(&e))?;
-    let classified = pinned
-        .classify(&deploy.strategies, serving.as_ref())
-        .map_err(|e| Failure::of(&e))?;
-    let services = classified.into_iter().filter_map(|classified| {
-        let image = images
-            .iter()
-            .find(|image| image.service == classified.service)?;
-        Some(ReleaseService {
-            name: classified.service.clone(),
-            reference: image.reference.clone(),
-            image_id: image.id.clone(),
-            pin: image.pin.clone(),
-            size: image.size,
-            strategy: classified.strategy,
-            reason: classified.reason,
-            healthcheck_needs_ms: file.healthcheck_needs_ms(&classified.service),
-        })
-    });
-    let release = Release {
+    let mut release = Release {
         schema: 1,
         seq: work.seq()?,
         tag: deploy.tag.clone(),
         revision: Some(deploy.revision.clone()),
         project: work.preflight()?.project.clone(),
-        services: services.collect(),
-        compose_sha256: sha256(text.as_bytes()),
+        services: images.iter().map(|image| service(image, &file)).collect(),
+        compose_sha256: String::new(),
         files: shipped_files(deploy)?,
         created: work.host.now(),
+        fronts: vec![],
+        wishes: deploy.strategies.clone(),
+        gateway: work.plan.gateway.clone(),
         name,
     };
+    let by_itself = by_itself(work, &release)?;
+    release.fronts = fronts(&file, &behind_the_gateway(&by_itself), &release.wishes);
+    for classified in by_itself {
+        let mut services = release.services.iter_mut();
+        if let Some(service) = services.find(|s| s.name == classified.service) {
+            service.strategy = classified.strategy;
+            service.reason = classified.reason;
+        }
+    }
+    if !release.fronts.is_empty() {
+        let gateway = fetch_gateway(work, deploy)?;
+        release.services.push(gateway);
+    }
+    let text = rendered_text(deploy, &rendered(work, &release)?.file);
+    release.compose_sha256 = sha256(text.as_bytes());
+    work.may_act()?;
+    state::write(&layout.compose(), text.as_bytes(), 0o600).map_err(|e| Failure::of(&e))?;
+    work.may_act()?;
     state::write_json(&layout.record(), &release).map_err(|e| Failure::of(&e))?;
     Ok(release)
 }
 
-/// A release's file with its pins, to compare services with.
-fn pinned(work: &Work<'_>, release: &Release) -> Result<ComposeFile, Failure> {
-    let pins = release
-        .services
+fn behind_the_gateway(services: &[Classified]) -> Vec<String> {
+    let behind = services
         .iter()
-        .filter(|s| !s.pin.is_empty())
-        .map(|s| (s.name.clone(), s.pin.clone()))
-        .collect();
-    Ok(work.normalised(&release.name)?.pinned(&pins))
+        .filter(|c| c.strategy == Strategy::StartFirstGateway);
+    behind.map(|c| c.service.clone()).collect()
+}
+
+/// A service of the new release; its strategy is settled once all of them are known.
+fn service(image: &FetchedImage, file: &ComposeFile) -> ReleaseService {
+    ReleaseService {
+        name: image.service.clone(),
+        reference: image.reference.clone(),
+        image_id: image.id.clone(),
+        pin: image.pin.clone(),
+        size: image.size,
+        strategy: Strategy::StopFirst,
+        reason: String::new(),
+        healthcheck_needs_ms: file.healthcheck_needs_ms(&image.service),
+        image_volumes: image.volumes.clone(),
+    }
+}
+
+/// The gateway's own image, sent like the application's, or the host's own, or pulled.
+fn fetch_gateway(work: &mut Work<'_>, deploy: &DeployWork) -> Result<ReleaseService, Failure> {
+    let planned = deploy
+        .images
+        .iter()
+        .find(|image| image.service == GATEWAY_SERVICE);
+    let (reference, image) = match (planned, &work.plan.gateway) {
+        (Some(planned), _) => (planned.reference.clone(), arrived(work, planned)?),
+        (None, GatewayRule::On { image }) => (image.clone(), pulled(work, image)?),
+        (None, GatewayRule::Off) => return Err(Failure::new("the plan has no gateway")),
+    };
+    let fetched = named(work, GATEWAY_SERVICE, reference, &image)?;
+    Ok(ReleaseService {
+        strategy: Strategy::Gateway,
+        reason: "it stands in front of the services that publish ports".to_owned(),
+        healthcheck_needs_ms: None,
+        ..service(&fetched, &work.normalised(&work.candidate_name()?)?)
+    })
 }
 
 fn rendered_text(deploy: &DeployWork, file: &ComposeFile) -> String {
@@ -297,6 +386,7 @@ fn check_all(work: &Work<'_>, release: &Release) -> Result<Vec<FetchedImage>, Fa
                 id: image.id,
                 pin: service.pin.clone(),
                 size: image.size,
+                volumes: image.volumes,
             })
         })
         .collect()

@@ -20,8 +20,10 @@ pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), F
         return Ok(());
     }
     for file in &release.files {
+        work.may_act()?;
         keep(work.layout.root(), &kept, Path::new(&file.path))?;
     }
+    work.may_act()?;
     state::make_dir(&kept).map_err(|e| Failure::of(&e))?;
     durable::replace(&finished, b"", 0o600).map_err(|e| fail("keep", &finished, &e))
 }
@@ -64,6 +66,7 @@ pub(super) fn place(work: &Work<'_>, release: &Release) -> Result<(), Failure> {
     let source = work.layout.release(&release.name).files();
     for file in &release.files {
         let to = work.layout.root().join(&file.path);
+        work.may_act()?;
         copy(&source.join(&file.path), &to).map_err(|e| fail("place", &to, &e))?;
     }
     Ok(())
@@ -79,6 +82,11 @@ pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), Failure
     for file in &release.files {
         let to = work.layout.root().join(&file.path);
         let from = kept.join(&file.path);
+        work.may_act()?;
+        if let Some(dir) = to.parent() {
+            // A crash while the file was placed.
+            durable::sweep(dir).map_err(|e| fail("tidy", dir, &e))?;
+        }
         if is_there(&from) {
             copy(&from, &to).map_err(|e| fail("put back", &to, &e))?;
         } else {
@@ -114,7 +122,7 @@ fn check_hash(path: &Path, expected: &str) -> Result<(), Failure> {
 /// Copies a file with its mode, or a link as a link.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
+        durable::make_dirs(parent, 0o777)?;
     }
     let data = fs::symlink_metadata(from)?;
     if data.is_symlink() {
@@ -127,7 +135,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 fn remove_new_parents(root: &Path, kept: &Path, path: &Path) {
     for dir in path.ancestors().skip(1) {
         // Stops by itself at the first directory that is not empty.
-        if kept.join(dir).is_dir() || fs::remove_dir(root.join(dir)).is_err() {
+        if kept.join(dir).is_dir() || durable::remove_dir(&root.join(dir)).is_err() {
             return;
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
     let project = work.preflight()?.project.clone();
     let previous = work.previous()?;
-    cutover::remove_new_containers(work, &project, previous.as_ref())?;
+    cutover::remove_new_containers(work, previous.as_ref())?;
     cutover::remove_new_networks_and_volumes(work, &project)
 }
 
@@ -54,7 +54,7 @@ fn provide(
         // The version before may have no healthcheck yet; what serves it will serve its migration.
         Some(container) if container.health.is_none() => return Ok(()),
         Some(_) => {}
-        None => cutover::start(work, release, dependency)?,
+        None => cutover::up(work, release, dependency)?,
     }
     match condition {
         Condition::Healthy => {

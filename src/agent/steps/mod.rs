@@ -8,26 +8,37 @@ mod backup;
 mod bake;
 mod confirm;
 mod cutover;
+mod drain;
 mod fetch;
 mod files;
 mod migrate;
+mod mounted;
 mod preflight;
+mod probe;
 mod prune;
 mod publish;
 mod retire;
+mod roll;
+mod start;
+mod traffic;
 mod unpack;
+mod watch;
+
+use std::time::Duration;
 
 use super::backup::BackupName;
 use super::host::{Composition, Container, Host};
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::state;
-use crate::model::compose::{ComposeFile, Strategy};
-use crate::model::journal::{self, Begin, Entry, Event, Output, PreflightOutput};
+use crate::model::compose::ComposeFile;
+use crate::model::journal::{self, Begin, Entry, Event, KnownContainer, Output, PreflightOutput};
+use crate::model::moves::Moves;
 use crate::model::outcome::Failure;
 use crate::model::plan::{DeployWork, Plan, PlannedWork};
 use crate::model::release::{Release, ReleaseName};
 use crate::model::step::Step;
+use crate::model::strategy::Strategy;
 
 pub use backup::backup_now;
 pub use preflight::settle_project;
@@ -40,13 +51,13 @@ pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, Failure> {
         Step::Fetch => fetch::perform(work),
         Step::Backup => backup::perform(work),
         Step::Migrate => migrate::perform(work),
-        // Every service is replaced in place (stop-first): there is no candidate beside an incumbent to start, to ask
-        // before it gets traffic, or to drain.
-        Step::Start | Step::Probe | Step::Drain => Ok(Output::Nothing),
+        Step::Start => start::perform(work),
+        Step::Probe => probe::perform(work),
         Step::Cutover => cutover::perform(work),
         Step::Bake => bake::perform(work),
         Step::Confirm => confirm::perform(work),
         Step::Publish => publish::perform(work),
+        Step::Drain => drain::perform(work),
         Step::Retire => retire::perform(work),
         Step::Prune => prune::perform(work),
     }
@@ -59,9 +70,10 @@ pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), Failure> {
         Step::Fetch => fetch::undo(work),
         Step::Backup => backup::undo(work),
         Step::Migrate => migrate::undo(work),
+        Step::Start => start::undo(work),
         Step::Cutover => cutover::undo(work),
         // They change nothing.
-        Step::Preflight | Step::Start | Step::Probe | Step::Bake | Step::Confirm => Ok(()),
+        Step::Preflight | Step::Probe | Step::Bake | Step::Confirm => Ok(()),
         // They come after the commit point and are only ever finished.
         Step::Publish | Step::Drain | Step::Retire | Step::Prune => Ok(()),
     }
@@ -194,8 +206,114 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// What becomes of each service. A journal from before this was decided has all of them replaced in place.
+    pub fn moves(&self) -> Result<Moves, Failure> {
+        Ok(match journal::output(self.entries(), Step::Fetch) {
+            Some(Output::Fetched { moves, .. }) => moves.clone(),
+            _ => Moves::default(),
+        })
+    }
+
+    /// Every container of the project.
+    pub fn containers(&self) -> Result<Vec<Container>, Failure> {
+        let project = &self.preflight()?.project;
+        self.host.containers(project).map_err(|e| Failure::of(&e))
+    }
+
+    /// Whether a container was there when the transaction began.
+    pub fn was_there(&self, container: &Container) -> bool {
+        self.known(container).is_some()
+    }
+
+    /// Whether it is of the version before: it was there, or somebody, or the undo, has made it anew.
+    pub fn is_incumbent(&self, container: &Container) -> bool {
+        // Before there is a record of the new version nobody can have made anything of it.
+        self.was_there(container) || self.is_of_version_before(container).unwrap_or(false)
+    }
+
+    /// Told by the image; two versions with the same one cannot be told apart.
+    fn is_of_version_before(&self, container: &Container) -> Result<bool, Failure> {
+        let image_in = |release: &Release| {
+            let service = release.service(&container.service)?;
+            Some(service.image_id.clone())
+        };
+        let Some(before) = self.previous()?.as_ref().and_then(image_in) else {
+            return Ok(false);
+        };
+        Ok(before == container.image_id && image_in(&self.candidate()?) != Some(before))
+    }
+
+    /// Whether it ran then.
+    pub fn ran(&self, container: &Container) -> bool {
+        self.known(container).is_some_and(|known| known.ran)
+    }
+
+    fn known(&self, container: &Container) -> Option<&KnownContainer> {
+        let preflight = self.preflight().ok()?;
+        preflight
+            .before
+            .iter()
+            .find(|known| known.id == container.id)
+    }
+
+    /// The containers of a service: those that were there before, and those that the transaction made.
+    pub fn sides(&self, service: &str) -> Result<Sides, Failure> {
+        let mut containers = self.containers()?;
+        containers.retain(|c| c.service == service && !c.one_off);
+        let (incumbents, candidates) = containers.into_iter().partition(|c| self.is_incumbent(c));
+        Ok(Sides {
+            incumbents,
+            candidates,
+        })
+    }
+
+    /// The containers that make up a service once the transaction is through (or undone): its candidates where there are
+    /// some, else what is there.
+    pub fn serving_or_candidates(&self, service: &str) -> Result<Vec<Container>, Failure> {
+        let Sides {
+            incumbents,
+            candidates,
+        } = self.sides(service)?;
+        if !candidates.is_empty() {
+            return Ok(candidates);
+        }
+        // Compose 1.x may leave the container that it could not replace beside the one that it made, which is newer.
+        let alive: Vec<Container> = incumbents
+            .iter()
+            .filter(|c| c.is_alive())
+            .cloned()
+            .collect();
+        Ok(if alive.is_empty() {
+            incumbents.into_iter().take(1).collect()
+        } else {
+            alive
+        })
+    }
+
+    pub fn remove(&self, container: &Container) -> Result<(), Failure> {
+        let removed = self.host.remove_container(&container.id);
+        removed.map_err(|e| Failure::of(&e))
+    }
+
+    /// How long a service's containers get to end, as the file says that they were made from.
+    pub fn grace(&self, service: &str) -> Result<Duration, Failure> {
+        let release = match self.previous()? {
+            Some(previous) => previous.name,
+            None => self.candidate_name()?,
+        };
+        Ok(Duration::from_millis(
+            self.normalised(&release)?.stop_grace_ms(service),
+        ))
+    }
+
+    /// Asked right before a file is changed, and in loops that wait: an engine that was overtaken ends here.
+    pub fn may_act(&self) -> Result<(), Failure> {
+        self.host.may_act().map_err(|e| Failure::of(&e))
+    }
+
     /// Why to stop waiting, if there is a reason: an abort, or the transaction's deadline.
     pub fn wish_to_stop(&self) -> Result<Option<String>, Failure> {
+        self.may_act()?;
         let begin = self.begin()?;
         if begin.deadline.has_passed(&self.host.boot_time()) {
             return Ok(Some("the transaction's deadline passed".to_owned()));
@@ -204,12 +322,21 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The long-running services of a release, each after what it depends on.
+/// The containers of a service.
+#[derive(Debug)]
+pub struct Sides {
+    /// Those that were there when the transaction began.
+    pub incumbents: Vec<Container>,
+    /// Those that the transaction made.
+    pub candidates: Vec<Container>,
+}
+
+/// The long-running services of a release, each after what it depends on. The gateway is not one of the user's.
 fn long_running(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Failure> {
     let names: Vec<String> = release
         .services
         .iter()
-        .filter(|s| s.strategy != Strategy::OneShot)
+        .filter(|s| !matches!(s.strategy, Strategy::OneShot | Strategy::Gateway))
         .map(|s| s.name.clone())
         .collect();
     file.in_order(&names).map_err(|e| Failure::of(&e))

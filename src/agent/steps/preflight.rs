@@ -1,11 +1,10 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
 use super::{Work, files};
-use crate::agent::host::RunState;
 use crate::agent::layout::{Layout, RIVAL_FILES};
 use crate::agent::state;
 use crate::model::compose::{project_from_directory, repository_prefix};
-use crate::model::journal::{Output, PreflightOutput};
+use crate::model::journal::{KnownContainer, Output, PreflightOutput};
 use crate::model::outcome::Failure;
 use crate::model::plan::PlannedWork;
 use crate::model::release::{Current, ReleaseName, RollbackChoice, choose_rollback};
@@ -45,12 +44,18 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let running = containers
         .iter()
         // One that keeps crashing is meant to run, and an unwind has to take the candidate out of its place.
-        .filter(|c| matches!(c.state, RunState::Running | RunState::Restarting) && !c.one_off)
+        .filter(|c| c.is_alive() && !c.one_off)
         .map(|c| c.service.clone());
+    let before = containers.iter().map(|c| KnownContainer {
+        id: c.id.clone(),
+        service: c.service.clone(),
+        ran: c.is_alive(),
+    });
     let prefix = repository_prefix(&project);
     Ok(Output::Preflight(Box::new(PreflightOutput {
         target,
         running: running.collect(),
+        before: before.collect(),
         networks: work.host.networks(&project).map_err(|e| Failure::of(&e))?,
         volumes: work.host.volumes(&project).map_err(|e| Failure::of(&e))?,
         images: work

@@ -32,7 +32,9 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let keep = work.plan.keep_releases;
     // Images first: the records of the releases that are about to go say which ones are theirs.
     let mut removed = prune_images(work, &current.project, &facts, keep)?;
+    work.may_act()?;
     removed.extend(prune_releases(work.layout, &facts, keep)?);
+    work.may_act()?;
     removed.extend(prune_backups(work.layout, work.plan.backup.keep)?);
     Ok(Output::Pruned { removed })
 }
@@ -65,7 +67,7 @@ fn prune_images(
     facts: &[ReleaseFacts],
     keep: usize,
 ) -> Result<Vec<Removal>, Failure> {
-    let spared = staged_references(work)?;
+    let spared = staged_references(work, None)?;
     let prefix = repository_prefix(project);
     let images: Vec<ImageFacts> = work
         .host
@@ -88,12 +90,17 @@ fn prune_images(
     Ok(removals)
 }
 
-/// Names that another runner's images arrived under, for a transaction that has yet to begin.
-fn staged_references(work: &Work<'_>) -> Result<Vec<String>, Failure> {
+/// Names that another runner's images arrived under, for a transaction that has yet to begin. `but_of`: a transaction whose
+/// own do not count.
+pub(super) fn staged_references(
+    work: &Work<'_>,
+    but_of: Option<&str>,
+) -> Result<Vec<String>, Failure> {
     let mut references = vec![];
     for name in state::names(&work.layout.incoming()).map_err(|e| Failure::of(&e))? {
         let path = work.layout.incoming().join(&name);
-        if !name.ends_with(".images") {
+        let tx = name.strip_suffix(".images");
+        if tx.is_none() || tx == but_of {
             continue;
         }
         let text = state::read_optional(&path)
@@ -124,7 +131,19 @@ fn prune_releases(
         state::remove(&release.record()).map_err(|e| Failure::of(&e))?;
         state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
     }
+    remove_half_releases(layout)?;
     Ok(removals)
+}
+
+/// Removes what a crash left of a release that was being removed.
+fn remove_half_releases(layout: &Layout) -> Result<(), Failure> {
+    for name in state::names(&layout.releases()).map_err(|e| Failure::of(&e))? {
+        let release = layout.release(&name);
+        if !release.record().exists() {
+            state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes backups beyond the number to keep.
@@ -138,6 +157,8 @@ pub(super) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>
             .collect(),
         None => vec![],
     };
+    // What a crash left of a removal.
+    backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
     let facts: Vec<BackupFacts> = backup::list(layout.root())
         .into_iter()
         .map(|entry| BackupFacts {

@@ -1,9 +1,11 @@
 //! Publish: makes the release what `docker-compose.yml` and `current` say, and what served before the emergency path.
 //!
 //! Comes after the commit point, so it is finished, not undone. Everything is written whole, and in an order in which a
-//! crash leaves a set that works: the way back first, then what serves, then Belay's own pointer.
+//! crash leaves a set that works: the way back first, then what serves, then what Docker itself starts again, then Belay's
+//! own pointer. Until the third of these a reboot brings the old version; so it makes sure first that the new one serves.
 
-use super::Work;
+use super::{Sides, Work, cutover, traffic};
+use crate::agent::host::HostError;
 use crate::agent::state;
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
@@ -28,21 +30,76 @@ compose up -d
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
+    let serves = keep_serving(work, &candidate);
     if let Some(previous) = previous.as_ref().filter(|p| p.name != candidate.name) {
         copy_compose(work, previous, &work.layout.compose_backup())?;
     }
     copy_compose(work, &candidate, &work.layout.compose())?;
+    work.may_act()?;
     let script = work.layout.rollback_script();
     state::write(&script, ROLLBACK_SCRIPT.as_bytes(), 0o700).map_err(|e| Failure::of(&e))?;
+    serves?;
+    settle_restart_policies(work, &candidate)?;
     let current = pointer(work, &candidate)?;
+    work.may_act()?;
     state::set_current(work.layout, &current).map_err(|e| Failure::of(&e))?;
     Ok(Output::Nothing)
+}
+
+/// A host that was restarted since the cutover came back with the incumbents: the candidates are let in again.
+fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
+    let moves = work.moves()?;
+    let mut started = false;
+    for service in moves.start_first() {
+        for container in work
+            .sides(service)?
+            .candidates
+            .iter()
+            .filter(|c| !c.is_alive())
+        {
+            let done = work.host.start(&container.id);
+            done.map_err(|e| cutover::could_not_start(candidate, service, &e))?;
+            started = true;
+        }
+    }
+    if started {
+        // Not before they listen: the incumbents serve meanwhile.
+        cutover::await_candidates_listening(work, &moves)?;
+    }
+    cutover::place_gateway(work, candidate, &moves)?;
+    traffic::let_candidates_in(work)
+}
+
+/// From here on Docker itself brings the new containers back, and the old ones no more.
+fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
+    let moves = work.moves()?;
+    let file = work.normalised(&candidate.name)?;
+    let failed = |e: HostError| Failure::of(&e);
+    for service in moves.start_first() {
+        let Sides {
+            incumbents,
+            candidates,
+        } = work.sides(service)?;
+        let policy = file.restart_policy(service);
+        for container in candidates.iter().filter(|c| c.restart_policy != policy) {
+            work.host
+                .set_restart_policy(&container.id, &policy)
+                .map_err(failed)?;
+        }
+        for container in incumbents.iter().filter(|c| c.restart_policy != "no") {
+            work.host
+                .set_restart_policy(&container.id, "no")
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_compose(work: &Work<'_>, release: &Release, to: &std::path::Path) -> Result<(), Failure> {
     let from = work.layout.release(&release.name).compose();
     let text = state::read_optional(&from).map_err(|e| Failure::of(&e))?;
     let text = text.ok_or_else(|| Failure::new(format!("{} is gone", from.display())))?;
+    work.may_act()?;
     // Rendered files hold what `.env` said, so they are as private as it should be.
     state::write(to, &text, 0o600).map_err(|e| Failure::of(&e))
 }

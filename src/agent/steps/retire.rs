@@ -1,25 +1,52 @@
-//! Retire: removes the containers of services that the release no longer has. Cutover stopped them.
+//! Retire: stops and removes the incumbents, and the containers of services that the release no longer has.
+//!
+//! They are not kept, stopped, for a later rollback: Compose counts a stopped container of another version as one of the
+//! service's, and a plain `docker-compose up -d` would remove the one that serves and recreate the old one in its place
+//! (Compose 1.29 and 2.26). The release's image, file and record stay, from which a rollback makes a new container.
+//!
+//! The same happens when somebody types it just before this step, while both are there: what is missing then is made again.
 
-use super::Work;
+use super::{Work, cutover, long_running, traffic};
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
+use crate::model::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    let moves = work.moves()?;
     let candidate = work.candidate()?;
-    for container in work
-        .host
-        .containers(&candidate.project)
-        .map_err(|e| Failure::of(&e))?
-    {
+    make_again_what_is_missing(work, &candidate)?;
+    for service in moves.start_first() {
+        let grace = work.grace(service)?;
+        for container in &work.sides(service)?.incumbents {
+            let stopped = work.host.stop_within(&container.id, grace);
+            stopped.map_err(|e| Failure::of(&e))?;
+            work.remove(container)?;
+        }
+    }
+    make_again_what_is_missing(work, &candidate)?;
+    traffic::open(work)?;
+    for container in work.containers()? {
         if !candidate
             .services
             .iter()
             .any(|s| s.name == container.service)
         {
-            work.host
-                .remove_container(&container.id)
-                .map_err(|e| Failure::of(&e))?;
+            work.remove(&container)?;
         }
     }
     Ok(Output::Nothing)
+}
+
+/// Makes the containers of the new version that are gone; somebody took them away.
+fn make_again_what_is_missing(work: &mut Work<'_>, candidate: &Release) -> Result<(), Failure> {
+    let file = work.normalised(&candidate.name)?;
+    for service in long_running(candidate, &file)? {
+        if !cutover::serves(work, candidate, &service)? {
+            cutover::up(work, candidate, &service)?;
+            work.warn(format!(
+                "the new container of {service} was gone; it was made again"
+            ));
+        }
+    }
+    Ok(())
 }

@@ -37,13 +37,16 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
     let Ok(name) = work.candidate_name() else {
         return Ok(());
     };
+    work.may_act()?;
     state::remove_dir(work.layout.release(&name).dir()).map_err(|e| Failure::of(&e))
 }
 
 fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Result<(), Failure> {
+    work.may_act()?;
     // What an interrupted engine left is of this very transaction; it starts afresh.
     state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
     for file in &deploy.files {
+        work.may_act()?;
         write_shipped(&release.rendering(), file)?;
         if file.placed {
             write_shipped(&release.files(), file)?;
@@ -53,6 +56,7 @@ fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Res
     let document = render(work, deploy, release)?;
     let file = ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
     super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
+    work.may_act()?;
     state::write_json(&release.normalised(), &document).map_err(|e| Failure::of(&e))?;
     state::remove_dir(&release.rendering()).map_err(|e| Failure::of(&e))
 }

@@ -34,6 +34,10 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Service>,
     /// How images are made, measured, shipped and kept.
     pub images: Images,
+    /// The proxy in front of services that are replaced without a gap.
+    pub gateway: Gateway,
+    /// How downtime is measured.
+    pub requests: Requests,
     /// What is backed up before each deployment.
     pub backup: Backup,
     /// The environments that are described.
@@ -169,6 +173,10 @@ pub struct Settings {
     pub services: BTreeMap<ServiceName, Service>,
     /// How images are made, measured, shipped and kept.
     pub images: Images,
+    /// The proxy in front of services that are replaced without a gap.
+    pub gateway: Gateway,
+    /// How downtime is measured.
+    pub requests: Requests,
     /// How health is judged.
     pub health: Health,
     /// How long the new version is watched after it took over.
@@ -210,10 +218,87 @@ pub struct ShippedFile {
 }
 
 /// What is said about one service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// How it is replaced.
     pub strategy: Strategy,
+    /// What the gateway speaks with it.
+    pub mode: Mode,
+    /// How the gateway tells it the client's address, besides HTTP's headers.
+    pub proxy_protocol: ProxyProtocol,
+    /// How its replicas are replaced.
+    pub roll: Roll,
+    /// How an incumbent is taken out by the user's own proxy before it stops.
+    pub drain: Drain,
+}
+
+/// What happens to an incumbent behind the user's own proxy before it stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Run inside it; empty for none.
+    pub command: Vec<String>,
+    /// How long the proxy gets to notice.
+    pub wait: Period,
+}
+
+words! {
+    /// What the gateway speaks with a service.
+    Mode {
+        /// HTTP/1.1, WebSockets and server-sent events included.
+        Http = "http",
+        /// Bytes, whatever they mean.
+        Tcp = "tcp",
+    }
+}
+
+words! {
+    /// The PROXY protocol that the gateway speaks to a service.
+    ProxyProtocol {
+        /// None.
+        Off = "off",
+        /// Version 1, in text.
+        V1 = "v1",
+        /// Version 2, in bytes.
+        V2 = "v2",
+    }
+}
+
+words! {
+    /// How the replicas of a start-first service are replaced.
+    Roll {
+        /// All new ones beside all old ones.
+        Together = "together",
+        /// One after the other.
+        OneByOne = "one-by-one",
+    }
+}
+
+/// The proxy in front of services that are replaced without a gap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gateway {
+    /// There is none: services that publish ports are replaced stop-first.
+    Off,
+    /// HAProxy, as one more service of the project.
+    On {
+        /// Its image.
+        image: ImageName,
+        /// How the image reaches the host.
+        source: ImageSource,
+    },
+}
+
+/// How downtime is measured, and how much of it is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Questions a second; 0 measures nothing.
+    pub rate: u32,
+    /// How many may fail.
+    pub max_failed: Option<u32>,
+    /// How long there may be no good answer.
+    pub max_gap: Option<Period>,
+    /// What more of either means.
+    pub over: Excess,
 }
 
 words! {
@@ -409,6 +494,45 @@ impl Default for Service {
     fn default() -> Service {
         Service {
             strategy: Strategy::Auto,
+            mode: Mode::Http,
+            proxy_protocol: ProxyProtocol::Off,
+            roll: Roll::Together,
+            drain: Drain::default(),
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain {
+            command: Vec::new(),
+            wait: Period::seconds(5),
+        }
+    }
+}
+
+/// The gateway's image where belay.yml names none: the long-term supported version of the official one.
+const GATEWAY_IMAGE: &str = "haproxy:3.0";
+
+impl Default for Gateway {
+    fn default() -> Gateway {
+        match ImageName::read(GATEWAY_IMAGE) {
+            Some(image) => Gateway::On {
+                image,
+                source: ImageSource::Registry,
+            },
+            None => Gateway::Off,
+        }
+    }
+}
+
+impl Default for Requests {
+    fn default() -> Requests {
+        Requests {
+            rate: 50,
+            max_failed: None,
+            max_gap: None,
+            over: Excess::Warn,
         }
     }
 }
@@ -510,6 +634,8 @@ impl Config {
             files: either(&layer.files, &base.files).unwrap_or_default(),
             services: self.services.clone(),
             images: self.images.clone(),
+            gateway: self.gateway.clone(),
+            requests: self.requests.clone(),
             health: Health::from_layers(&layer.health, &base.health),
             bake: either(&layer.bake, &base.bake).unwrap_or(Period::seconds(10)),
             confirm: either(&layer.confirm, &base.confirm).unwrap_or(Period::seconds(120)),

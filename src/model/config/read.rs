@@ -5,21 +5,23 @@
 //! hides no other problem.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::document::{
     Field, Item, Node, Position, Problem, Reader, Section, closest, parse, shown,
 };
 use super::{
-    AbsolutePath, Backup, BackupData, Bytes, Config, DataPlace, DataSource, DataStrategy,
-    Environment, EnvironmentName, Health, HealthLayer, HostAddress, HostLayer, ImageName, Images,
-    Inputs, Layer, Overrides, Period, RelativePath, Service, ServiceName, ShippedFile, Text, Url,
-    VersionSource, Word,
+    AbsolutePath, Backup, BackupData, Bytes, Config, DataPlace, DataSource, DataStrategy, Drain,
+    Environment, EnvironmentName, Gateway, Health, HealthLayer, HostAddress, HostLayer, ImageName,
+    Images, Inputs, Layer, Overrides, Period, RelativePath, Requests, Service, ServiceName,
+    ShippedFile, Text, Url, VersionSource, Word,
 };
+use crate::model::strategy::GATEWAY_SERVICE;
 use crate::model::tag::TagKind;
 
 // ---- the keys -------------------------------------------------------------------------------------------------------
 
-const TOP: [&str; 14] = [
+const TOP: [&str; 16] = [
     "app",
     "root",
     "compose",
@@ -28,6 +30,8 @@ const TOP: [&str; 14] = [
     "files",
     "services",
     "images",
+    "gateway",
+    "requests",
     "health",
     "bake",
     "confirm",
@@ -50,7 +54,10 @@ const ENVIRONMENT: [&str; 11] = [
 ];
 const HOST: [&str; 3] = ["address", "port", "user"];
 const FILE: [&str; 2] = ["from", "to"];
-const SERVICE: [&str; 1] = ["strategy"];
+const SERVICE: [&str; 5] = ["strategy", "mode", "proxy-protocol", "roll", "drain"];
+const DRAIN: [&str; 2] = ["command", "wait"];
+const GATEWAY: [&str; 2] = ["image", "source"];
+const REQUESTS: [&str; 4] = ["rate", "max-failed", "max-gap", "over"];
 const IMAGES: [&str; 9] = [
     "source",
     "budget",
@@ -78,10 +85,12 @@ const BACKUP: [&str; 3] = ["keep", "logs", "data"];
 const DATA: [&str; 5] = ["volume", "path", "strategy", "service", "command"];
 
 /// Every section and its keys; for the hint that a key belongs elsewhere.
-const KNOWN: [(&str, &[&str]); 6] = [
+const KNOWN: [(&str, &[&str]); 8] = [
     ("", &TOP),
     ("host", &HOST),
     ("images", &IMAGES),
+    ("gateway", &GATEWAY),
+    ("requests", &REQUESTS),
     ("health", &HEALTH),
     ("backup", &BACKUP),
     ("environments.production", &ENVIRONMENT),
@@ -142,12 +151,16 @@ fn read_config(reader: &mut Reader<'_>, file: &Field<'_>) -> Config {
         app: reader.text(top.get("app")),
         services: read_services(reader, top.get("services")),
         images: read_images(reader, top.get("images")),
+        gateway: read_gateway(reader, top.get("gateway")),
+        requests: read_requests(reader, top.get("requests")),
         backup: read_backup(reader, top.get("backup")),
         environments,
         base,
         inputs: Inputs::default(),
     };
     check_given_services(reader, &top, &config);
+    check_gateway_name(reader, &top, &config);
+    check_limits(reader, &top, &config);
     if let Some(environments) = top.get("environments") {
         check_places(reader, &environments, &config);
     }
@@ -298,13 +311,76 @@ fn read_services(
     let mut services = BTreeMap::new();
     for (name, field) in named::<ServiceName>(reader, field) {
         let section = reader.section(&field, &SERVICE);
-        let strategy = reader.word(section.get("strategy"));
-        services.insert(
-            name,
-            strategy.map_or_else(Service::default, |strategy| Service { strategy }),
-        );
+        let default = Service::default();
+        let service = Service {
+            strategy: reader
+                .word(section.get("strategy"))
+                .unwrap_or(default.strategy),
+            mode: reader.word(section.get("mode")).unwrap_or(default.mode),
+            proxy_protocol: reader
+                .word(section.get("proxy-protocol"))
+                .unwrap_or(default.proxy_protocol),
+            roll: reader.word(section.get("roll")).unwrap_or(default.roll),
+            drain: read_drain(reader, section.get("drain")),
+        };
+        services.insert(name, service);
     }
     services
+}
+
+fn read_drain(reader: &mut Reader<'_>, field: Option<Field<'_>>) -> Drain {
+    let default = Drain::default();
+    let Some(field) = field else { return default };
+    let section = reader.section(&field, &DRAIN);
+    Drain {
+        command: read_command(reader, section.get("command")),
+        wait: reader.text(section.get("wait")).unwrap_or(default.wait),
+    }
+}
+
+/// `off`, or a map.
+fn read_gateway(reader: &mut Reader<'_>, field: Option<Field<'_>>) -> Gateway {
+    let default = Gateway::default();
+    let Some(field) = field else { return default };
+    match &field.item.node {
+        Node::Text(word) if word == "off" => return Gateway::Off,
+        Node::Map(_) => {}
+        _ => {
+            reader.wrong_type(
+                &field,
+                "off, or a map",
+                "leave it out for the usual one, or write `gateway: off` or {image: \"haproxy:3.0\"}",
+            );
+            return default;
+        }
+    }
+    let section = reader.section(&field, &GATEWAY);
+    let image: Option<ImageName> = reader.text(section.get("image"));
+    let source = reader.word(section.get("source"));
+    match default {
+        Gateway::On {
+            image: usual,
+            source: usually,
+        } => Gateway::On {
+            image: image.unwrap_or(usual),
+            source: source.unwrap_or(usually),
+        },
+        Gateway::Off => Gateway::Off,
+    }
+}
+
+fn read_requests(reader: &mut Reader<'_>, field: Option<Field<'_>>) -> Requests {
+    let default = Requests::default();
+    let Some(field) = field else { return default };
+    let section = reader.section(&field, &REQUESTS);
+    Requests {
+        rate: reader
+            .count(section.get("rate"), 0..=1000)
+            .unwrap_or(default.rate),
+        max_failed: reader.count(section.get("max-failed"), 0..=1_000_000),
+        max_gap: reader.text(section.get("max-gap")),
+        over: reader.word(section.get("over")).unwrap_or(default.over),
+    }
 }
 
 /// The entries of a table whose keys are names of this type.
@@ -410,6 +486,63 @@ fn check_given_services(reader: &mut Reader<'_>, top: &Section<'_>, config: &Con
         let message =
             format!("services.{name} is untouched, but images.given has a new image for it");
         reader.problem(top.place_of("services"), message, "remove one of the two");
+    }
+}
+
+/// The gateway's name among the services of a project is its own.
+fn check_gateway_name(reader: &mut Reader<'_>, top: &Section<'_>, config: &Config) {
+    if config.gateway == Gateway::Off {
+        return;
+    }
+    let is_gateway = |name: &ServiceName| name.as_str() == GATEWAY_SERVICE;
+    let in_services = config.services.keys().any(is_gateway);
+    let in_given = config.images.given.keys().any(is_gateway);
+    for (section, path, is_there) in [
+        ("services", "services", in_services),
+        ("images", "images.given", in_given),
+    ] {
+        if is_there {
+            let message = format!("{path}.{GATEWAY_SERVICE} is the gateway, which is Belay's own");
+            let hint = "its image is `gateway.image`; a service of yours needs another name";
+            reader.problem(top.place_of(section), message, hint);
+        }
+    }
+}
+
+/// Limits that nothing would be held against, or that no deployment could ever keep.
+fn check_limits(reader: &mut Reader<'_>, top: &Section<'_>, config: &Config) {
+    let Requests {
+        rate,
+        max_failed,
+        max_gap,
+        ..
+    } = config.requests;
+    if max_failed.is_none() && max_gap.is_none() {
+        return;
+    }
+    let at = top.place_of("requests");
+    let environments = config.environments.values();
+    let mut layers = environments
+        .map(|environment| &environment.layer)
+        .chain([&config.base]);
+    if rate == 0 {
+        let message = "requests: a limit is set, but with a rate of 0 nothing is measured";
+        reader.problem(at, message.to_owned(), "remove rate, or the limits");
+    } else if layers.all(|layer| layer.health.primary.is_none()) {
+        let message = "requests: a limit is set, but there is no health.primary to ask";
+        let hint = "add health.primary: that is the endpoint whose answers are measured";
+        reader.problem(at, message.to_owned(), hint);
+    }
+    // One answer that is a little late is no gap: two questions have to fit in.
+    let pauses = Duration::from_secs(2).checked_div(rate);
+    if let (Some(gap), Some(pauses)) = (max_gap, pauses)
+        && gap.get() < pauses
+    {
+        let message = format!(
+            "requests.max-gap ({gap}) is too short for a rate of {rate}: two questions take {} ms",
+            pauses.as_millis()
+        );
+        reader.problem(at, message, "lengthen max-gap, or raise rate");
     }
 }
 

@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use super::{
     AbsolutePath, AppName, Bytes, DataPath, DataStrategy, Degraded, EnvironmentName, Excess,
-    HeaderName, HostAddress, ImageName, ImageSource, JsonField, Percent, Period, Platform,
-    ProjectName, RelativePath, ServiceName, Strategy, Url, UserName, VolumeName,
+    HeaderName, HostAddress, ImageName, ImageSource, JsonField, Mode, Percent, Period, Platform,
+    ProjectName, ProxyProtocol, RelativePath, Roll, ServiceName, Strategy, Url, UserName,
+    VolumeName,
 };
 use crate::model::tag::TagKind;
 
@@ -40,6 +41,10 @@ struct Document {
     services: Option<BTreeMap<ServiceName, ServiceDocument>>,
     /// How images are made, measured, shipped and kept.
     images: Option<ImagesDocument>,
+    /// The proxy in front of services that are replaced without a gap: off, or its image.
+    gateway: Option<GatewayDocument>,
+    /// How downtime is measured, and how much of it is allowed.
+    requests: Option<RequestsDocument>,
     /// How health is judged. Without endpoints, by the containers and their own health checks.
     health: Option<HealthDocument>,
     /// How long the new version is watched after it took over.
@@ -98,11 +103,72 @@ struct FilePair {
 }
 
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields, inline)]
+#[schemars(deny_unknown_fields, rename_all = "kebab-case", inline)]
 struct ServiceDocument {
     /// How it is replaced.
     #[schemars(extend("default" = "auto"))]
     strategy: Option<Strategy>,
+    /// What the gateway speaks with it.
+    #[schemars(extend("default" = "http"))]
+    mode: Option<Mode>,
+    /// The PROXY protocol that the gateway speaks to it.
+    #[schemars(extend("default" = "off"))]
+    proxy_protocol: Option<ProxyProtocol>,
+    /// How its replicas are replaced.
+    #[schemars(extend("default" = "together"))]
+    roll: Option<Roll>,
+    /// How your own proxy takes an old container out before it stops.
+    drain: Option<DrainDocument>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, inline)]
+struct DrainDocument {
+    /// A command run inside the old container. Default: none.
+    command: Option<Vec<Argument>>,
+    /// How long the proxy gets to notice.
+    #[schemars(extend("default" = "5s"))]
+    wait: Option<Period>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+enum GatewayDocument {
+    Word(GatewayWordDocument),
+    Parts(GatewayParts),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+enum GatewayWordDocument {
+    Off,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, inline)]
+struct GatewayParts {
+    /// HAProxy 2.6 or newer, with a shell.
+    #[schemars(extend("default" = "haproxy:3.0"))]
+    image: Option<ImageName>,
+    /// How the image reaches the host: pulled by it, or sent by the runner like the app's own.
+    #[schemars(extend("default" = "registry"))]
+    source: Option<ImageSource>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "kebab-case", inline)]
+struct RequestsDocument {
+    /// How often the primary endpoint is asked during a deployment, in questions a second; 0 measures nothing.
+    #[schemars(range(max = 1000), extend("default" = 50))]
+    rate: Option<u32>,
+    /// How many may fail. Default: not limited.
+    #[schemars(range(max = 1_000_000))]
+    max_failed: Option<u32>,
+    /// How long there may be no good answer. Default: not limited.
+    max_gap: Option<Period>,
+    /// What more of either means: a warning, or a rollback.
+    #[schemars(extend("default" = "warn"))]
+    over: Option<Excess>,
 }
 
 #[derive(JsonSchema)]

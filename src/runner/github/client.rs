@@ -15,17 +15,23 @@ use octocrab::service::middleware::base_uri::BaseUriLayer;
 use octocrab::service::middleware::extra_headers::ExtraHeadersLayer;
 use octocrab::service::middleware::reqwest_connector::ReqwestConnector;
 use octocrab::{AuthState, Octocrab, OctocrabBuilder};
+use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK, RETRY_AFTER, USER_AGENT};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::model::event::Repository;
+use crate::model::outcome::with_causes;
 use crate::model::secret::Secret;
 use crate::runner::actions::{percent_encode, sanitise};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The query of a list in pages as large as they may be.
+pub(super) const LARGE_PAGES: &str = "?per_page=100";
+/// The most pages of a list that are read, of 100 each.
+const PAGES: usize = 30;
 /// Longest text of an answer that is repeated in an error.
 const MAX_MESSAGE: usize = 300;
 
@@ -90,6 +96,11 @@ pub enum Call {
     ListStatuses,
     ReadRun,
     ResolveTag,
+    ReadComments,
+    WriteComment,
+    ReadReviews,
+    ReadChecks,
+    ReadTags,
 }
 
 impl Call {
@@ -101,7 +112,10 @@ impl Call {
             | Self::ListDeployments
             | Self::ListStatuses => "deployments: write",
             Self::ReadRun => "actions: read",
-            Self::ResolveTag => "contents: read",
+            Self::ResolveTag | Self::ReadTags => "contents: read",
+            Self::ReadReviews => "pull-requests: read",
+            Self::ReadChecks => "checks: read",
+            Self::ReadComments | Self::WriteComment => "pull-requests: write",
         }
     }
 }
@@ -115,6 +129,11 @@ impl fmt::Display for Call {
             Self::ListStatuses => "read the statuses of a deployment on GitHub",
             Self::ReadRun => "read a workflow run on GitHub",
             Self::ResolveTag => "resolve the tag on GitHub",
+            Self::ReadComments => "read the comments of the pull request on GitHub",
+            Self::WriteComment => "write the comment on the pull request on GitHub",
+            Self::ReadReviews => "read the reviews of the pull request on GitHub",
+            Self::ReadChecks => "read the checks of the commit on GitHub",
+            Self::ReadTags => "read the tags on GitHub",
         })
     }
 }
@@ -202,12 +221,7 @@ impl GitHubError {
 
     /// The error with its causes and its hint, in one line.
     pub fn in_words(&self) -> String {
-        let mut words = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            words = format!("{words}: {cause}");
-            source = cause.source();
-        }
+        let words = with_causes(self);
         match self.hint() {
             Some(hint) => format!("{words} ({hint})"),
             None => words,
@@ -323,7 +337,7 @@ impl GitHubClient {
     pub(super) async fn get(&self, call: Call, path: &str) -> Result<Answer, GitHubError> {
         let mut tried = 0;
         loop {
-            let error = match self.once(call, path, None).await {
+            let error = match self.once(call, Method::GET, path, None).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -334,6 +348,24 @@ impl GitHubClient {
         }
     }
 
+    /// Everything in a list that comes in pages, or in one.
+    pub(super) async fn all<Page: DeserializeOwned, T>(
+        &self,
+        call: Call,
+        path: String,
+        unwrap: impl Fn(Page) -> Vec<T>,
+    ) -> Result<Vec<T>, GitHubError> {
+        let mut found = vec![];
+        let mut page = Some(path);
+        for _ in 0..PAGES {
+            let Some(path) = page else { break };
+            let answer = self.get(call, &path).await?;
+            found.extend(unwrap(answer.read(call)?));
+            page = answer.next().map(str::to_owned);
+        }
+        Ok(found)
+    }
+
     /// Writes, once.
     pub(super) async fn post(
         &self,
@@ -341,7 +373,22 @@ impl GitHubClient {
         path: &str,
         body: &Value,
     ) -> Result<Answer, GitHubError> {
-        self.once(call, path, Some(body)).await
+        self.once(call, Method::POST, path, Some(body)).await
+    }
+
+    /// Changes what is there, once.
+    pub(super) async fn patch(
+        &self,
+        call: Call,
+        path: &str,
+        body: &Value,
+    ) -> Result<Answer, GitHubError> {
+        self.once(call, Method::PATCH, path, Some(body)).await
+    }
+
+    /// Takes something away, once.
+    pub(super) async fn delete(&self, call: Call, path: &str) -> Result<Answer, GitHubError> {
+        self.once(call, Method::DELETE, path, None).await
     }
 
     /// Waits as long as the error asks for. `false`: there is no point in trying again.
@@ -358,6 +405,7 @@ impl GitHubClient {
     async fn once(
         &self,
         call: Call,
+        method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, GitHubError> {
@@ -365,9 +413,11 @@ impl GitHubClient {
             call,
             source: Cause(root_cause(&error)),
         };
-        let response = match body {
-            Some(body) => self.crab._post(path, Some(body)).await,
-            None => self.crab._get(path).await,
+        let response = match method {
+            Method::POST => self.crab._post(path, body).await,
+            Method::PATCH => self.crab._patch(path, body).await,
+            Method::DELETE => self.crab._delete(path, body).await,
+            _ => self.crab._get(path).await,
         };
         let response = response.map_err(no_answer)?;
         let status = response.status().as_u16();

@@ -108,11 +108,11 @@ impl Ending {
         Self::new(State::Error, "ROLLBACK FAILED – manual action needed")
     }
 
-    /// The run was cancelled; the host goes back by itself.
-    pub fn cancelled() -> Self {
+    /// The run was ended before it had the host begin anything.
+    pub fn cut_short() -> Self {
         Self::new(
             State::Error,
-            "cancelled; the host goes back to the version before by itself",
+            "the run was ended before anything was changed on the host",
         )
     }
 
@@ -167,6 +167,13 @@ enum Reach {
     Outage,
     /// The token may not, or there is none: nothing is tried.
     Denied,
+}
+
+/// Whether more is to come after what is said at the end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finality {
+    Last,
+    ForNow,
 }
 
 /// The record of one deployment.
@@ -250,13 +257,29 @@ impl Ledger {
 
     /// Says the last word, once, and retires the deployment that was replaced.
     pub async fn finish(&mut self, ending: &Ending) {
-        if self.kept.finished || self.client().is_none() {
+        self.end(ending, Finality::Last).await;
+    }
+
+    /// Says how it stands where this process leaves it. The last word is still to come, from `belay finalize`.
+    pub async fn leave(&mut self, ending: &Ending) {
+        self.end(ending, Finality::ForNow).await;
+    }
+
+    /// Whether everything was said that this process, or a later one, has to say.
+    pub fn is_finished(&self) -> bool {
+        self.kept.finished || self.client().is_none()
+    }
+
+    async fn end(&mut self, ending: &Ending, finality: Finality) {
+        if self.is_finished() {
             return;
         }
         self.reach = Reach::Fine;
-        let finished = tokio::time::timeout(FINISH_BUDGET, self.try_finish(ending)).await;
-        self.note_budget(finished.ok());
-        if !self.kept.finished && self.reach != Reach::Denied {
+        let ended = tokio::time::timeout(FINISH_BUDGET, self.try_end(ending, finality)).await;
+        let said = ended.ok();
+        self.note_budget(said.map(drop));
+        let is_said = said == Some(true) || self.kept.finished;
+        if !is_said && self.reach != Reach::Denied {
             self.warn(format!(
                 "GitHub could not be told how the deployment ended: \"{}\"",
                 ending.description
@@ -319,13 +342,15 @@ impl Ledger {
         }
     }
 
-    async fn try_finish(&mut self, ending: &Ending) {
+    /// Returns whether GitHub was told.
+    async fn try_end(&mut self, ending: &Ending, finality: Finality) -> bool {
         let Some(id) = self.ensure_deployment().await else {
-            return;
+            return false;
         };
         let update = ending.update(&self.kept.opening.log_url);
-        if !self.set_status(id, &update).await {
-            return;
+        let said = self.set_status(id, &update).await;
+        if !said || finality == Finality::ForNow {
+            return said;
         }
         self.kept.finished = true;
         self.keep();
@@ -333,6 +358,7 @@ impl Ledger {
             let tag = self.kept.opening.tag.clone();
             self.retire_replaced(id, &tag).await;
         }
+        true
     }
 
     async fn try_record_rollback(&mut self, restored: &Restored) {

@@ -25,7 +25,7 @@ mod session;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use command::{Command, CommandError};
 pub use error::{Class, Incompatible, Loss, Passphrase, SeenKey, SshError, Stage};
@@ -81,15 +81,39 @@ impl Default for Limits {
 
 /// A switch that a signal handler turns on to stop work in progress. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    raised: Arc<AtomicBool>,
+    /// When it counts as raised although nobody raised it.
+    due: Option<Instant>,
+}
 
 impl Interrupt {
+    /// One that comes by itself when the time is over.
+    pub fn after(time: Duration) -> Self {
+        Self {
+            due: Instant::now().checked_add(time),
+            ..Self::default()
+        }
+    }
+
     /// Stops the work, within about a tenth of a second.
     pub fn raise(&self) {
-        self.0.store(true, Ordering::Release);
+        self.raised.store(true, Ordering::Release);
     }
 
     pub fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.raised.load(Ordering::Acquire) || self.due.is_some_and(|due| Instant::now() >= due)
+    }
+
+    /// Sleeps so long, or until it is raised.
+    pub fn sleep(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while !self.is_raised() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(link::TICK));
+        }
     }
 }

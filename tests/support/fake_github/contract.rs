@@ -14,11 +14,13 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 /// The routes that Belay uses or will use; everything else is a violation.
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 10] = [
     "/repos/{owner}/{repo}/deployments",
     "/repos/{owner}/{repo}/deployments/{deployment_id}",
     "/repos/{owner}/{repo}/deployments/{deployment_id}/statuses",
     "/repos/{owner}/{repo}/commits/{ref}",
+    "/repos/{owner}/{repo}/commits/{ref}/check-runs",
+    "/repos/{owner}/{repo}/pulls/{pull_number}/reviews",
     "/repos/{owner}/{repo}/git/matching-refs/{ref}",
     "/repos/{owner}/{repo}/actions/runs/{run_id}",
     "/repos/{owner}/{repo}/issues/{issue_number}/comments",

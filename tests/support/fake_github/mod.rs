@@ -86,6 +86,12 @@ impl FakeGitHub {
         self.shared.world().violations.clone()
     }
 
+    /// Something happens on GitHub that Belay did not do.
+    #[allow(dead_code)] // Not every test that includes this file needs it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.shared.world());
+    }
+
     /// Looks at the state.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
         look(&self.shared.world())

@@ -14,6 +14,10 @@ use serde_json::{Value, json};
 pub(crate) struct World {
     pub(crate) deployments: Vec<Deployment>,
     pub(crate) comments: Vec<Comment>,
+    /// Of every pull request: who, and what as GitHub calls it.
+    pub(crate) reviews: Vec<(String, String)>,
+    /// Of every commit.
+    pub(crate) check_runs: Vec<CheckRun>,
     /// `tags/v1.0.0` or `heads/main` to the commit.
     pub(crate) refs: BTreeMap<String, String>,
     /// Workflow runs and their status, `completed` or another.
@@ -45,6 +49,14 @@ pub(crate) struct Deployment {
     pub(crate) created_at: String,
     /// Oldest first.
     pub(crate) statuses: Vec<Status>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CheckRun {
+    pub(crate) name: String,
+    /// `success` and the like; nothing while it runs.
+    pub(crate) conclusion: Option<String>,
+    pub(crate) details_url: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -277,6 +289,14 @@ impl World {
             ("GET", ["commits", reference]) => {
                 self.get_commit(reference, example("/repos/{owner}/{repo}/commits/{ref}"))
             }
+            ("GET", ["commits", _, "check-runs"]) => self.list_check_runs(
+                ask,
+                example("/repos/{owner}/{repo}/commits/{ref}/check-runs"),
+            ),
+            ("GET", ["pulls", _, "reviews"]) => self.list_reviews(
+                ask,
+                example("/repos/{owner}/{repo}/pulls/{pull_number}/reviews"),
+            ),
             ("GET", ["git", "matching-refs", prefix]) => {
                 self.matching_refs(ask, &repository, prefix)
             }
@@ -288,6 +308,7 @@ impl World {
                 self.create_comment(ask, &repository, number)
             }
             ("PATCH", ["issues", "comments", id]) => self.update_comment(ask, id),
+            ("DELETE", ["issues", "comments", id]) => self.delete_comment(id),
             _ => Reply::not_found(),
         }
     }
@@ -462,6 +483,35 @@ impl World {
         Reply::new(200, commit)
     }
 
+    fn list_check_runs(&self, ask: &Ask, example: Option<Value>) -> Reply {
+        let pattern = example.unwrap_or_default()["check_runs"][0].clone();
+        let row = |run: &CheckRun| {
+            let mut row = pattern.clone();
+            row["name"] = json!(run.name);
+            row["details_url"] = json!(run.details_url);
+            row["conclusion"] = json!(run.conclusion);
+            row["status"] = match run.conclusion {
+                Some(_) => json!("completed"),
+                None => json!("in_progress"),
+            };
+            row
+        };
+        let mut reply = paged(ask, self.check_runs.iter().map(row).collect());
+        reply.body = json!({"total_count": self.check_runs.len(), "check_runs": reply.body});
+        reply
+    }
+
+    fn list_reviews(&self, ask: &Ask, example: Option<Value>) -> Reply {
+        let pattern = example.unwrap_or_default()[0].clone();
+        let row = |(author, state): &(String, String)| {
+            let mut row = pattern.clone();
+            row["user"] = user_json(author);
+            row["state"] = json!(state);
+            row
+        };
+        paged(ask, self.reviews.iter().map(row).collect())
+    }
+
     fn matching_refs(&self, ask: &Ask, repository: &str, prefix: &str) -> Reply {
         let refs = self
             .refs
@@ -542,6 +592,15 @@ impl World {
         comment.body = comment_body(ask);
         comment.edits += 1;
         Reply::new(200, comment_json(comment, &ask.api_url))
+    }
+
+    fn delete_comment(&mut self, id: &str) -> Reply {
+        let before = self.comments.len();
+        self.comments.retain(|row| row.id.to_string() != id);
+        match self.comments.len() < before {
+            true => Reply::new(204, Value::Null),
+            false => Reply::not_found(),
+        }
     }
 
     fn position(&self, id: &str) -> Option<usize> {

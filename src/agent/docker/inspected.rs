@@ -1,0 +1,147 @@
+//! Containers as Docker's engine describes them, and what Belay makes of it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::super::host::{Container, DockerHealth, RunState};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct InspectedContainer {
+    id: String,
+    name: String,
+    image: String,
+    #[serde(default)]
+    restart_count: u32,
+    state: InspectedState,
+    config: InspectedConfig,
+    host_config: InspectedHostConfig,
+    #[serde(default)]
+    network_settings: Option<InspectedNetworks>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedNetworks {
+    #[serde(default)]
+    networks: Option<BTreeMap<String, InspectedEndpoint>>,
+}
+
+#[derive(Deserialize)]
+struct InspectedEndpoint {
+    #[serde(rename = "IPAddress", default)]
+    address: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedState {
+    status: String,
+    #[serde(default)]
+    exit_code: i32,
+    health: Option<InspectedHealth>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedHealth {
+    status: String,
+    #[serde(default)]
+    log: Option<Vec<InspectedCheck>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedCheck {
+    #[serde(default)]
+    output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedConfig {
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedHostConfig {
+    restart_policy: InspectedPolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedPolicy {
+    #[serde(default)]
+    name: String,
+}
+
+impl From<InspectedContainer> for Container {
+    fn from(inspected: InspectedContainer) -> Self {
+        let labels = inspected.config.labels.unwrap_or_default();
+        let label = |name: &str| {
+            labels
+                .get(&format!("com.docker.compose.{name}"))
+                .cloned()
+                .unwrap_or_default()
+        };
+        Container {
+            id: inspected.id,
+            name: inspected.name.trim_start_matches('/').to_owned(),
+            service: label("service"),
+            image_id: inspected.image,
+            image: inspected.config.image,
+            state: run_state(&inspected.state.status, inspected.state.exit_code),
+            health: inspected.state.health.and_then(docker_health),
+            restarts: inspected.restart_count,
+            restart_policy: match inspected.host_config.restart_policy.name {
+                // Compose 1.x leaves it out where Docker's own client says so.
+                name if name.is_empty() => "no".to_owned(),
+                name => name,
+            },
+            working_dir: label("project.working_dir"),
+            one_off: label("oneoff").eq_ignore_ascii_case("true"),
+            addresses: inspected
+                .network_settings
+                .and_then(|settings| settings.networks)
+                .into_iter()
+                .flat_map(BTreeMap::into_values)
+                .map(|endpoint| endpoint.address)
+                .filter(|address| !address.is_empty())
+                .collect(),
+        }
+    }
+}
+
+fn run_state(status: &str, exit_code: i32) -> RunState {
+    match status {
+        "running" => RunState::Running,
+        "restarting" => RunState::Restarting,
+        "paused" => RunState::Paused,
+        "created" => RunState::Created,
+        _ => RunState::Exited(exit_code),
+    }
+}
+
+fn docker_health(health: InspectedHealth) -> Option<DockerHealth> {
+    match health.status.as_str() {
+        "healthy" => Some(DockerHealth::Healthy),
+        "unhealthy" => {
+            let last = health
+                .log
+                .unwrap_or_default()
+                .pop()
+                .map(|check| check.output)
+                .unwrap_or_default();
+            Some(DockerHealth::Unhealthy(
+                last.trim().chars().take(300).collect(),
+            ))
+        }
+        "starting" => Some(DockerHealth::Starting),
+        _ => None,
+    }
+}

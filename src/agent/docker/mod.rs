@@ -1,0 +1,527 @@
+//! The host as it is: Docker, Compose, the network, the clock.
+//!
+//! Runs on the host. What is asked often, and what requests wait for, is said to the engine itself ([`api`]); Compose and
+//! everything else are command lines. Commands are argument lists and answers are JSON wherever Docker offers it, so
+//! nothing is read off a table and nothing passes a shell.
+
+mod api;
+mod inspected;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use self::api::{Api, filter};
+use self::inspected::InspectedContainer;
+use super::backup::{DataReader, DockerReader};
+use super::command::Call;
+use super::host::{Composition, Container, Host, HostError, Image, ImageName};
+use crate::model::compose::{PROFILES, active_profiles, leave_out_inactive};
+use crate::model::gateway::{self, Change, Server};
+use crate::model::health::{Answer, VersionCheck};
+use crate::model::journal::BootTime;
+use crate::model::yaml;
+use crate::prober::{self, Prober, Target};
+use crate::wire::EngineFacts;
+
+const SHORT: Duration = Duration::from_secs(60);
+/// Pulling and starting may take minutes.
+const LONG: Duration = Duration::from_secs(900);
+
+/// The machine that this process runs on.
+#[derive(Debug, Default)]
+pub struct RealHost {
+    api: OnceLock<Api>,
+    compose: OnceLock<ComposeProgram>,
+}
+
+/// A container, as far as the engine's list tells.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+}
+
+/// A network, or a volume.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "Name")]
+    name: String,
+}
+
+/// Which Compose the host has.
+#[derive(Clone, Debug)]
+struct ComposeProgram {
+    argv: Vec<String>,
+    version: String,
+    /// The Go one, which prints JSON; the Python one (1.x) prints YAML only.
+    prints_json: bool,
+}
+
+impl RealHost {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn api(&self) -> Result<&Api, HostError> {
+        match self.api.get() {
+            Some(api) => Ok(api),
+            None => {
+                let found = Api::find()?;
+                Ok(self.api.get_or_init(|| found))
+            }
+        }
+    }
+
+    fn compose(&self) -> Result<&ComposeProgram, HostError> {
+        if let Some(program) = self.compose.get() {
+            return Ok(program);
+        }
+        // Both are asked for their version: `docker compose` without the plugin is a different, working command.
+        let candidates = [vec!["docker", "compose"], vec!["docker-compose"]];
+        for candidate in candidates {
+            let argv: Vec<String> = candidate.into_iter().map(str::to_owned).collect();
+            let call = Call::new(
+                argv.iter()
+                    .cloned()
+                    .chain(["version".to_owned(), "--short".to_owned()]),
+            );
+            let Ok(printed) = call.run() else { continue };
+            let version = String::from_utf8_lossy(&printed.stdout)
+                .trim()
+                .trim_start_matches('v')
+                .to_owned();
+            if version.starts_with(|c: char| c.is_ascii_digit()) {
+                let prints_json = !version.starts_with("1.");
+                return Ok(self.compose.get_or_init(|| ComposeProgram {
+                    argv,
+                    version,
+                    prints_json,
+                }));
+            }
+        }
+        Err(HostError::NoCompose)
+    }
+
+    fn compose_call(&self, composition: &Composition, words: &[&str]) -> Result<Call, HostError> {
+        let program = self.compose()?;
+        let mut argv = program.argv.clone();
+        argv.extend(["--project-name".to_owned(), composition.project.clone()]);
+        argv.extend([
+            "--project-directory".to_owned(),
+            composition.directory.display().to_string(),
+        ]);
+        argv.extend(["--file".to_owned(), composition.file.display().to_string()]);
+        argv.extend(words.iter().map(|w| (*w).to_owned()));
+        Ok(Call::new(argv))
+    }
+
+    /// Compose 1.x puts a container's ID before its name while it is replaced. When the new one could not start and the
+    /// old one had to come back, it stays there.
+    fn give_names_back(&self, project: &str, service: &str) -> Result<(), HostError> {
+        let containers = self.containers(project)?;
+        for container in containers.iter().filter(|c| c.service == service) {
+            let prefix = container.id.get(..12).map(|id| format!("{id}_"));
+            let name = prefix.and_then(|prefix| container.name.strip_prefix(&prefix));
+            if let Some(name) = name {
+                // A name is for people: that it is taken must not make a rollback fail.
+                let _ = docker(["rename", &container.id, name]).run();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn profiles(composition: &Composition, variables: &[(String, String)]) -> Vec<String> {
+    let given = variables.iter().find(|(name, _)| name == PROFILES);
+    let set = given
+        .map(|(_, value)| value.clone())
+        .or_else(|| std::env::var(PROFILES).ok());
+    // Without the file, and when it is no text, there is nothing that Compose could read in it either.
+    let dot_env = std::fs::read_to_string(composition.directory.join(".env")).unwrap_or_default();
+    active_profiles(set.as_deref(), &dot_env)
+}
+
+fn docker<const N: usize>(words: [&str; N]) -> Call {
+    Call::new(std::iter::once("docker").chain(words)).deadline(SHORT)
+}
+
+/// Whether an error of Docker's says that the thing is not there.
+fn is_gone(error: &HostError) -> bool {
+    match error {
+        HostError::Gone { .. } => true,
+        HostError::Command { said, .. } => ["No such", "not found", "no such"]
+            .iter()
+            .any(|words| said.contains(words)),
+        _ => false,
+    }
+}
+
+fn gone_is_fine<T>(result: Result<T, HostError>) -> Result<(), HostError> {
+    match result {
+        Err(error) if !is_gone(&error) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn of_project(project: &str) -> String {
+    filter("label", &format!("com.docker.compose.project={project}"))
+}
+
+impl Host for RealHost {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn boot_time(&self) -> BootTime {
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let boot_id =
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let ms = since.tv_sec.unsigned_abs() * 1000 + since.tv_nsec.unsigned_abs() / 1_000_000;
+        BootTime {
+            boot_id: boot_id.trim().to_owned(),
+            ms,
+        }
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn engine(&self) -> Result<EngineFacts, HostError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            #[serde(default)]
+            server_version: String,
+            #[serde(default)]
+            architecture: String,
+            #[serde(default)]
+            live_restore_enabled: bool,
+            #[serde(default)]
+            server_errors: Vec<String>,
+        }
+        let info: Info = self.api()?.get("/info")?;
+        if !info.server_errors.is_empty() {
+            return Err(HostError::NoEngine(info.server_errors.join("; ")));
+        }
+        Ok(EngineFacts {
+            engine: info.server_version,
+            compose: self.compose()?.version.clone(),
+            architecture: image_architecture(&info.architecture).to_owned(),
+            live_restore: info.live_restore_enabled,
+        })
+    }
+
+    fn containers(&self, project: &str) -> Result<Vec<Container>, HostError> {
+        let api = self.api()?;
+        let listed: Vec<Listed> =
+            api.get(&format!("/containers/json{}&all=true", of_project(project)))?;
+        let mut containers = vec![];
+        for Listed { id, .. } in listed {
+            let found: Option<InspectedContainer> =
+                api.get_if_there(&format!("/containers/{id}/json"))?;
+            containers.extend(found.map(Container::from));
+        }
+        Ok(containers)
+    }
+
+    fn images_in_use(&self) -> Result<Vec<String>, HostError> {
+        let listed: Vec<Listed> = self.api()?.get("/containers/json?all=true")?;
+        Ok(listed.into_iter().map(|c| c.image_id).collect())
+    }
+
+    fn image(&self, reference: &str) -> Result<Option<Image>, HostError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Inspected {
+            id: String,
+            #[serde(default)]
+            repo_tags: Option<Vec<String>>,
+            #[serde(default)]
+            repo_digests: Option<Vec<String>>,
+            architecture: String,
+            size: u64,
+            #[serde(default)]
+            config: Option<InspectedImageConfig>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct InspectedImageConfig {
+            #[serde(default)]
+            volumes: Option<BTreeMap<String, Value>>,
+        }
+        let path = format!("/images/{reference}/json");
+        let inspected: Option<Inspected> = self.api()?.get_if_there(&path)?;
+        Ok(inspected.map(|i| Image {
+            id: i.id,
+            tags: i.repo_tags.unwrap_or_default(),
+            digests: i.repo_digests.unwrap_or_default(),
+            architecture: i.architecture,
+            size: i.size,
+            volumes: i
+                .config
+                .and_then(|config| config.volumes)
+                .map(|volumes| volumes.into_keys().collect())
+                .unwrap_or_default(),
+        }))
+    }
+
+    fn image_names(&self, prefix: &str) -> Result<Vec<ImageName>, HostError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct ListedImage {
+            id: String,
+            #[serde(default)]
+            repo_tags: Option<Vec<String>>,
+        }
+        let listed: Vec<ListedImage> = self.api()?.get("/images/json")?;
+        let mut names = vec![];
+        for ListedImage { id, repo_tags } in listed {
+            let of_prefix = repo_tags.into_iter().flatten();
+            let of_prefix = of_prefix.filter(|name| name.starts_with(prefix));
+            names.extend(of_prefix.map(|reference| ImageName {
+                reference,
+                id: id.clone(),
+            }));
+        }
+        Ok(names)
+    }
+
+    fn name_image(&self, id: &str, reference: &str) -> Result<(), HostError> {
+        let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
+        let path = format!("/images/{id}/tag?repo={repository}&tag={tag}");
+        self.api()?.post(&path, None, SHORT)
+    }
+
+    fn forget_image(&self, reference: &str) -> Result<(), HostError> {
+        gone_is_fine(docker(["image", "rm", "--no-prune=false", reference]).run())
+    }
+
+    fn pull(&self, reference: &str) -> Result<(), HostError> {
+        docker(["pull", "--quiet", reference])
+            .deadline(LONG)
+            .run()
+            .map(drop)
+    }
+
+    fn render(
+        &self,
+        composition: &Composition,
+        variables: &[(String, String)],
+    ) -> Result<Value, HostError> {
+        let as_json = self.compose()?.prints_json;
+        let words: &[&str] = if as_json {
+            &["config", "--format", "json"]
+        } else {
+            &["config"]
+        };
+        let printed = self
+            .compose_call(composition, words)?
+            .variables(variables)
+            .run()?;
+        let what = "docker compose config".to_owned();
+        if as_json {
+            return serde_json::from_slice(&printed.stdout)
+                .map_err(|source| HostError::Answer { what, source });
+        }
+        let mut document = yaml::read(&printed.stdout).map_err(|error| HostError::Command {
+            what,
+            said: error.to_string(),
+        })?;
+        leave_out_inactive(&mut document, &profiles(composition, variables));
+        Ok(document)
+    }
+
+    fn up(&self, composition: &Composition, service: &str) -> Result<(), HostError> {
+        let words = ["up", "--detach", "--no-deps", "--no-build", service];
+        self.compose_call(composition, &words)?
+            .deadline(LONG)
+            .run()?;
+        match self.compose()?.prints_json {
+            true => Ok(()),
+            false => self.give_names_back(&composition.project, service),
+        }
+    }
+
+    fn create(
+        &self,
+        composition: &Composition,
+        service: &str,
+        containers: usize,
+    ) -> Result<(), HostError> {
+        let scale = format!("{service}={containers}");
+        let words = [
+            "up",
+            "--no-start",
+            "--no-deps",
+            "--no-recreate",
+            "--no-build",
+            "--scale",
+            &scale,
+            service,
+        ];
+        self.compose_call(composition, &words)?
+            .deadline(LONG)
+            .run()
+            .map(drop)
+    }
+
+    fn start(&self, container: &str) -> Result<(), HostError> {
+        let path = format!("/containers/{container}/start");
+        self.api()?.post(&path, None, SHORT)
+    }
+
+    fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError> {
+        let path = format!("/containers/{container}/update");
+        let body = json!({"RestartPolicy": {"Name": policy}});
+        gone_is_fine(self.api()?.post(&path, Some(&body), SHORT))
+    }
+
+    fn run_in(
+        &self,
+        container: &str,
+        argv: &[String],
+        deadline: Duration,
+    ) -> Result<(), HostError> {
+        let words = ["docker", "exec", container].map(str::to_owned);
+        Call::new(words.into_iter().chain(argv.iter().cloned()))
+            .deadline(deadline)
+            .run()
+            .map(drop)
+    }
+
+    fn stop(&self, container: &str) -> Result<(), HostError> {
+        let path = format!("/containers/{container}/stop");
+        gone_is_fine(self.api()?.post(&path, None, LONG))
+    }
+
+    fn stop_within(&self, container: &str, grace: Duration) -> Result<(), HostError> {
+        let seconds = grace.as_millis().div_ceil(1000);
+        let path = format!("/containers/{container}/stop?t={seconds}");
+        gone_is_fine(self.api()?.post(&path, None, grace + SHORT))
+    }
+
+    fn remove_container(&self, container: &str) -> Result<(), HostError> {
+        let path = format!("/containers/{container}?force=true");
+        gone_is_fine(self.api()?.delete(&path))
+    }
+
+    fn logs(&self, container: &str, lines: u32) -> Result<String, HostError> {
+        let printed = docker([
+            "logs",
+            "--timestamps",
+            "--tail",
+            &lines.to_string(),
+            container,
+        ])
+        .run()?;
+        let mut text = String::from_utf8_lossy(&printed.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&printed.stderr));
+        Ok(text)
+    }
+
+    fn networks(&self, project: &str) -> Result<Vec<String>, HostError> {
+        let path = format!("/networks{}", of_project(project));
+        let listed: Vec<Named> = self.api()?.get(&path)?;
+        Ok(listed.into_iter().map(|named| named.name).collect())
+    }
+
+    fn remove_network(&self, name: &str) -> Result<(), HostError> {
+        gone_is_fine(docker(["network", "rm", name]).run())
+    }
+
+    fn volumes(&self, project: &str) -> Result<Vec<String>, HostError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct ListedVolumes {
+            #[serde(default)]
+            volumes: Option<Vec<Named>>,
+        }
+        let path = format!("/volumes{}", of_project(project));
+        let listed: ListedVolumes = self.api()?.get(&path)?;
+        let volumes = listed.volumes.unwrap_or_default();
+        Ok(volumes.into_iter().map(|named| named.name).collect())
+    }
+
+    fn remove_volume(&self, name: &str) -> Result<(), HostError> {
+        gone_is_fine(docker(["volume", "rm", name]).run())
+    }
+
+    fn gateway_servers(&self, gateway: &str) -> Result<Vec<Server>, HostError> {
+        Ok(gateway::servers(&runtime(gateway, gateway::LOOK)?))
+    }
+
+    fn change_gateway(&self, gateway: &str, changes: &[Change]) -> Result<(), HostError> {
+        let commands: Vec<String> = changes.iter().map(gateway::command).collect();
+        let said = runtime(gateway, &commands.join("; "))?;
+        // HAProxy says nothing when it did what it was told.
+        match said.lines().find(|line| !line.trim().is_empty()) {
+            None => Ok(()),
+            Some(line) => Err(HostError::Command {
+                what: "a command for the gateway".to_owned(),
+                said: line.to_owned(),
+            }),
+        }
+    }
+
+    fn connects(&self, address: &str, port: u16, timeout: Duration) -> bool {
+        let Ok(address) = address.parse::<std::net::IpAddr>() else {
+            return false;
+        };
+        std::net::TcpStream::connect_timeout(&(address, port).into(), timeout).is_ok()
+    }
+
+    fn prober(&self, target: &Target) -> Box<dyn Prober> {
+        prober::start(target)
+    }
+
+    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer {
+        // The host's own proxy, if it has one, is for the way out.
+        prober::ask_once(url, timeout, version, false)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn data_reader<'a>(
+        &'a self,
+        image: Option<&'a str>,
+        project: &'a str,
+    ) -> Box<dyn DataReader + 'a> {
+        Box::new(DockerReader::new(image, project))
+    }
+}
+
+/// Sends a line to HAProxy's runtime API. It listens inside the gateway's container alone, where nobody else can reach it,
+/// so a program in there has to speak to it: bash in Debian's images, busybox's `nc` in Alpine's.
+const SPEAK: &str = r#"if command -v bash >/dev/null 2>&1; then
+exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1 && printf "%s\n" "$0" >&3 &&
+while IFS= read -r line <&3; do printf "%s\n" "$line"; done' "$0" "$1"
+else printf "%s\n" "$0" | nc 127.0.0.1 "$1"
+fi"#;
+
+fn runtime(gateway: &str, line: &str) -> Result<String, HostError> {
+    let port = gateway::RUNTIME_PORT.to_string();
+    let printed = docker(["exec", gateway, "sh", "-c", SPEAK, line, &port]).run()?;
+    Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
+}
+
+/// The name that images use for a machine's architecture.
+pub fn image_architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,218 @@
+//! The fence between an engine that was overtaken and the host: a suspended engine that wakes after another one has taken
+//! the lock may not change anything any more.
+//!
+//! Runs on the host. [`Fenced`] is a [`Host`] that looks before each call whether its engine may still act; the journal
+//! looks before each record, and steps before each file. The look and the deed are two system calls, so an engine that is
+//! suspended exactly between them still does that one thing. What the look compares is on the disk: the number of the last
+//! transaction, which lock file there is, and who took it last.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::backup::{DataKind, DataReader, LogSource, ReadError, Sink};
+use super::host::{Composition, Container, Host, HostError, Image, ImageName};
+use super::layout::Layout;
+use super::lock::{HostLock, Mark};
+use super::state::{self, StateError};
+use crate::model::gateway::{Change, Server};
+use crate::model::health::{Answer, VersionCheck};
+use crate::model::journal::BootTime;
+use crate::prober::{Prober, Target};
+use crate::wire::EngineFacts;
+
+/// Why an engine must end at once, without another word in its journal.
+#[derive(Debug, thiserror::Error)]
+pub enum Overtaken {
+    #[error("transaction {mine} may not act any more: {newest} has begun")]
+    Newer { mine: u64, newest: u64 },
+    #[error("transaction {mine} may not act any more: its lock is not the host's lock any more")]
+    LockLost { mine: u64 },
+    #[error("could not find out whether transaction {mine} may still act")]
+    Unknown {
+        mine: u64,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not find out whether transaction {mine} may still act")]
+    NoNumber {
+        mine: u64,
+        #[source]
+        source: Box<StateError>,
+    },
+}
+
+/// What an engine compares before it acts.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    layout: Layout,
+    mark: Mark,
+    seq: u64,
+}
+
+impl Fence {
+    /// The fence of the engine that works on transaction `seq` under this lock.
+    pub fn new(layout: &Layout, lock: &HostLock, seq: u64) -> Self {
+        Fence {
+            layout: layout.clone(),
+            mark: lock.mark().clone(),
+            seq,
+        }
+    }
+
+    /// Whether nobody has taken this engine's place.
+    pub fn check(&self) -> Result<(), Overtaken> {
+        let mine = self.seq;
+        let newest = state::seq(&self.layout).map_err(|source| Overtaken::NoNumber {
+            mine,
+            source: Box::new(source),
+        })?;
+        if newest > mine {
+            return Err(Overtaken::Newer { mine, newest });
+        }
+        match self.mark.is_current() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Overtaken::LockLost { mine }),
+            Err(source) => Err(Overtaken::Unknown { mine, source }),
+        }
+    }
+}
+
+/// A host for one engine only.
+pub struct Fenced<'a> {
+    host: &'a dyn Host,
+    fence: Fence,
+}
+
+impl<'a> Fenced<'a> {
+    pub fn new(host: &'a dyn Host, fence: Fence) -> Self {
+        Fenced { host, fence }
+    }
+}
+
+/// One line for each call: looks first, then passes it on. Reading calls look as well, so that loops that wait notice.
+macro_rules! looks_first {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> Result<$answer, HostError> {
+            self.fence.check()?;
+            self.host.$name($($argument),*)
+        })*
+    };
+}
+
+impl Host for Fenced<'_> {
+    looks_first! {
+        fn engine() -> EngineFacts;
+        fn containers(project: &str) -> Vec<Container>;
+        fn images_in_use() -> Vec<String>;
+        fn image(reference: &str) -> Option<Image>;
+        fn image_names(prefix: &str) -> Vec<ImageName>;
+        fn name_image(id: &str, reference: &str) -> ();
+        fn forget_image(reference: &str) -> ();
+        fn pull(reference: &str) -> ();
+        fn render(composition: &Composition, variables: &[(String, String)]) -> Value;
+        fn up(composition: &Composition, service: &str) -> ();
+        fn create(composition: &Composition, service: &str, containers: usize) -> ();
+        fn start(container: &str) -> ();
+        fn set_restart_policy(container: &str, policy: &str) -> ();
+        fn run_in(container: &str, argv: &[String], deadline: Duration) -> ();
+        fn stop(container: &str) -> ();
+        fn stop_within(container: &str, grace: Duration) -> ();
+        fn gateway_servers(gateway: &str) -> Vec<Server>;
+        fn change_gateway(gateway: &str, changes: &[Change]) -> ();
+        fn remove_container(container: &str) -> ();
+        fn logs(container: &str, lines: u32) -> String;
+        fn networks(project: &str) -> Vec<String>;
+        fn remove_network(name: &str) -> ();
+        fn volumes(project: &str) -> Vec<String>;
+        fn remove_volume(name: &str) -> ();
+    }
+
+    fn may_act(&self) -> Result<(), Overtaken> {
+        self.fence.check()
+    }
+
+    // These change nothing, and have no way to say no.
+    fn now(&self) -> Timestamp {
+        self.host.now()
+    }
+
+    fn boot_time(&self) -> BootTime {
+        self.host.boot_time()
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.host.sleep(time);
+    }
+
+    fn connects(&self, address: &str, port: u16, timeout: Duration) -> bool {
+        self.host.connects(address, port, timeout)
+    }
+
+    fn prober(&self, target: &Target) -> Box<dyn Prober> {
+        self.host.prober(target)
+    }
+
+    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer {
+        self.host.ask(url, timeout, version)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.host.free_bytes(path)
+    }
+
+    fn data_reader<'a>(
+        &'a self,
+        image: Option<&'a str>,
+        project: &'a str,
+    ) -> Box<dyn DataReader + 'a> {
+        Box::new(FencedReader {
+            reader: self.host.data_reader(image, project),
+            fence: &self.fence,
+        })
+    }
+}
+
+/// Reads data for one engine only: reading a volume makes a container for the time that it takes.
+struct FencedReader<'a> {
+    reader: Box<dyn DataReader + 'a>,
+    fence: &'a Fence,
+}
+
+impl FencedReader<'_> {
+    fn check(&self) -> Result<(), ReadError> {
+        self.fence.check().map_err(|overtaken| ReadError::Docker {
+            what: "a look at the lock".to_owned(),
+            said: overtaken.to_string(),
+        })
+    }
+}
+
+impl DataReader for FencedReader<'_> {
+    fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
+        self.check()?;
+        self.reader.read(source, sink)
+    }
+
+    fn size(&self, source: &DataKind) -> Result<u64, ReadError> {
+        self.check()?;
+        self.reader.size(source)
+    }
+
+    fn sweep(&self) -> Result<(), ReadError> {
+        self.check()?;
+        self.reader.sweep()
+    }
+
+    fn may_publish(&self) -> Result<(), ReadError> {
+        self.check()
+    }
+
+    fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError> {
+        self.check()?;
+        self.reader.logs(source, most)
+    }
+}

@@ -1,0 +1,69 @@
+//! Rolling: the replicas of a service take over one after the other, where belay.yml says `roll: one-by-one`.
+//!
+//! Part of the cutover. Its start has made one candidate only, which is well. From then on: an incumbent gets no new
+//! requests, finishes those that it has, and stops; the next candidate starts in the room that it leaves, and has to be
+//! well before anything else happens. The last incumbent runs until the release is committed, like any other. Stopped
+//! ones are kept until then, and the undo of the cutover starts them again.
+
+use super::{Sides, Work, drain, probe, start, traffic};
+use crate::agent::host::Container;
+use crate::model::compose::ComposeFile;
+use crate::model::outcome::Failure;
+use crate::model::release::Release;
+use crate::model::strategy::Roll;
+
+/// Whether a service's replicas roll.
+pub(super) fn is_wanted(release: &Release, service: &str) -> bool {
+    let wish = release.wish(service);
+    wish.is_some_and(|wish| wish.roll == Roll::OneByOne)
+}
+
+/// Makes all candidates of a service serve, of which there is one.
+pub(super) fn one_by_one(
+    work: &mut Work<'_>,
+    release: &Release,
+    file: &ComposeFile,
+    service: &str,
+) -> Result<(), Failure> {
+    let wanted = usize::try_from(file.replicas(service)).unwrap_or(1);
+    loop {
+        traffic::await_candidates(work)?;
+        let Sides {
+            incumbents,
+            candidates,
+        } = work.sides(service)?;
+        if candidates.len() >= wanted {
+            return Ok(());
+        }
+        if let Some(reason) = work.wish_to_stop()? {
+            return Err(Failure::new(reason));
+        }
+        if let Some(leaving) = incumbents.iter().find(|c| c.is_alive()) {
+            send_away(work, release, &incumbents, leaving)?;
+        }
+        let next = candidates.len() + 1;
+        start::start_candidates(work, release, service, next)?;
+        probe::until_well(work, release, &[service.to_owned()])?;
+        work.note(format!(
+            "{next} of {wanted} new containers of {service} are well"
+        ));
+    }
+}
+
+/// Stops an incumbent that has finished what it had.
+fn send_away(
+    work: &mut Work<'_>,
+    release: &Release,
+    incumbents: &[Container],
+    leaving: &Container,
+) -> Result<(), Failure> {
+    let gone = incumbents.iter().filter(|c| !c.is_alive());
+    let mut leave: Vec<String> = gone.map(|c| c.id.clone()).collect();
+    leave.push(leaving.id.clone());
+    traffic::leave(work, &leaving.service, &leave)?;
+    let grace = work.grace(&leaving.service)?;
+    drain::tell_proxy(work, release, std::slice::from_ref(leaving));
+    traffic::await_idle_of(work, grace, &|c| c.id == leaving.id)?;
+    let stopped = work.host.stop_within(&leaving.id, grace);
+    stopped.map_err(|e| Failure::of(&e))
+}

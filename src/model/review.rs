@@ -1,0 +1,145 @@
+//! Whether a pull request was reviewed and tested, from its reviews and the checks of its newest commit.
+//!
+//! Runs anywhere; pure.
+
+use super::checklist::Judge;
+
+/// What a reviewer said once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    pub author: String,
+    pub opinion: Opinion,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opinion {
+    Approved,
+    ChangesRequested,
+    /// An opinion that somebody has taken back.
+    Dismissed,
+    /// Words alone; they leave an earlier opinion as it is.
+    Commented,
+}
+
+/// A check of a commit, by whatever program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: String,
+    pub state: CheckState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckState {
+    Passed,
+    Failed,
+    /// It has not ended yet.
+    Running,
+}
+
+/// Who thinks what of a pull request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reviewed {
+    pub approved_by: Vec<String>,
+    pub refused_by: Vec<String>,
+    pub passed: usize,
+    pub failed: Vec<String>,
+    pub running: Vec<String>,
+}
+
+impl Reviewed {
+    /// Reviews come in the order in which they were given; each person's last opinion counts.
+    pub fn of(reviews: &[Review], checks: &[Check]) -> Reviewed {
+        let mut seen = Reviewed::default();
+        for (at, review) in reviews.iter().enumerate() {
+            let has_another = reviews[at + 1..]
+                .iter()
+                .any(|later| later.author == review.author && later.opinion != Opinion::Commented);
+            match review.opinion {
+                Opinion::Approved if !has_another => seen.approved_by.push(review.author.clone()),
+                Opinion::ChangesRequested if !has_another => {
+                    seen.refused_by.push(review.author.clone());
+                }
+                _ => {}
+            }
+        }
+        for check in checks {
+            match check.state {
+                CheckState::Passed => seen.passed += 1,
+                CheckState::Failed => seen.failed.push(check.name.clone()),
+                CheckState::Running => seen.running.push(check.name.clone()),
+            }
+        }
+        seen
+    }
+
+    /// The machine says so where there are checks. Where there are none, a person has to have tested this commit.
+    pub fn judge(&self, commit: &str) -> Judge {
+        let is_reviewed = !self.approved_by.is_empty() && self.refused_by.is_empty();
+        let is_tested = self.failed.is_empty() && self.running.is_empty();
+        match self.passed {
+            0 if is_reviewed && is_tested => Judge::Person(commit.to_owned()),
+            passed => Judge::Machine(is_reviewed && is_tested && passed > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reviews(said: &[(&str, Opinion)]) -> Vec<Review> {
+        let review = |(author, opinion): &(&str, Opinion)| Review {
+            author: (*author).to_owned(),
+            opinion: *opinion,
+        };
+        said.iter().map(review).collect()
+    }
+
+    fn checks(states: &[CheckState]) -> Vec<Check> {
+        let check = |state: &CheckState| Check {
+            name: format!("{state:?}"),
+            state: *state,
+        };
+        states.iter().map(check).collect()
+    }
+
+    #[test]
+    fn each_persons_last_opinion_counts() {
+        use Opinion::{Approved, ChangesRequested, Commented, Dismissed};
+        let seen = Reviewed::of(
+            &reviews(&[
+                ("ann", ChangesRequested),
+                ("bob", Approved),
+                ("ann", Approved),
+                ("bob", Commented),
+                ("eve", Approved),
+                ("eve", Dismissed),
+                ("joe", ChangesRequested),
+                ("joe", Commented),
+            ]),
+            &[],
+        );
+        assert_eq!(seen.approved_by, ["bob", "ann"]);
+        assert_eq!(seen.refused_by, ["joe"]);
+    }
+
+    #[test]
+    fn it_takes_an_approval_and_checks_that_passed() {
+        use CheckState::{Failed, Passed, Running};
+        let approved = reviews(&[("ann", Opinion::Approved)]);
+        let judge = |reviews: &[Review], states: &[CheckState]| {
+            Reviewed::of(reviews, &checks(states)).judge("abc")
+        };
+        assert_eq!(judge(&approved, &[Passed]), Judge::Machine(true));
+        assert_eq!(judge(&[], &[Passed]), Judge::Machine(false));
+        assert_eq!(judge(&approved, &[Passed, Failed]), Judge::Machine(false));
+        assert_eq!(judge(&approved, &[Passed, Running]), Judge::Machine(false));
+        assert_eq!(judge(&approved, &[Failed]), Judge::Machine(false));
+        assert_eq!(judge(&approved, &[]), Judge::Person("abc".into()));
+        assert_eq!(judge(&[], &[]), Judge::Machine(false));
+        let mut refused = approved;
+        refused.extend(reviews(&[("bob", Opinion::ChangesRequested)]));
+        assert_eq!(judge(&refused, &[Passed]), Judge::Machine(false));
+        assert_eq!(judge(&refused, &[]), Judge::Machine(false));
+    }
+}

@@ -1,0 +1,223 @@
+//! The checklist of a pull request: looks at what the strategy asks for, and keeps one comment that says it.
+//!
+//! Runs on the runner, on events of a pull request. Deploys nothing and changes nothing on the host. Whatever cannot be
+//! looked at is said in the comment; a comment that may not be written goes to the step's summary, and the run is green:
+//! a checklist must never stand in the way of a pull request.
+
+use super::actions::Annotation;
+use super::github::{GitHubClient, Kept, Sticky};
+use super::run::client;
+use super::session::Session;
+use crate::model::checklist::KnownBox;
+use crate::model::config::Settings;
+use crate::model::event::{Origin, PullRequest};
+use crate::model::outcome::{EXIT_BUG, Failure, Word};
+use crate::model::review::Reviewed;
+use crate::model::tag::next_tags;
+use crate::prober::ask_timed;
+use crate::report::checklist::{Checklist, Standing, checklist};
+use crate::report::evidence::{Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, before_release};
+use crate::report::three_lines;
+use crate::wire::{HostFacts, Verb};
+
+/// Looks, and keeps the comment. Returns the exit code.
+pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
+    let Some(origin) = session.origin() else {
+        return EXIT_BUG;
+    };
+    // A configuration that cannot be read is red: it is the pull request's own.
+    let settings = match session.release_settings() {
+        Ok(settings) => settings,
+        Err(failure) => return refused(session, &failure),
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return EXIT_BUG;
+    };
+    let host = look_at_host(session, &settings);
+    let client = client(session, &runtime);
+    let github = runtime.block_on(look_at_github(client.as_ref(), origin, pull));
+    let seen = Seen {
+        commit: pull.head_sha.clone(),
+        reviewed: github.reviewed,
+        next_tags: github.next_tags,
+        endpoints: endpoints(&settings, &host),
+        host: host.map(|host| host.seen),
+        settings: settings_seen(&settings),
+    };
+    let list = Checklist {
+        environment: settings.environment.as_str().to_owned(),
+        standing: standing(pull, seen.next_tags.clone().unwrap_or_default()),
+        entries: before_release(&seen),
+        logs: vec![],
+    };
+    let sticky = Sticky {
+        pull_request: pull.number,
+        environment: list.environment.clone(),
+        run: origin.run_id,
+        author: None,
+    };
+    let write = |boxes: &[KnownBox]| checklist(&list, boxes);
+    let kept = match &client {
+        Some(client) => runtime.block_on(client.keep_comment(&sticky, &write)),
+        None => return instead(session, &list, "there is no token"),
+    };
+    match kept {
+        Ok(kept) => posted(session, pull, kept),
+        Err(error) => instead(session, &list, &error.in_words()),
+    }
+}
+
+fn refused(session: &Session<'_>, failure: &Failure) -> u8 {
+    for line in three_lines(failure, Word::Refused).lines() {
+        let _ = session.actions.line(line);
+    }
+    Word::Refused.exit_code()
+}
+
+fn posted(session: &Session<'_>, pull: &PullRequest, kept: Kept) -> u8 {
+    let what = match kept {
+        Kept::Written => "written",
+        Kept::Unchanged => "up to date already",
+        Kept::Newer => "left to a newer run",
+    };
+    let line = format!("the checklist of pull request {} is {what}", pull.number);
+    let _ = session.actions.line(&line);
+    let _ = session.actions.output("comment-posted", "true");
+    0
+}
+
+/// The comment goes where nobody can forbid it.
+fn instead(session: &Session<'_>, list: &Checklist, why: &str) -> u8 {
+    let text = format!("the checklist is in the summary, not on the pull request: {why}");
+    let _ = session.actions.warning(&Annotation::new("Belay", text));
+    let _ = session.actions.output("comment-posted", "false");
+    if let Err(error) = session.actions.summary(&checklist(list, &[])) {
+        let _ = session
+            .actions
+            .line(&format!("could not write the summary: {error}"));
+    }
+    0
+}
+
+fn standing(pull: &PullRequest, next: Vec<String>) -> Standing {
+    match (pull.is_open, pull.merged) {
+        (_, true) => Standing::Merged { next },
+        (true, false) => Standing::Open { next },
+        (false, false) => Standing::Closed,
+    }
+}
+
+struct GitHubSeen {
+    reviewed: Result<Reviewed, String>,
+    next_tags: Result<Vec<String>, String>,
+}
+
+async fn look_at_github(
+    client: Option<&GitHubClient>,
+    origin: &Origin,
+    pull: &PullRequest,
+) -> GitHubSeen {
+    let Some(client) = client else {
+        let no_token = || "there is no token".to_owned();
+        return GitHubSeen {
+            reviewed: Err(no_token()),
+            next_tags: Err(no_token()),
+        };
+    };
+    let reviews = client.reviews(pull.number).await;
+    let checks = client.checks(&pull.head_sha, origin.run_id).await;
+    let reviewed = match (reviews, checks) {
+        (Ok(reviews), Ok(checks)) => Ok(Reviewed::of(&reviews, &checks)),
+        (Err(error), _) | (_, Err(error)) => Err(error.in_words()),
+    };
+    let tags = client.version_tags().await;
+    let next = |tags: Vec<String>| {
+        let next = next_tags(tags.iter().map(String::as_str));
+        next.iter().map(|tag| tag.as_str().to_owned()).collect()
+    };
+    GitHubSeen {
+        reviewed,
+        next_tags: tags.map(next).map_err(|error| error.in_words()),
+    }
+}
+
+/// What was seen of the host, and how its endpoints answered there.
+struct OnHost {
+    seen: HostSeen,
+    answers: Vec<Endpoint>,
+}
+
+fn look_at_host(session: &Session<'_>, settings: &Settings) -> Result<OnHost, String> {
+    if session.inputs.ssh_key.is_none() {
+        return Err("this workflow gives no SSH key".to_owned());
+    }
+    let link = session.link(settings).map_err(|failure| failure.error)?;
+    let facts: HostFacts = link
+        .ask(Verb::Facts, &[], None::<&()>)
+        .map_err(|error| error.failure().error)?;
+    let timeout = settings.health.timeout.get().as_millis().to_string();
+    let urls = [&settings.health.primary, &settings.health.backup];
+    let answers = urls.into_iter().flatten().map(|url| {
+        let url = url.to_string();
+        let answer = link.ask(
+            Verb::Ask,
+            &["--url", &url, "--timeout", &timeout],
+            None::<&()>,
+        );
+        let answer = answer.map_err(|error| error.failure().error);
+        Endpoint { url, answer }
+    });
+    Ok(OnHost {
+        answers: answers.collect(),
+        seen: host_seen(&facts),
+    })
+}
+
+fn host_seen(facts: &HostFacts) -> HostSeen {
+    let last = facts.backups.iter().max_by_key(|backup| backup.seq);
+    HostSeen {
+        now: facts.now,
+        serving: facts.current.as_ref().map(|current| current.tag.clone()),
+        backups: facts.backups.len(),
+        last_backup: last.map(|last| LastBackup {
+            name: last.name.clone(),
+            at: last.created,
+            bytes: last.bytes,
+            // One that is not verified when it is taken does not get a name.
+            is_verified: last.problem.is_none(),
+        }),
+    }
+}
+
+/// The host's own endpoints, and the public one as users reach it.
+fn endpoints(settings: &Settings, host: &Result<OnHost, String>) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = match host {
+        Ok(host) => host.answers.clone(),
+        Err(why) => [&settings.health.primary, &settings.health.backup]
+            .into_iter()
+            .flatten()
+            .map(|url| Endpoint {
+                url: url.to_string(),
+                answer: Err(why.clone()),
+            })
+            .collect(),
+    };
+    endpoints.extend(settings.health.public.as_ref().map(|url| Endpoint {
+        url: url.to_string(),
+        answer: Ok(ask_timed(url.as_str(), settings.health.timeout.get(), true)),
+    }));
+    endpoints
+}
+
+fn settings_seen(settings: &Settings) -> SettingsSeen {
+    SettingsSeen {
+        backups_kept: settings.backup.keep,
+        versions_kept: settings.images.keep,
+        image_budget: settings.images.budget.get(),
+        images_are_tested: !settings.images.test.is_empty(),
+        good_answers: settings.health.successes,
+    }
+}
