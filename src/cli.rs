@@ -224,6 +224,13 @@ enum AgentCommand {
         #[arg(long)]
         timeout: u64,
     },
+    LookBack {
+        #[command(flatten)]
+        root: Root,
+        /// From when on log lines count
+        #[arg(long)]
+        since: jiff::Timestamp,
+    },
     /// The detached process that does the work
     Engine {
         #[command(flatten)]
@@ -467,6 +474,9 @@ fn agent(verb: AgentCommand) -> u8 {
         AgentCommand::Ask { url, timeout, .. } => {
             let timeout = std::time::Duration::from_millis(timeout);
             verbs::say(out, &verbs::ask(&url, timeout))
+        }
+        AgentCommand::LookBack { root, since } => {
+            verbs::say(out, &verbs::look_back(&layout(&root), since))
         }
         AgentCommand::Extend { root, tx, by } => {
             verbs::say(out, &verbs::extend(&layout(&root), &tx, by))

@@ -128,13 +128,16 @@ async fn ask_for_ever(
         let (client, target, shared) = (client.clone(), target.clone(), Arc::clone(shared));
         let place = Arc::clone(&places).try_acquire_owned();
         tokio::spawn(async move {
+            let asked_at = Instant::now();
             let asked = match &place {
                 Ok(_) => ask(&client, &target).await,
                 Err(_) => Err(format!("{WAITING_LIMIT} requests had no answer yet")),
             };
             let mut recorder = shared.lock().unwrap_or_else(PoisonError::into_inner);
             match asked {
-                Ok(version) => recorder.good(ms_since(began), version.as_deref()),
+                Ok(version) => {
+                    recorder.good(ms_since(began), ms_since(asked_at), version.as_deref());
+                }
                 Err(reason) => recorder.bad(&reason),
             }
         });

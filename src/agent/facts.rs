@@ -2,13 +2,21 @@
 //!
 //! Runs on the host. Reads only.
 
+use jiff::Timestamp;
+
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::layout::Layout;
 use super::{backup, lock, revive, state, supervise};
+use crate::model::error_lines::ErrorLines;
 use crate::model::journal::{self, Next, next};
 use crate::model::outcome::Failure;
 use crate::model::release::{KnownBackup, KnownRelease, Release};
-use crate::wire::{BackupFacts, HostFacts, LANGUAGE, OpenTransaction, ServiceImage, ServiceState};
+use crate::wire::{
+    BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,
+};
+
+/// Lines of each container's log that are looked through for errors.
+const LINES_LOOKED_THROUGH: u32 = 5_000;
 
 /// A look at the host that failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +108,34 @@ pub fn backup_facts(layout: &Layout) -> Vec<BackupFacts> {
         .into_iter()
         .map(backup::BackupEntry::facts)
         .collect()
+}
+
+/// What the deployments that went live came to, and which log lines of what serves tell of errors since a moment.
+pub fn look_back(
+    host: &dyn Host,
+    layout: &Layout,
+    since: Timestamp,
+) -> Result<LookBack, FactsError> {
+    let mut look_back = LookBack {
+        deployments: state::deployments(layout)?,
+        errors: vec![],
+    };
+    let Some(current) = state::current(layout)? else {
+        return Ok(look_back);
+    };
+    for container in host.containers(&current.project)? {
+        // Whose log driver keeps nothing has nothing to look through.
+        let Ok(log) = host.logs(&container.id, LINES_LOOKED_THROUGH) else {
+            continue;
+        };
+        let found = ErrorLines::of(&container.service, &log, since);
+        let mut known = look_back.errors.iter_mut();
+        match known.find(|errors| errors.service == found.service) {
+            Some(known) => known.add(found),
+            None => look_back.errors.push(found),
+        }
+    }
+    Ok(look_back)
 }
 
 fn service_images(release: &Release) -> Vec<ServiceImage> {

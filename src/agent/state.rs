@@ -16,6 +16,7 @@ use super::journal::{self, Journal, JournalError};
 use super::layout::Layout;
 use super::lock::HostLock;
 use crate::model::compose::ComposeFile;
+use crate::model::history::PastDeployment;
 use crate::model::journal::{Entry, Next, next};
 use crate::model::plan::Plan;
 use crate::model::release::{Current, Release};
@@ -235,6 +236,18 @@ pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Vec<Entry>)>, Stat
         }
     }
     Ok(None)
+}
+
+/// The deployments that went live, oldest first, as far as their journals are kept. One that is damaged is left out: this is
+/// for comparison only.
+pub fn deployments(layout: &Layout) -> Result<Vec<PastDeployment>, StateError> {
+    let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    let entries = numbers
+        .into_iter()
+        .filter_map(|seq| journal::read(&layout.journal(seq)).ok());
+    Ok(entries
+        .filter_map(|entries| PastDeployment::of(&entries))
+        .collect())
 }
 
 /// Whether somebody asked for the transaction to stop, and why.

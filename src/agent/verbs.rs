@@ -25,7 +25,9 @@ use crate::model::outcome::{Failure, ServiceLog, with_causes};
 use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::step::Step;
 use crate::prober::ask_timed;
-use crate::wire::{Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, Staged};
+use crate::wire::{
+    Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, LookBack, Staged,
+};
 
 /// How often a waiting verb looks again.
 const LOOK: Duration = Duration::from_millis(100);
@@ -534,6 +536,11 @@ fn try_logs(
     Ok(logs)
 }
 
+/// `look-back`: what the deployments that went live came to, and what the services complained of since.
+pub fn look_back(layout: &Layout, since: jiff::Timestamp) -> Answer<LookBack> {
+    answer(facts::look_back(&RealHost::new(), layout, since).map_err(stumbled))
+}
+
 /// Exit code of an engine that found the lock taken (sysexits' "temporary failure").
 pub const EXIT_BUSY: u8 = 75;
 /// Exit code of an engine that was suspended and woke after another one had taken its place.
@@ -562,7 +569,9 @@ fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
         watch: watch::start,
         supervise: supervise::ensure,
     };
-    engine_on(&RealHost::new(), layout, tx, &guards)
+    let host = RealHost::new();
+    host.prepare();
+    engine_on(&host, layout, tx, &guards)
 }
 
 /// What an engine sets up against its own end and the host's: processes and entries of the host, which a simulation of

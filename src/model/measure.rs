@@ -17,6 +17,9 @@ pub struct Measured {
     pub failed: u64,
     /// The longest time between two good answers, in milliseconds.
     pub longest_gap_ms: u64,
+    /// How long all good answers together took, in milliseconds.
+    #[serde(default)]
+    pub answering_ms: u64,
     /// The version that answered, each time that it was another one than before.
     pub versions: Vec<Seen>,
     /// Why they failed, each reason once: the first few.
@@ -37,6 +40,7 @@ impl Measured {
         self.total += next.total;
         self.failed += next.failed;
         self.longest_gap_ms = self.longest_gap_ms.max(next.longest_gap_ms);
+        self.answering_ms += next.answering_ms;
         for seen in &next.versions {
             let known = self.versions.last().map(|last| &last.version);
             if known != Some(&seen.version) && self.versions.len() < KEPT_CHANGES {
@@ -46,6 +50,12 @@ impl Measured {
         for reason in &next.reasons {
             self.note_reason(reason);
         }
+    }
+
+    /// How long a good answer took on average, in milliseconds; nothing when there was none.
+    pub fn answer_ms(&self) -> Option<u64> {
+        self.answering_ms
+            .checked_div(self.total.saturating_sub(self.failed))
     }
 
     fn note_reason(&mut self, reason: &str) {
@@ -66,9 +76,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A good answer, with the version that gave it where one was asked for.
-    pub fn good(&mut self, at_ms: u64, version: Option<&str>) {
+    /// A good answer, how long it took, and the version that gave it where one was asked for.
+    pub fn good(&mut self, at_ms: u64, took_ms: u64, version: Option<&str>) {
         self.measured.total += 1;
+        self.measured.answering_ms += took_ms;
         self.note_gap(at_ms);
         self.last_good_ms = at_ms;
         self.failing = false;
@@ -110,11 +121,11 @@ mod tests {
     #[test]
     fn a_gap_is_the_time_between_two_good_answers() {
         let mut recorder = Recorder::default();
-        recorder.good(20, Some("v1"));
+        recorder.good(20, 5, Some("v1"));
         recorder.bad("refused");
         recorder.bad("refused");
-        recorder.good(1020, Some("v2"));
-        recorder.good(1040, Some("v2"));
+        recorder.good(1020, 5, Some("v2"));
+        recorder.good(1040, 5, Some("v2"));
         let measured = recorder.take(1050);
         assert_eq!(
             (measured.total, measured.failed, measured.longest_gap_ms),
@@ -131,22 +142,22 @@ mod tests {
     #[test]
     fn a_gap_that_is_not_over_counts_in_both_stretches() {
         let mut recorder = Recorder::default();
-        recorder.good(0, None);
+        recorder.good(0, 5, None);
         recorder.bad("refused");
         assert_eq!(recorder.take(400).longest_gap_ms, 400);
-        recorder.good(900, None);
+        recorder.good(900, 5, None);
         assert_eq!(recorder.take(900).longest_gap_ms, 900);
-        recorder.good(920, None);
+        recorder.good(920, 5, None);
         assert_eq!(recorder.take(5000).longest_gap_ms, 20);
     }
 
     #[test]
     fn stretches_add_up() {
         let mut recorder = Recorder::default();
-        recorder.good(10, Some("v1"));
+        recorder.good(10, 5, Some("v1"));
         let mut all = recorder.take(10);
         recorder.bad("no answer in time");
-        recorder.good(300, Some("v1"));
+        recorder.good(300, 5, Some("v1"));
         all.add(&recorder.take(310));
         assert_eq!((all.total, all.failed, all.longest_gap_ms), (3, 1, 290));
         assert_eq!(all.versions.len(), 1);

@@ -1,12 +1,15 @@
 //! Decisions, as pure code: no I/O, clock, environment or async. Everything needed is passed in, the time included.
 
 pub mod build;
+pub mod changes;
 pub mod checklist;
 pub mod compose;
 pub mod config;
+pub mod error_lines;
 pub mod event;
 pub mod gateway;
 pub mod health;
+pub mod history;
 pub mod intent;
 pub mod journal;
 pub mod measure;

@@ -130,6 +130,8 @@ pub struct Outcome {
     /// What was asked for: the tag, or the version or backup to roll back to.
     pub asked: String,
     pub revision: Option<String>,
+    /// The host's records were read. Without that, no version before and none now means that it is not known.
+    pub host_was_read: bool,
     /// What served before.
     pub previous: Option<String>,
     pub previous_revision: Option<String>,

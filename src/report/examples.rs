@@ -76,6 +76,7 @@ pub(super) fn deployed() -> Outcome {
         environment: "production".to_owned(),
         host: "deploy@203.0.113.10:22".to_owned(),
         asked: "v1.1.0".to_owned(),
+        host_was_read: true,
         revision: Some("3f2a91c0de".repeat(4)),
         previous: Some("v1.0.0".to_owned()),
         previous_revision: Some("0a1b2c3d4e".repeat(4)),
@@ -142,6 +143,7 @@ pub(super) fn deployed() -> Outcome {
                 total: 2_310,
                 failed: 2,
                 longest_gap_ms: 1_380,
+                answering_ms: 23_080,
                 versions: vec![],
                 reasons: vec![],
             }),
@@ -214,6 +216,9 @@ pub(super) fn refused_tag() -> Outcome {
         .next("push v1.2.0 instead");
     Outcome {
         revision: None,
+        host_was_read: false,
+        previous: None,
+        serving: None,
         ..refused("v1.02.0", failure)
     }
 }

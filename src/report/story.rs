@@ -152,14 +152,12 @@ pub fn serves_what_was_asked(outcome: &Outcome) -> bool {
 
 /// What served, then what serves: `v1.1.0 -> v1.2.0`.
 pub fn was_is(outcome: &Outcome) -> Sentence {
-    version(outcome.previous.as_deref())
-        .say(" -> ")
-        .then(is(outcome))
+    was(outcome).say(" -> ").then(is(outcome))
 }
 
-/// What served before.
+/// What served before, as far as it is known.
 pub fn was(outcome: &Outcome) -> Sentence {
-    version(outcome.previous.as_deref())
+    known(outcome, outcome.previous.as_deref())
 }
 
 /// What serves now, as far as it is known.
@@ -167,14 +165,15 @@ pub fn is(outcome: &Outcome) -> Sentence {
     match (outcome.word, &outcome.serving) {
         (Word::Stuck | Word::Unknown, None) => Sentence::new("not known"),
         (Word::Unknown, Some(last)) => Sentence::new("not known (last seen: ").name(last).say(")"),
-        (_, serving) => version(serving.as_deref()),
+        (_, serving) => known(outcome, serving.as_deref()),
     }
 }
 
-fn version(version: Option<&str>) -> Sentence {
+fn known(outcome: &Outcome, version: Option<&str>) -> Sentence {
     match version {
         Some(version) => Sentence::with_name(version),
-        None => Sentence::new("nothing"),
+        None if outcome.host_was_read => Sentence::new("nothing"),
+        None => Sentence::new("not known"),
     }
 }
 

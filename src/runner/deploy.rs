@@ -124,6 +124,7 @@ pub fn blank(work: Work, asked: &str) -> Outcome {
         host: String::new(),
         asked: asked.to_owned(),
         revision: None,
+        host_was_read: false,
         previous: None,
         previous_revision: None,
         serving: None,
@@ -439,6 +440,7 @@ fn ask_facts(link: &Link, outcome: &mut Outcome) -> Result<HostFacts, Failure> {
     let facts: HostFacts = link
         .ask(Verb::Facts, &[], None::<&()>)
         .map_err(|e| e.failure())?;
+    outcome.host_was_read = true;
     outcome.previous = facts.current.as_ref().map(|c| c.tag.clone());
     outcome.previous_revision = facts.current.as_ref().and_then(|c| c.revision.clone());
     Ok(facts)

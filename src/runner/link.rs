@@ -368,12 +368,16 @@ fn patience(verb: Verb) -> Patience {
             deadline: LONG,
             idle: SILENCE,
         },
-        Verb::Facts | Verb::Recover | Verb::Load | Verb::Backup | Verb::Backups | Verb::Logs => {
-            Patience {
-                deadline: LONG,
-                idle: LONG,
-            }
-        }
+        Verb::Facts
+        | Verb::Recover
+        | Verb::Load
+        | Verb::Backup
+        | Verb::Backups
+        | Verb::Logs
+        | Verb::LookBack => Patience {
+            deadline: LONG,
+            idle: LONG,
+        },
     }
 }
 

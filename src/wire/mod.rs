@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::error_lines::ErrorLines;
+use crate::model::history::PastDeployment;
 use crate::model::journal::{End, Entry, Holder};
 use crate::model::outcome::Failure;
 use crate::model::release::{Current, KnownRelease};
@@ -29,6 +31,7 @@ pub enum Verb {
     Backups,
     Logs,
     Ask,
+    LookBack,
 }
 
 impl Verb {
@@ -46,6 +49,7 @@ impl Verb {
             Verb::Backups => "backups",
             Verb::Logs => "logs",
             Verb::Ask => "ask",
+            Verb::LookBack => "look-back",
         }
     }
 }
@@ -189,6 +193,15 @@ pub enum Line {
     Alive,
     /// No engine works on the transaction any more and no one of this host could go on with it.
     Stopped(Failure),
+}
+
+/// What is known of the deployments that went live, and what the services complained of since a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LookBack {
+    /// As far as their journals are kept, oldest first.
+    pub deployments: Vec<PastDeployment>,
+    /// Of every service of what serves, also of those without any.
+    pub errors: Vec<ErrorLines>,
 }
 
 /// What an image transfer came to.

@@ -1352,7 +1352,7 @@ impl World {
             let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
             match answer {
                 Answer::Status { code, version } if code < 500 => {
-                    recorder.good(now, version.as_deref())
+                    recorder.good(now, 1, version.as_deref())
                 }
                 other => recorder.bad(&other.describe()),
             }

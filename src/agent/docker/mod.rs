@@ -10,7 +10,7 @@ mod inspected;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -38,7 +38,8 @@ const LONG: Duration = Duration::from_secs(900);
 #[derive(Debug, Default)]
 pub struct RealHost {
     api: OnceLock<Api>,
-    compose: OnceLock<ComposeProgram>,
+    /// Locked while it is looked for, so that nobody looks at the same time.
+    compose: Arc<Mutex<Option<ComposeProgram>>>,
 }
 
 /// A container, as far as the engine's list tells.
@@ -66,6 +67,39 @@ struct ComposeProgram {
     prints_json: bool,
 }
 
+/// What was found before, else what is found now: a host whose Docker is being updated may have none for a moment.
+fn find_compose(known: &Mutex<Option<ComposeProgram>>) -> Option<ComposeProgram> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.is_none() {
+        *known = ComposeProgram::find();
+    }
+    known.clone()
+}
+
+impl ComposeProgram {
+    /// Both are asked for their version: `docker compose` without the plugin is a different, working command.
+    fn find() -> Option<Self> {
+        let candidates = [vec!["docker", "compose"], vec!["docker-compose"]];
+        candidates.into_iter().find_map(Self::at)
+    }
+
+    fn at(argv: Vec<&str>) -> Option<Self> {
+        let words = argv.iter().copied().chain(["version", "--short"]);
+        let printed = Call::new(words.map(str::to_owned)).run().ok()?;
+        let version = String::from_utf8_lossy(&printed.stdout)
+            .trim()
+            .trim_start_matches('v')
+            .to_owned();
+        version
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then(|| ComposeProgram {
+                argv: argv.into_iter().map(str::to_owned).collect(),
+                prints_json: !version.starts_with("1."),
+                version,
+            })
+    }
+}
+
 impl RealHost {
     pub fn new() -> Self {
         Self::default()
@@ -81,39 +115,21 @@ impl RealHost {
         }
     }
 
-    fn compose(&self) -> Result<&ComposeProgram, HostError> {
-        if let Some(program) = self.compose.get() {
-            return Ok(program);
-        }
-        // Both are asked for their version: `docker compose` without the plugin is a different, working command.
-        let candidates = [vec!["docker", "compose"], vec!["docker-compose"]];
-        for candidate in candidates {
-            let argv: Vec<String> = candidate.into_iter().map(str::to_owned).collect();
-            let call = Call::new(
-                argv.iter()
-                    .cloned()
-                    .chain(["version".to_owned(), "--short".to_owned()]),
-            );
-            let Ok(printed) = call.run() else { continue };
-            let version = String::from_utf8_lossy(&printed.stdout)
-                .trim()
-                .trim_start_matches('v')
-                .to_owned();
-            if version.starts_with(|c: char| c.is_ascii_digit()) {
-                let prints_json = !version.starts_with("1.");
-                return Ok(self.compose.get_or_init(|| ComposeProgram {
-                    argv,
-                    version,
-                    prints_json,
-                }));
-            }
-        }
-        Err(HostError::NoCompose)
+    /// Begins to look for Compose, for whoever asks for it later: one written in Python takes a quarter of a second to say
+    /// its version.
+    pub fn prepare(&self) {
+        let compose = Arc::clone(&self.compose);
+        // Whoever needs the answer before it is there waits for it at the lock, so nobody needs the thread.
+        std::thread::spawn(move || find_compose(&compose));
+    }
+
+    fn compose(&self) -> Result<ComposeProgram, HostError> {
+        find_compose(&self.compose).ok_or(HostError::NoCompose)
     }
 
     fn compose_call(&self, composition: &Composition, words: &[&str]) -> Result<Call, HostError> {
         let program = self.compose()?;
-        let mut argv = program.argv.clone();
+        let mut argv = program.argv;
         argv.extend(["--project-name".to_owned(), composition.project.clone()]);
         argv.extend([
             "--project-directory".to_owned(),
@@ -215,7 +231,7 @@ impl Host for RealHost {
         }
         Ok(EngineFacts {
             engine: info.server_version,
-            compose: self.compose()?.version.clone(),
+            compose: self.compose()?.version,
             architecture: image_architecture(&info.architecture).to_owned(),
             live_restore: info.live_restore_enabled,
         })

@@ -101,6 +101,8 @@ pub enum Call {
     ReadReviews,
     ReadChecks,
     ReadTags,
+    Compare,
+    ReadPulls,
 }
 
 impl Call {
@@ -112,8 +114,8 @@ impl Call {
             | Self::ListDeployments
             | Self::ListStatuses => "deployments: write",
             Self::ReadRun => "actions: read",
-            Self::ResolveTag | Self::ReadTags => "contents: read",
-            Self::ReadReviews => "pull-requests: read",
+            Self::ResolveTag | Self::ReadTags | Self::Compare => "contents: read",
+            Self::ReadReviews | Self::ReadPulls => "pull-requests: read",
             Self::ReadChecks => "checks: read",
             Self::ReadComments | Self::WriteComment => "pull-requests: write",
         }
@@ -134,6 +136,8 @@ impl fmt::Display for Call {
             Self::ReadReviews => "read the reviews of the pull request on GitHub",
             Self::ReadChecks => "read the checks of the commit on GitHub",
             Self::ReadTags => "read the tags on GitHub",
+            Self::Compare => "compare two commits on GitHub",
+            Self::ReadPulls => "read the pull requests of a commit on GitHub",
         })
     }
 }

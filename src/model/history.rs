@@ -1,0 +1,215 @@
+//! How deployments compare with those before them: start-up time, image size and the time of an answer.
+//!
+//! Runs anywhere; pure. The numbers are the host's own, from the journals that it keeps.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::journal::{self, Entry, Event, Output};
+use super::step::Step;
+
+/// Deployments before this one that it is compared with, as the deployment strategy has it.
+pub const COMPARED: usize = 3;
+
+/// What is never worth a word, whatever the relation: milliseconds of start-up, and of an answer.
+const STARTUP_NOISE_MS: u64 = 2_000;
+const ANSWER_NOISE_MS: u64 = 50;
+
+/// What a deployment that went live came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastDeployment {
+    /// The transaction's number on the host.
+    pub seq: u64,
+    pub tag: String,
+    pub at: Timestamp,
+    pub startup_ms: u64,
+    /// A good answer's time on average, while the new version was watched; nothing where nothing was asked.
+    pub answer_ms: Option<u64>,
+    pub images: Vec<PastImage>,
+}
+
+/// The size of a service's image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastImage {
+    pub service: String,
+    pub id: String,
+    pub bytes: u64,
+}
+
+impl PastDeployment {
+    /// Reads a journal; nothing when it is not that of a deployment that went live.
+    pub fn of(entries: &[Entry]) -> Option<PastDeployment> {
+        let begin = journal::begin(entries)?;
+        let tag = begin.what.strip_prefix("deploy ")?;
+        let Some(Output::Baked(baked)) = journal::output(entries, Step::Bake) else {
+            return None;
+        };
+        if !journal::is_committed(entries) {
+            return None;
+        }
+        Some(PastDeployment {
+            seq: begin.seq,
+            tag: tag.to_owned(),
+            at: entries.last()?.at,
+            startup_ms: baked.startup_ms,
+            answer_ms: answer_ms(entries),
+            images: images(entries),
+        })
+    }
+
+    /// All images together, in bytes, each counted once though several services may share it.
+    pub fn image_bytes(&self) -> u64 {
+        let mut images: Vec<(&str, u64)> = self
+            .images
+            .iter()
+            .map(|image| (image.id.as_str(), image.bytes))
+            .collect();
+        images.sort_unstable();
+        images.dedup();
+        images.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// Before the cutover the version before gave the answers.
+fn answer_ms(entries: &[Entry]) -> Option<u64> {
+    entries.iter().find_map(|entry| match &entry.event {
+        Event::Measured {
+            step: Step::Bake,
+            measured,
+        } => measured.answer_ms(),
+        _ => None,
+    })
+}
+
+fn images(entries: &[Entry]) -> Vec<PastImage> {
+    let Some(Output::Fetched { images, .. }) = journal::output(entries, Step::Fetch) else {
+        return vec![];
+    };
+    let image = |image: &journal::FetchedImage| PastImage {
+        service: image.service.clone(),
+        id: image.id.clone(),
+        bytes: image.size,
+    };
+    images.iter().map(image).collect()
+}
+
+/// One number of a deployment beside that of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    pub kind: MetricKind,
+    pub now: u64,
+    /// The middle one of those before; nothing where there was none.
+    pub usual: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Milliseconds.
+    StartUp,
+    /// Bytes.
+    ImageSize,
+    /// Milliseconds.
+    Answer,
+}
+
+impl Metric {
+    /// Whether it is not much more than usual: at most twice as much, for images at most half as much again.
+    pub fn is_normal(&self) -> bool {
+        let Some(usual) = self.usual else { return true };
+        let most = match self.kind {
+            MetricKind::StartUp => usual.saturating_mul(2).saturating_add(STARTUP_NOISE_MS),
+            MetricKind::Answer => usual.saturating_mul(2).saturating_add(ANSWER_NOISE_MS),
+            MetricKind::ImageSize => usual.saturating_add(usual / 2),
+        };
+        self.now <= most
+    }
+}
+
+/// The metrics of a deployment, beside those of the last few before it. `all` may hold any, in any order.
+pub fn metrics(now: &PastDeployment, all: &[PastDeployment]) -> Vec<Metric> {
+    let mut before: Vec<&PastDeployment> = all.iter().filter(|past| past.seq < now.seq).collect();
+    before.sort_by_key(|past| std::cmp::Reverse(past.seq));
+    before.truncate(COMPARED);
+    let usual = |number: fn(&PastDeployment) -> Option<u64>| {
+        let mut numbers: Vec<u64> = before.iter().filter_map(|past| number(past)).collect();
+        numbers.sort_unstable();
+        numbers.get(numbers.len() / 2).copied()
+    };
+    let metric = |kind, number: fn(&PastDeployment) -> Option<u64>| {
+        let now = number(now)?;
+        let usual = usual(number);
+        Some(Metric { kind, now, usual })
+    };
+    let image_bytes = |past: &PastDeployment| Some(past.image_bytes()).filter(|bytes| *bytes > 0);
+    [
+        metric(MetricKind::StartUp, |past| Some(past.startup_ms)),
+        metric(MetricKind::Answer, |past| past.answer_ms),
+        metric(MetricKind::ImageSize, image_bytes),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn past(seq: u64, startup_ms: u64, bytes: &[(&str, u64)]) -> PastDeployment {
+        let image = |(id, bytes): &(&str, u64)| PastImage {
+            service: "web".to_owned(),
+            id: (*id).to_owned(),
+            bytes: *bytes,
+        };
+        PastDeployment {
+            seq,
+            tag: format!("v1.{seq}.0"),
+            at: Timestamp::UNIX_EPOCH,
+            startup_ms,
+            answer_ms: Some(20),
+            images: bytes.iter().map(image).collect(),
+        }
+    }
+
+    #[test]
+    fn the_last_three_before_are_compared() {
+        let all: Vec<PastDeployment> = [9_000, 100, 900, 500, 800]
+            .iter()
+            .zip(1..)
+            .map(|(ms, seq)| past(seq, *ms, &[("a", 10)]))
+            .collect();
+        let metrics = metrics(&all[4], &all);
+        assert_eq!(
+            metrics[0],
+            Metric {
+                kind: MetricKind::StartUp,
+                now: 800,
+                usual: Some(500)
+            }
+        );
+        assert!(metrics.iter().all(Metric::is_normal));
+    }
+
+    #[test]
+    fn much_more_than_usual_is_not_normal() {
+        let metric = |kind, now| Metric {
+            kind,
+            now,
+            usual: Some(1_000),
+        };
+        assert!(metric(MetricKind::StartUp, 4_000).is_normal());
+        assert!(!metric(MetricKind::StartUp, 4_001).is_normal());
+        assert!(metric(MetricKind::Answer, 2_050).is_normal());
+        assert!(!metric(MetricKind::Answer, 2_051).is_normal());
+        assert!(metric(MetricKind::ImageSize, 1_500).is_normal());
+        assert!(!metric(MetricKind::ImageSize, 1_501).is_normal());
+    }
+
+    #[test]
+    fn the_first_has_nothing_beside_it_and_shared_images_count_once() {
+        let first = past(1, 100, &[("a", 10), ("a", 10), ("b", 5)]);
+        let metrics = metrics(&first, std::slice::from_ref(&first));
+        assert_eq!(metrics[2].now, 15);
+        assert!(metrics.iter().all(|m| m.usual.is_none() && m.is_normal()));
+    }
+}
