@@ -9,6 +9,8 @@
 mod checks;
 #[path = "github/comments.rs"]
 mod comments;
+#[path = "github/contents.rs"]
+mod contents;
 #[path = "github/events.rs"]
 mod events;
 #[path = "support/fake_github/mod.rs"]

@@ -10,7 +10,8 @@ use super::{backup, lock, revive, state, supervise};
 use crate::model::error_lines::ErrorLines;
 use crate::model::journal::{self, Next, next};
 use crate::model::outcome::Failure;
-use crate::model::release::{KnownBackup, KnownRelease, Release};
+use crate::model::release::{KnownBackup, KnownRelease, Release, ReleaseService};
+use crate::model::service_changes::{ServiceChange, Side, service_changes};
 use crate::wire::{
     BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,
 };
@@ -119,10 +120,14 @@ pub fn look_back(
     let mut look_back = LookBack {
         deployments: state::deployments(layout)?,
         errors: vec![],
+        changes: vec![],
     };
     let Some(current) = state::current(layout)? else {
         return Ok(look_back);
     };
+    if let Some(previous) = &current.previous {
+        look_back.changes = changes(layout, previous, &current.release)?;
+    }
     for container in host.containers(&current.project)? {
         // Whose log driver keeps nothing has nothing to look through.
         let Ok(log) = host.logs(&container.id, LINES_LOOKED_THROUGH) else {
@@ -136,6 +141,24 @@ pub fn look_back(
         }
     }
     Ok(look_back)
+}
+
+/// What is different about two releases; nothing where one is not kept any more.
+fn changes(layout: &Layout, old: &str, new: &str) -> Result<Vec<ServiceChange>, state::StateError> {
+    let (Some(old), Some(new)) = (side(layout, old)?, side(layout, new)?) else {
+        return Ok(vec![]);
+    };
+    Ok(service_changes(&old, &new))
+}
+
+fn side(layout: &Layout, name: &str) -> Result<Option<Side>, state::StateError> {
+    let file = state::normalised(layout, name)?;
+    let release = state::release(layout, name)?;
+    let image = |service: ReleaseService| (service.name, service.image_id);
+    Ok(file.zip(release).map(|(file, release)| Side {
+        file,
+        images: release.services.into_iter().map(image).collect(),
+    }))
 }
 
 fn service_images(release: &Release) -> Vec<ServiceImage> {

@@ -83,7 +83,8 @@ fn is_error(line: &str) -> bool {
     let line = line.to_lowercase();
     let mut before = "";
     for (word, rest) in words(&line) {
-        if is_word_of_error(word) && !NONE_BEFORE.contains(&before) && !is_none(rest) {
+        let is_none = NONE_BEFORE.contains(&before) || (is_a_field(word) && has_none(rest));
+        if is_word_of_error(word) && !is_none {
             return true;
         }
         before = word;
@@ -110,17 +111,21 @@ fn words(line: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
+fn is_a_field(word: &str) -> bool {
+    matches!(word, "err" | "error" | "errors")
+}
+
 /// Whether the value of a field that is called like an error says that there was none.
-fn is_none(rest: &str) -> bool {
+fn has_none(rest: &str) -> bool {
     let value = rest.trim_start_matches(['"', '\'', ' ']);
     let Some(value) = value.strip_prefix(['=', ':']) else {
         return false;
     };
     let value = value.trim_start();
     NONE_AFTER.iter().any(|none| {
-        value.strip_prefix(none).is_some_and(|after| {
-            !after.starts_with(|c: char| c.is_alphanumeric() || c == '.')
-        })
+        value
+            .strip_prefix(none)
+            .is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '.'))
     })
 }
 
@@ -172,7 +177,10 @@ mod tests {
             log.push_str(&format!("2026-11-24T12:00:0{n}.123456789Z error {n}\n"));
             log.push_str(&format!("2026-11-24T12:00:0{n}.2Z all is well\n"));
         }
-        log.push_str(&format!("2026-11-24T12:01:00Z error {}\n", "é".repeat(9_000)));
+        log.push_str(&format!(
+            "2026-11-24T12:01:00Z error {}\n",
+            "é".repeat(9_000)
+        ));
         let mut found = ErrorLines::of("web", &log, since);
         assert_eq!(found.count, 10);
         assert_eq!(

@@ -23,6 +23,7 @@ pub mod retention;
 pub mod review;
 pub mod revival;
 pub mod secret;
+pub mod service_changes;
 pub mod settle;
 pub mod step;
 pub mod sticky;

@@ -5,9 +5,13 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::changes::Changes;
+use super::error_lines::ErrorLines;
 use super::health::Verdict;
+use super::history::PastDeployment;
 use super::measure::{Measured, Seen};
 use super::retention::Removal;
+use super::service_changes::ServiceChange;
 use super::step::Step;
 
 /// The outcome in a word; it fixes the exit code.
@@ -159,6 +163,16 @@ pub struct Outcome {
     pub urls: Urls,
     /// What became of requests that were asked beside the transaction.
     pub requests: Requests,
+    /// When the new version was first given requests.
+    pub cut_over: Option<Timestamp>,
+    /// The deployments that went live on the host, oldest first, this one included when it did.
+    pub history: Vec<PastDeployment>,
+    /// The log lines since the cutover that tell of errors, of every service; `None` when nobody looked.
+    pub errors: Option<Vec<ErrorLines>>,
+    /// What is different about the services from what served before.
+    pub service_changes: Vec<ServiceChange>,
+    /// What came and what went, where GitHub could be asked.
+    pub changes: Option<Changes>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

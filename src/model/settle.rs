@@ -17,6 +17,7 @@ pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
     let previous = journal::begin(entries).and_then(|begin| begin.previous_tag.clone());
     outcome.previous = outcome.previous.take().or_else(|| previous.clone());
     outcome.word = word_of(entries);
+    outcome.cut_over = began(entries, Step::Cutover);
     if let Some(measured) = journal::measured(entries) {
         outcome.requests.total = Some(measured.total);
         outcome.requests.failed = Some(measured.failed);
@@ -33,6 +34,11 @@ pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
         outcome.failed_step = step.flatten();
         outcome.failure = outcome.failure.take().or(failure);
     }
+}
+
+fn began(entries: &[Entry], wanted: Step) -> Option<Timestamp> {
+    let is_wanted = |e: &&Entry| matches!(e.event, Event::Started { step } if step == wanted);
+    entries.iter().find(is_wanted).map(|e| e.at)
 }
 
 fn word_of(entries: &[Entry]) -> Word {

@@ -13,9 +13,12 @@ pub struct Mark {
     pub run: u64,
     /// Counts up with each writing.
     pub revision: u32,
+    /// A deployment has written it, so that only a deployment writes it again.
+    pub is_release: bool,
 }
 
 const OPEN: &str = "<!-- belay:v1 kind=checklist";
+const RELEASED: &str = "released";
 const BEGIN: &str = "<!-- belay:begin -->";
 const END: &str = "<!-- belay:end -->";
 
@@ -32,6 +35,7 @@ impl Mark {
             environment: value("env")?.to_owned(),
             run: value("run")?.parse().ok()?,
             revision: value("rev")?.parse().ok()?,
+            is_release: words.split_whitespace().any(|word| word == RELEASED),
         })
     }
 
@@ -40,8 +44,23 @@ impl Mark {
             environment,
             run,
             revision,
+            is_release,
         } = self;
-        format!("{OPEN} env={environment} run={run} rev={revision} -->")
+        let released = match is_release {
+            true => format!(" {RELEASED}"),
+            false => String::new(),
+        };
+        format!("{OPEN} env={environment} run={run} rev={revision}{released} -->")
+    }
+
+    /// Whether a later writer has to leave the comment as it is: what a deployment has completed is a deployment's, and of
+    /// two of a kind the newer run has the word.
+    pub fn is_ahead_of(&self, run: u64, is_release: bool) -> bool {
+        match (self.is_release, is_release) {
+            (true, false) => true,
+            (false, true) => false,
+            (true, true) | (false, false) => self.run > run,
+        }
     }
 }
 
@@ -100,6 +119,7 @@ mod tests {
             environment: "production".to_owned(),
             run: 17,
             revision: 3,
+            is_release: false,
         }
     }
 
@@ -108,6 +128,24 @@ mod tests {
         let comment = compose(&mark(), "text", &Around::default());
         assert_eq!(Mark::read(&comment), Some(mark()));
         assert_eq!(body(&comment), Some("text"));
+        let released = Mark {
+            is_release: true,
+            ..mark()
+        };
+        let comment = compose(&released, "text", &Around::default());
+        assert_eq!(Mark::read(&comment), Some(released));
+    }
+
+    #[test]
+    fn what_a_deployment_wrote_is_a_deployments() {
+        let released = Mark {
+            is_release: true,
+            ..mark()
+        };
+        assert!(mark().is_ahead_of(16, false) && !mark().is_ahead_of(18, false));
+        assert!(released.is_ahead_of(16, true) && !released.is_ahead_of(18, true));
+        assert!(released.is_ahead_of(18, false));
+        assert!(!mark().is_ahead_of(16, true));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use crate::model::checklist::{Item, Judge, KnownBox, Stage, mark, tick};
+use crate::model::sticky;
 
 use super::markdown::{Document, Inline, Task};
 use super::sentence::Sentence;
@@ -23,13 +24,24 @@ pub enum Standing {
     /// Closed without being merged.
     Closed,
     /// In production, or another environment.
-    Live { tag: String, at: Timestamp },
-    /// It was live, and what serves now does not have it.
-    RolledBack {
-        tag: String,
-        to: String,
-        at: Timestamp,
+    Live(Deployed),
+    /// The deployment that should have brought it failed and was undone.
+    Undone {
+        deployed: Deployed,
+        serving: Option<String>,
     },
+    /// It was live, and what serves now does not have it.
+    RolledBack { deployed: Deployed, to: String },
+}
+
+/// The run that changed where a pull request stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    /// The version that has the pull request.
+    pub tag: String,
+    pub at: Timestamp,
+    /// The run's page.
+    pub run: Option<String>,
 }
 
 /// An item, who judges it, and what was seen.
@@ -84,28 +96,65 @@ fn render(list: &Checklist, boxes: &[KnownBox], with_logs: bool) -> String {
     page.into_string()
 }
 
+/// One line. Its mark is at its end: at its beginning it would make the line raw HTML.
 fn standing(standing: &Standing, environment: &str) -> Inline {
     let place = Inline::code(environment);
-    let at = |at: &Timestamp| Inline::text(&words::utc(*at));
-    match standing {
+    let said = match standing {
         Standing::Open { next } => Inline::own("Not merged yet.").then(tags(next)),
         Standing::Merged { next } => Inline::own("Merged, and not released yet.").then(tags(next)),
         Standing::Closed => Inline::own("Closed without being merged: nothing of it is deployed."),
-        Standing::Live { tag, at: since } => Inline::own("🟢 **Live in** ")
+        Standing::Live(deployed) => Inline::own("🟢 **Live in** ")
             .then(place)
             .say(" **with** ")
-            .then(Inline::code(tag))
+            .then(Inline::code(&deployed.tag))
             .say(", since ")
-            .then(at(since))
-            .say("."),
-        Standing::RolledBack { tag, to, at: since } => Inline::own("↩️ **Rolled back to** ")
-            .then(Inline::code(to))
+            .then(by(deployed)),
+        Standing::Undone { deployed, serving } => Inline::own("↩️ ")
+            .then(Inline::code(&deployed.tag))
+            .say(" **failed in** ")
+            .then(place)
             .say(" at ")
-            .then(at(since))
-            .say("; it was live with ")
-            .then(Inline::code(tag))
+            .then(by(deployed))
+            .then(match serving {
+                Some(tag) => Inline::own(" ")
+                    .then(Inline::code(tag))
+                    .say(" serves again."),
+                None => Inline::own(" Nothing serves, as before."),
+            }),
+        Standing::RolledBack { deployed, to } => Inline::own("↩️ **Rolled back to** ")
+            .then(Inline::code(to))
+            .say(" in ")
+            .then(place)
+            .say(" at ")
+            .then(by(deployed))
+            .say(" It was live with ")
+            .then(Inline::code(&deployed.tag))
             .say("."),
+    };
+    said.say(STANDING)
+}
+
+const STANDING: &str = " <!-- belay:standing -->";
+
+fn by(deployed: &Deployed) -> Inline {
+    let at = Inline::text(&words::utc(deployed.at));
+    match &deployed.run {
+        Some(run) => at
+            .say(" (")
+            .then(Inline::link(Inline::own("run"), run))
+            .say(")."),
+        None => at.say("."),
     }
+}
+
+/// Belay's part of a comment that is there, standing elsewhere now; everything else stays as it was. Nothing for a comment in
+/// which somebody has broken the line.
+pub fn standing_elsewhere(comment: &str, new: &Standing, environment: &str) -> Option<String> {
+    let body = sticky::body(comment)?.replace("\r\n", "\n");
+    let mut lines: Vec<String> = body.lines().map(str::to_owned).collect();
+    let line = lines.iter_mut().find(|line| line.ends_with(STANDING))?;
+    *line = standing(new, environment).to_string();
+    Some(lines.join("\n"))
 }
 
 fn tags(next: &[String]) -> Inline {

@@ -10,6 +10,7 @@ use crate::model::review::Reviewed;
 
 use super::checklist::Entry;
 use super::sentence::Sentence;
+use super::status::backup_in;
 use super::words;
 
 /// Everything that was seen. An error is the reason, in words.
@@ -20,6 +21,8 @@ pub struct Seen {
     pub reviewed: Result<Reviewed, String>,
     pub next_tags: Result<Vec<String>, String>,
     pub host: Result<HostSeen, String>,
+    /// The last words of the deployment that is live, for when the host was not looked at.
+    pub words_of_live: Option<String>,
     pub endpoints: Vec<Endpoint>,
     pub settings: SettingsSeen,
 }
@@ -56,12 +59,14 @@ pub struct SettingsSeen {
     pub image_budget: u64,
     pub images_are_tested: bool,
     pub good_answers: u32,
+    /// Whose answers decide.
+    pub endpoints: Vec<String>,
 }
 
 /// The twelve items, before the release.
 pub fn before_release(seen: &Seen) -> Vec<Entry> {
     let mut entries = vec![
-        code_reviewed(seen),
+        code_reviewed(&seen.reviewed, &seen.commit),
         version_tagged(seen),
         backup_confirmed(seen),
         endpoints_verified(seen),
@@ -70,7 +75,7 @@ pub fn before_release(seen: &Seen) -> Vec<Entry> {
     entries
 }
 
-fn entry(item: Item, judge: Judge, evidence: Sentence) -> Entry {
+pub(super) fn entry(item: Item, judge: Judge, evidence: Sentence) -> Entry {
     Entry {
         item,
         judge,
@@ -83,9 +88,10 @@ fn unknown(item: Item, why: &str) -> Entry {
     entry(item, Judge::Machine(false), evidence)
 }
 
-fn code_reviewed(seen: &Seen) -> Entry {
+/// The same before and after the release.
+pub(super) fn code_reviewed(reviewed: &Result<Reviewed, String>, commit: &str) -> Entry {
     let item = Item::CodeReviewed;
-    let reviewed = match &seen.reviewed {
+    let reviewed = match reviewed {
         Ok(reviewed) => reviewed,
         Err(why) => return unknown(item, why),
     };
@@ -107,11 +113,11 @@ fn code_reviewed(seen: &Seen) -> Entry {
     if !reviewed.running.is_empty() {
         evidence = evidence.then(names(", not over yet: ", &reviewed.running));
     }
-    let judge = reviewed.judge(&seen.commit);
+    let judge = reviewed.judge(commit);
     if let Judge::Person(_) = judge {
         evidence = evidence
             .say(". Tick this when ")
-            .name(seen.commit.get(..7).unwrap_or(&seen.commit))
+            .name(commit.get(..7).unwrap_or(commit))
             .say(" was tested");
     }
     entry(item, judge, evidence)
@@ -151,7 +157,7 @@ fn backup_confirmed(seen: &Seen) -> Entry {
     let item = Item::BackupConfirmed;
     let host = match &seen.host {
         Ok(host) => host,
-        Err(why) => return unknown(item, why),
+        Err(why) => return backup_on_record(seen, why),
     };
     let Some(last) = &host.last_backup else {
         let evidence = Sentence::new(
@@ -175,6 +181,19 @@ fn backup_confirmed(seen: &Seen) -> Entry {
         .say("; ")
         .text(&kept);
     entry(item, Judge::Machine(last.is_verified), evidence)
+}
+
+/// A deployment that is live has taken its backup and read it back.
+fn backup_on_record(seen: &Seen, why: &str) -> Entry {
+    let item = Item::BackupConfirmed;
+    let Some(backup) = seen.words_of_live.as_deref().and_then(backup_in) else {
+        return unknown(item, why);
+    };
+    let evidence = Sentence::new("the last deployment took ")
+        .name(backup)
+        .say("; the host itself was not looked at: ")
+        .text(why);
+    entry(item, Judge::Machine(true), evidence)
 }
 
 fn endpoints_verified(seen: &Seen) -> Entry {
@@ -214,6 +233,7 @@ fn to_come(seen: &Seen) -> Vec<Entry> {
         image_budget,
         images_are_tested,
         good_answers,
+        endpoints: _,
     } = &seen.settings;
     let serving = seen
         .host
@@ -277,6 +297,7 @@ mod tests {
     use crate::model::checklist::boxes;
     use crate::model::health::Answer;
     use crate::report::checklist::{Checklist, Standing, checklist};
+    use crate::report::{deployment_status, examples};
 
     fn answered(code: u16, ms: u64) -> Result<TimedAnswer, String> {
         let version = None;
@@ -316,7 +337,9 @@ mod tests {
                 image_budget: 300_000_000,
                 images_are_tested: true,
                 good_answers: 3,
+                endpoints: vec!["http://127.0.0.1:8080/api/status".to_owned()],
             },
+            words_of_live: None,
         }
     }
 
@@ -361,6 +384,17 @@ mod tests {
         };
         assert_eq!(ticked(&blind), Vec::<String>::new());
         insta::assert_snapshot!(page(&blind));
+    }
+
+    #[test]
+    fn without_the_host_the_last_deployments_record_is_what_there_is() {
+        let mut seen = seen();
+        seen.host = Err("this workflow gives no SSH key".to_owned());
+        assert!(!ticked(&seen).contains(&"backup-confirmed".to_owned()));
+        let (_, words) = deployment_status(&examples::deployed());
+        seen.words_of_live = Some(words);
+        assert!(ticked(&seen).contains(&"backup-confirmed".to_owned()));
+        assert!(page(&seen).contains("took `backup_20261124_031402 (12.3 MB)`; the host itself"));
     }
 
     #[test]

@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 
+use crate::model::changes::{Changes, Compared, PullRequestOf};
+use crate::model::error_lines::ErrorLines;
 use crate::model::health::Verdict;
-use crate::model::measure::Measured;
+use crate::model::history::{PastDeployment, PastImage};
+use crate::model::measure::{Measured, Seen};
 use crate::model::outcome::*;
 use crate::model::retention::Removal;
+use crate::model::service_changes::{ChangeKind, ServiceChange};
 use crate::model::step::Step;
 
 pub(super) fn at(text: &str) -> Timestamp {
@@ -150,6 +154,60 @@ pub(super) fn deployed() -> Outcome {
             failed: Some(3),
             longest_gap_ms: Some(1_350),
         },
+        cut_over: Some(at("2026-11-24T03:16:40Z")),
+        history: vec![past(4, "v1.0.0", 1_100), past(5, "v1.1.0", 1_200)],
+        errors: Some(vec![error_lines("web", 2), error_lines("worker", 0)]),
+        service_changes: vec![ServiceChange {
+            service: "web".to_owned(),
+            kind: ChangeKind::Changed {
+                keys: vec!["image".to_owned(), "ports".to_owned()],
+                environment: vec!["+CACHE_URL".to_owned(), "~SESSION_KEY".to_owned()],
+            },
+        }],
+        changes: Some(Changes {
+            came: Compared {
+                commits: 3,
+                left_out: 0,
+                pull_requests: vec![pull_request("Sessions outlive a restart")],
+            },
+            ..Changes::default()
+        }),
+    }
+}
+
+fn past(seq: u64, tag: &str, startup_ms: u64) -> PastDeployment {
+    PastDeployment {
+        seq,
+        tag: tag.to_owned(),
+        at: at("2026-11-24T03:17:00Z"),
+        startup_ms,
+        answer_ms: Some(12),
+        images: [("web", 287_100_000), ("worker", 312_300_000)]
+            .map(|(service, bytes)| PastImage {
+                service: service.to_owned(),
+                id: format!("sha256:{service}"),
+                bytes,
+            })
+            .into(),
+    }
+}
+
+fn error_lines(service: &str, count: u64) -> ErrorLines {
+    ErrorLines {
+        service: service.to_owned(),
+        count,
+        first: (0..count)
+            .map(|n| format!("[error] upstream {n} is away"))
+            .collect(),
+    }
+}
+
+fn pull_request(title: &str) -> PullRequestOf {
+    PullRequestOf {
+        number: 41,
+        title: title.to_owned(),
+        url: "https://github.example.com/octo/app/pull/41".to_owned(),
+        head: None,
     }
 }
 
@@ -163,7 +221,7 @@ pub(super) fn first_deploy() -> Outcome {
         warnings: vec![],
         rollback_targets: vec![],
         requests: Requests::default(),
-        ..deployed()
+        ..without_look_back(deployed())
     }
 }
 
@@ -197,7 +255,19 @@ pub(super) fn unchanged() -> Outcome {
         strategies: vec![],
         warnings: vec![],
         requests: Requests::default(),
-        ..deployed()
+        ..without_look_back(deployed())
+    }
+}
+
+/// As of a run that did not get so far.
+fn without_look_back(outcome: Outcome) -> Outcome {
+    Outcome {
+        cut_over: None,
+        history: vec![],
+        errors: None,
+        service_changes: vec![],
+        changes: None,
+        ..outcome
     }
 }
 
@@ -271,6 +341,8 @@ pub(super) fn rolled_back() -> Outcome {
                 .to_owned(),
         }],
         rollback_targets: vec!["v1.1.0".to_owned(), "v1.0.0".to_owned()],
+        errors: None,
+        service_changes: vec![],
         ..deployed()
     }
 }
@@ -398,6 +470,40 @@ pub(super) fn fill(outcome: &mut Outcome, text: &str, count: usize) {
         ServiceLog {
             service: text(),
             text: text()
+        };
+        count
+    ];
+    outcome.history = vec![past(1, &text(), 1); count];
+    outcome.errors = Some(vec![
+        ErrorLines {
+            service: text(),
+            count: 1,
+            first: vec![text()],
+        };
+        count
+    ]);
+    outcome.service_changes = vec![
+        ServiceChange {
+            service: text(),
+            kind: ChangeKind::Changed {
+                keys: vec![text()],
+                environment: vec![text()],
+            },
+        };
+        count
+    ];
+    let came = Compared {
+        pull_requests: vec![pull_request(&text()); count],
+        ..Compared::default()
+    };
+    outcome.changes = Some(Changes {
+        came,
+        ..Changes::default()
+    });
+    outcome.requests.versions = vec![
+        Seen {
+            at_ms: 1,
+            version: text(),
         };
         count
     ];

@@ -249,7 +249,7 @@ mod tests {
     fn the_host_line_names_what_serves() {
         let host = |outcome| FailureLines::of(&outcome).unwrap().host;
         assert_eq!(
-            host(examples::refused_tag()),
+            host(examples::refused_disk()),
             "nothing was changed; v1.1.0 still serves"
         );
         assert_eq!(

@@ -5,6 +5,8 @@
 //! that comes from outside (logs, tags, services' names, errors) stays text: on a console it can neither move the cursor
 //! nor become a workflow command, and in Markdown it can neither leave its place nor link, mention or show a picture.
 
+pub mod changed;
+pub mod charts;
 pub mod checklist;
 pub mod console;
 pub mod evidence;
@@ -16,6 +18,7 @@ pub mod outputs;
 pub mod plan;
 
 pub mod progress;
+pub mod released;
 pub mod sentence;
 pub mod status;
 pub mod story;

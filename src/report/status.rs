@@ -60,7 +60,13 @@ pub fn deployment_status(outcome: &Outcome) -> (DeploymentState, String) {
 fn success(outcome: &Outcome) -> String {
     let took = words::duration(outcome.durations.total_ms);
     let headline = story::headline(outcome).plain();
-    match (outcome.word, outcome.requests.failed) {
+    let backup = match &outcome.backup {
+        Some(backup) if outcome.word == Word::Deployed => {
+            format!("; {} ({})", backup.name, words::size(backup.bytes))
+        }
+        _ => String::new(),
+    };
+    let said = match (outcome.word, outcome.requests.failed) {
         (Word::Deployed, Some(failed)) => {
             let failed = words::count(
                 usize::try_from(failed).unwrap_or(usize::MAX),
@@ -71,7 +77,14 @@ fn success(outcome: &Outcome) -> String {
         }
         (Word::Deployed, None) => format!("{headline} in {took}"),
         _ => headline,
-    }
+    };
+    said + &backup
+}
+
+/// The backup, and its size, that a good deployment's status tells of, for whoever cannot ask the host.
+pub fn backup_in(description: &str) -> Option<&str> {
+    let at = description.find("; backup_")?;
+    Some(description[at..].trim_start_matches("; "))
 }
 
 /// What serves comes first: the reason may be cut.

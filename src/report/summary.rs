@@ -5,6 +5,8 @@
 use crate::model::outcome::{ImageReport, Outcome, StepResult, StrategyReport, Word, Work};
 use crate::model::strategy::Strategy;
 
+use super::changed::{beside_earlier, what_changed};
+use super::charts;
 use super::console;
 use super::failure::FailureLines;
 use super::markdown::{Document, Inline};
@@ -61,9 +63,12 @@ fn render(outcome: &Outcome, detail: Detail) -> String {
     failure(&mut page, outcome);
     facts(&mut page, outcome);
     warnings(&mut page, outcome, detail);
+    what_changed(&mut page, outcome, detail.rows);
     logs(&mut page, outcome, detail);
     durations(&mut page, outcome, detail);
     images(&mut page, outcome, detail);
+    beside_earlier(&mut page, outcome);
+    complaints(&mut page, outcome, detail);
     strategies(&mut page, outcome, detail);
     removed(&mut page, outcome, detail);
     way_back(&mut page, outcome, detail);
@@ -116,6 +121,7 @@ fn facts(page: &mut Document, outcome: &Outcome) {
             .map(|v| ("Health", story::verdict(v).inline())),
     );
     rows.extend(downtime(outcome).map(|text| ("Downtime", text)));
+    rows.extend(answered_by(outcome).map(|text| ("Answered by", text)));
     rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
@@ -159,22 +165,40 @@ fn environment(outcome: &Outcome) -> Inline {
 /// Measured, not claimed: without a measurement there is no line.
 fn downtime(outcome: &Outcome) -> Option<Inline> {
     let failed = outcome.requests.failed?;
-    Some(Inline::text(&without_answer(
+    let told = without_answer(
         failed,
+        outcome.requests.total,
         outcome.requests.longest_gap_ms,
-    )))
+    );
+    Some(Inline::text(&told))
+}
+
+/// The versions that answered, in order, and since when.
+fn answered_by(outcome: &Outcome) -> Option<Inline> {
+    let seen = outcome.requests.versions.iter().map(|seen| {
+        let since = Inline::text(&words::duration(seen.at_ms));
+        Inline::code(&seen.version).say(" from ").then(since)
+    });
+    let seen: Vec<Inline> = seen.collect();
+    (!seen.is_empty()).then(|| Inline::joined(seen, ", ").say(" on"))
 }
 
 /// The same as users see it, measured by the runner at the public URL.
 fn public_downtime(outcome: &Outcome) -> Option<Inline> {
     let seen = outcome.requests.public.as_ref()?;
-    let told = without_answer(seen.failed, Some(seen.longest_gap_ms));
-    Some(Inline::text(&format!("{told}, of {} requests", seen.total)))
+    let told = without_answer(seen.failed, Some(seen.total), Some(seen.longest_gap_ms));
+    Some(Inline::text(&told))
 }
 
-fn without_answer(failed: u64, longest_gap_ms: Option<u64>) -> String {
-    let failed = usize::try_from(failed).unwrap_or(usize::MAX);
-    let failed = words::count(failed, "request", "requests");
+fn without_answer(failed: u64, total: Option<u64>, longest_gap_ms: Option<u64>) -> String {
+    let failed = match total {
+        Some(total) => format!("{failed} of {total} requests"),
+        None => words::count(
+            usize::try_from(failed).unwrap_or(usize::MAX),
+            "request",
+            "requests",
+        ),
+    };
     let gap = longest_gap_ms.map_or(String::new(), |ms| {
         format!(
             "; longest time without a good answer: {}",
@@ -303,6 +327,9 @@ fn durations(page: &mut Document, outcome: &Outcome, detail: Detail) {
     }
     rows.push(vec![Inline::own("**total**"), time(d.total_ms).strong()]);
     page.heading(3, &Inline::own("Durations"));
+    if let Some(picture) = charts::timeline(&outcome.steps) {
+        page.fence("mermaid", &picture);
+    }
     page.table(&["What", "Time", "Result"], &rows);
 }
 
@@ -326,6 +353,40 @@ fn images(page: &mut Document, outcome: &Outcome, detail: Detail) {
         &["Service", "Image", "Size", "Before", "Difference", "Budget"],
         &first_rows(rows, outcome.images.len(), detail),
     );
+    size_chart(page, outcome);
+}
+
+fn size_chart(page: &mut Document, outcome: &Outcome) {
+    let Some(sizes) = charts::sizes(outcome) else {
+        return;
+    };
+    let what = Inline::own("The image of ")
+        .then(Inline::code(sizes.service))
+        .say(" over the last releases, in MB; the line is its budget:");
+    page.paragraph(&what);
+    page.fence("mermaid", &charts::size_chart(&sizes));
+}
+
+/// Log lines of the new version that tell of errors; the deployment is good all the same.
+fn complaints(page: &mut Document, outcome: &Outcome, detail: Detail) {
+    let with_errors = || outcome.errors.iter().flatten().filter(|e| e.count > 0);
+    if with_errors().next().is_none() {
+        return;
+    }
+    page.heading(3, &Inline::own("Log lines that tell of errors"));
+    page.paragraph(&Inline::own(
+        "Since the cutover. They were counted for you to look at, and decided nothing.",
+    ));
+    for errors in with_errors().take(detail.rows) {
+        let mut body = Document::new();
+        if detail.log_bytes > 0 {
+            body.fence("text", &errors.first.join("\n"));
+        }
+        let count = usize::try_from(errors.count).unwrap_or(usize::MAX);
+        let count = words::count(count, "line", "lines");
+        body.paragraph(&Inline::text(&format!("{count} in all.")));
+        page.folded("Of", &errors.service, &body);
+    }
 }
 
 fn image(image: &ImageReport) -> Vec<Inline> {

@@ -8,7 +8,7 @@ use super::actions::Annotation;
 use super::github::{GitHubClient, Kept, Sticky};
 use super::run::client;
 use super::session::Session;
-use crate::model::checklist::KnownBox;
+use crate::model::checklist::boxes;
 use crate::model::config::Settings;
 use crate::model::event::{Origin, PullRequest};
 use crate::model::outcome::{EXIT_BUG, Failure, Word};
@@ -38,13 +38,19 @@ pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
     };
     let host = look_at_host(session, &settings);
     let client = client(session, &runtime);
-    let github = runtime.block_on(look_at_github(client.as_ref(), origin, pull));
+    let github = runtime.block_on(look_at_github(
+        client.as_ref(),
+        origin,
+        pull,
+        settings.environment.as_str(),
+    ));
     let seen = Seen {
         commit: pull.head_sha.clone(),
         reviewed: github.reviewed,
         next_tags: github.next_tags,
         endpoints: endpoints(&settings, &host),
         host: host.map(|host| host.seen),
+        words_of_live: github.words_of_live,
         settings: settings_seen(&settings),
     };
     let list = Checklist {
@@ -58,8 +64,9 @@ pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
         environment: list.environment.clone(),
         run: origin.run_id,
         author: None,
+        is_release: false,
     };
-    let write = |boxes: &[KnownBox]| checklist(&list, boxes);
+    let write = |old: Option<&str>| Some(checklist(&list, &old.map(boxes).unwrap_or_default()));
     let kept = match &client {
         Some(client) => runtime.block_on(client.keep_comment(&sticky, &write)),
         None => return instead(session, &list, "there is no token"),
@@ -113,26 +120,24 @@ fn standing(pull: &PullRequest, next: Vec<String>) -> Standing {
 struct GitHubSeen {
     reviewed: Result<Reviewed, String>,
     next_tags: Result<Vec<String>, String>,
+    words_of_live: Option<String>,
 }
 
 async fn look_at_github(
     client: Option<&GitHubClient>,
     origin: &Origin,
     pull: &PullRequest,
+    environment: &str,
 ) -> GitHubSeen {
     let Some(client) = client else {
         let no_token = || "there is no token".to_owned();
         return GitHubSeen {
             reviewed: Err(no_token()),
             next_tags: Err(no_token()),
+            words_of_live: None,
         };
     };
-    let reviews = client.reviews(pull.number).await;
-    let checks = client.checks(&pull.head_sha, origin.run_id).await;
-    let reviewed = match (reviews, checks) {
-        (Ok(reviews), Ok(checks)) => Ok(Reviewed::of(&reviews, &checks)),
-        (Err(error), _) | (_, Err(error)) => Err(error.in_words()),
-    };
+    let reviewed = reviewed(client, origin, pull.number, &pull.head_sha).await;
     let tags = client.version_tags().await;
     let next = |tags: Vec<String>| {
         let next = next_tags(tags.iter().map(String::as_str));
@@ -141,6 +146,23 @@ async fn look_at_github(
     GitHubSeen {
         reviewed,
         next_tags: tags.map(next).map_err(|error| error.in_words()),
+        // Only of use when there is no other source, and then its absence says enough.
+        words_of_live: client.words_of_live(environment).await.ok().flatten(),
+    }
+}
+
+/// Who thinks what of a pull request, and how the checks of its newest commit went.
+pub(super) async fn reviewed(
+    client: &GitHubClient,
+    origin: &Origin,
+    pull_request: u64,
+    commit: &str,
+) -> Result<Reviewed, String> {
+    let reviews = client.reviews(pull_request).await;
+    let checks = client.checks(commit, origin.run_id).await;
+    match (reviews, checks) {
+        (Ok(reviews), Ok(checks)) => Ok(Reviewed::of(&reviews, &checks)),
+        (Err(error), _) | (_, Err(error)) => Err(error.in_words()),
     }
 }
 
@@ -212,12 +234,20 @@ fn endpoints(settings: &Settings, host: &Result<OnHost, String>) -> Vec<Endpoint
     endpoints
 }
 
-fn settings_seen(settings: &Settings) -> SettingsSeen {
+pub(super) fn settings_seen(settings: &Settings) -> SettingsSeen {
     SettingsSeen {
         backups_kept: settings.backup.keep,
         versions_kept: settings.images.keep,
         image_budget: settings.images.budget.get(),
         images_are_tested: !settings.images.test.is_empty(),
         good_answers: settings.health.successes,
+        endpoints: endpoints_of(settings),
     }
+}
+
+fn endpoints_of(settings: &Settings) -> Vec<String> {
+    let health = &settings.health;
+    let all = [&health.primary, &health.backup, &health.public];
+    let named = all.into_iter().flatten();
+    named.map(ToString::to_string).collect()
 }

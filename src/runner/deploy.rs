@@ -28,7 +28,7 @@ use crate::model::release::{RollbackChoice, RollbackTo, choose_rollback};
 use crate::model::strategy::{Classified, GATEWAY_SERVICE, classify};
 use crate::model::tag::{self, Ancestry, Tag};
 use crate::model::yaml;
-use crate::wire::{HostFacts, Verb};
+use crate::wire::{HostFacts, LookBack, Verb};
 
 /// Most that all shipped files together may weigh, in bytes.
 const SHIPPED_LIMIT: usize = 16 * 1024 * 1024;
@@ -145,6 +145,11 @@ pub fn blank(work: Work, asked: &str) -> Outcome {
         cancelled: false,
         urls: Urls::default(),
         requests: Requests::default(),
+        cut_over: None,
+        history: vec![],
+        errors: None,
+        service_changes: vec![],
+        changes: None,
     }
 }
 
@@ -496,7 +501,8 @@ fn finish(
     after(link, outcome);
 }
 
-/// What the host says when it is over: what can be rolled back to now. Best effort; the outcome stands without it.
+/// What the host says when it is over: what can be rolled back to now, and how it went beside earlier deployments. Best
+/// effort; the outcome stands without it.
 pub fn after(link: &mut Link, outcome: &mut Outcome) {
     let facts = link
         .reconnect()
@@ -511,6 +517,15 @@ pub fn after(link: &mut Link, outcome: &mut Outcome) {
         .filter(|r| Some(&r.name) != current.as_ref() && r.missing_images.is_empty())
         .map(|r| r.tag.clone())
         .collect();
+    let since = outcome.cut_over.unwrap_or(outcome.started).to_string();
+    let words = ["--since", &since];
+    if let Ok(seen) = link.ask::<LookBack>(Verb::LookBack, &words, None::<&()>) {
+        outcome.history = seen.deployments;
+        if outcome.word == Word::Deployed {
+            outcome.errors = Some(seen.errors);
+            outcome.service_changes = seen.changes;
+        }
+    }
 }
 
 fn file_name(path: &Path) -> String {

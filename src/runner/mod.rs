@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod checklist;
 pub mod commands;
+pub mod completion;
 pub mod deploy;
 pub mod git;
 pub mod github;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, Annotation};
+use super::completion;
 use super::deploy::{self, Concluded, Desk, Planned, Record};
 use super::github::{
     Connection, Ending, GitHubClient, Ledger, Opening, Patience, Restored, State, Task,
@@ -124,6 +125,10 @@ fn with_record(
             let mut telling = telling.borrow_mut();
             telling.last_word(&outcome);
             outcome.warnings.extend(telling.warnings());
+            // Whoever cancels a run waits for its end.
+            if !session.interrupt.is_raised() {
+                follow_up(session, &telling.runtime, &mut outcome);
+            }
             publish(actions, &outcome, telling.deployment_id());
             // What is not known yet, `finalize` finds out; what GitHub does not know, it tells.
             if outcome.word != Word::Unknown && telling.is_finished() {
@@ -131,6 +136,24 @@ fn with_record(
             }
             outcome.word.exit_code()
         }
+    }
+}
+
+/// Looks up what came and what went, and completes the checklists of those pull requests.
+fn follow_up(session: &Session<'_>, runtime: &tokio::runtime::Runtime, outcome: &mut Outcome) {
+    let (Some(client), Some(origin)) = (client(session, runtime), session.origin()) else {
+        return;
+    };
+    match runtime.block_on(completion::changes(&client, outcome)) {
+        Ok(changes) => outcome.changes = changes,
+        Err(why) => say(
+            session.actions,
+            &format!("which pull requests are in it is not known: {why}"),
+        ),
+    }
+    let told = completion::complete_checklists(session, &client, origin, outcome);
+    for line in runtime.block_on(told) {
+        say(session.actions, &line);
     }
 }
 
@@ -495,7 +518,7 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         // The file is written before the host is handed anything.
         return settle_ledger(&session, &Ending::cut_short());
     };
-    let outcome = true_outcome(&session, pending);
+    let mut outcome = true_outcome(&session, pending);
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -507,6 +530,7 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         runtime.block_on(tell_ending(&mut ledger, &outcome));
         deployment_id = ledger.deployment_id();
     }
+    follow_up(&session, &runtime, &mut outcome);
     publish(actions, &outcome, deployment_id);
     forget_pending(env);
     // The job's result is the step's that was killed; this one only tells the truth about it.
@@ -540,12 +564,15 @@ fn true_outcome(session: &Session<'_>, pending: Pending) -> Outcome {
     let mut outcome = pending.outcome;
     let asked = ask_host(session, &pending.tx, &outcome);
     match asked {
-        Ok(entries) if entries.is_empty() => {
+        Ok((entries, _)) if entries.is_empty() => {
             outcome.word = Word::Refused;
             outcome.serving = outcome.previous.clone();
             outcome.failure = Some(transaction::cancelled());
         }
-        Ok(entries) => settle(&mut outcome, &entries),
+        Ok((entries, mut link)) => {
+            settle(&mut outcome, &entries);
+            deploy::after(&mut link, &mut outcome);
+        }
         Err(failure) => {
             outcome.word = Word::Unknown;
             outcome.failure = Some(failure);
@@ -555,7 +582,11 @@ fn true_outcome(session: &Session<'_>, pending: Pending) -> Outcome {
 }
 
 /// The records of the transaction, once the host has decided; none when it was never begun, and then it never will be.
-fn ask_host(session: &Session<'_>, tx: &str, outcome: &Outcome) -> Result<Vec<Entry>, Failure> {
+fn ask_host(
+    session: &Session<'_>,
+    tx: &str,
+    outcome: &Outcome,
+) -> Result<(Vec<Entry>, Link), Failure> {
     let config = session.config(&session.dir)?;
     let settings = session.settings(&config, &outcome.environment)?;
     let mut link = session.link(&settings)?;
@@ -565,13 +596,13 @@ fn ask_host(session: &Session<'_>, tx: &str, outcome: &Outcome) -> Result<Vec<En
         // The plan may wait for the lock on the host, with nobody left who would confirm it.
         let told = transaction::withdraw(&link, tx, "the run was ended before it began");
         if let Confirmed::Unwound { end: Some(_) } = told.map_err(|e| e.failure())? {
-            return Ok(vec![]);
+            return Ok((vec![], link));
         }
         stopped = follow_to_its_end(&mut link, tx, &mut entries)?;
     }
     match stopped {
         Some(failure) if entries.is_empty() => Err(failure),
-        Some(_) | None => Ok(entries),
+        Some(_) | None => Ok((entries, link)),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::history::PastDeployment;
 use crate::model::journal::{End, Entry, Holder};
 use crate::model::outcome::Failure;
 use crate::model::release::{Current, KnownRelease};
+use crate::model::service_changes::ServiceChange;
 
 /// The version of this language. An agent is uploaded by the runner that speaks to it, so both sides have the same one;
 /// it is here to tell a foreign answer from a broken one.
@@ -202,6 +203,8 @@ pub struct LookBack {
     pub deployments: Vec<PastDeployment>,
     /// Of every service of what serves, also of those without any.
     pub errors: Vec<ErrorLines>,
+    /// What is different about what serves from what served before; empty where nothing did.
+    pub changes: Vec<ServiceChange>,
 }
 
 /// What an image transfer came to.

@@ -250,7 +250,10 @@ fn cancel_a_workflow(app: &mut App, number: u32, moment: Duration) {
     }
     // Cancelled before it had looked at the host, a run does not guess.
     let never_looked = version.is_empty() && log.contains("| Is | **not known** |");
-    assert!(version == expected || outcome == "refused" && never_looked, "{version}\n{log}");
+    assert!(
+        version == expected || outcome == "refused" && never_looked,
+        "{version}\n{log}"
+    );
     let (state, words) = last_word(record.as_ref());
     assert_eq!(state == "success", committed, "{state} {words}\n{log}");
     assert_ne!(state, "in_progress", "{words}\n{log}");

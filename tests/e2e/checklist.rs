@@ -1,14 +1,16 @@
 //! The checklist of a pull request, with what a real host says.
 
+use belay::model::checklist::Item;
 use serde_json::{Value, json};
 
-use crate::fake_github::world::CheckRun;
+use crate::fake_github::world::{CheckRun, Pull};
 use crate::lab::{App, REPOSITORY};
 
 on_every_host!(;
     by turns:
     a_pull_requests_comment_says_what_the_host_has,
     without_rights_and_secrets_the_checklist_is_in_the_summary,
+    a_release_completes_the_checklists_of_what_is_in_it,
 );
 
 fn opened(app: &App) -> Value {
@@ -90,6 +92,79 @@ fn a_pull_requests_comment_says_what_the_host_has(mut app: App) {
         Some("v1.0.0"),
         "nothing was deployed"
     );
+}
+
+/// Tells the stand-in which commits lie between two versions, either way.
+fn compared(app: &App, from: &str, to: &str, commits: &[&str]) {
+    let (from, to) = (app.commit_of(from), app.commit_of(to));
+    let commits = commits.iter().map(|tag| app.commit_of(tag)).collect();
+    app.github.change(|world| {
+        world.between.insert(format!("{to}...{from}"), vec![]);
+        world.between.insert(format!("{from}...{to}"), commits);
+    });
+}
+
+fn a_release_completes_the_checklists_of_what_is_in_it(mut app: App) {
+    app.release("v1.0.0", "");
+    let event = opened(&app);
+    app.pull_request(&event);
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    app.release("v1.1.0", "");
+    let commit = app.commit_of("v1.1.0");
+    app.github.change(|world| {
+        world.pulls.push(Pull {
+            number: 7,
+            title: "A change".to_owned(),
+            merged: true,
+            head: commit.clone(),
+            commits: vec![commit],
+        });
+        let approved = ("ann".to_owned(), "APPROVED".to_owned());
+        world.reviews.push(approved);
+    });
+    compared(&app, "v1.0.0", "v1.1.0", &["v1.1.0"]);
+    let live = app.push("v1.1.0");
+    live.ends("deployed", "v1.1.0");
+    live.says("the checklist of pull request 7 is completed");
+    let page = bodies(&app).remove(0);
+    assert!(
+        page.contains("**Live in** `production` **with** `v1.1.0`"),
+        "{page}"
+    );
+    for item in Item::ALL {
+        // There is no check, so that it was tested is a person's to say.
+        let expected = item != Item::CodeReviewed;
+        assert_eq!(is_ticked(&page, item.id()), expected, "{item:?}: {page}");
+    }
+    // An event of the pull request comes too late to say less.
+    let late = app.pull_request(&event);
+    assert_eq!(late.exit, 0, "{}", late.log);
+    assert_eq!(bodies(&app), std::slice::from_ref(&page));
+
+    app.rollback("").ends("deployed", "v1.0.0");
+    let page = bodies(&app).remove(0);
+    assert!(page.contains("**Rolled back to** `v1.0.0`"), "{page}");
+    assert!(page.contains("It was live with `v1.1.0`"), "{page}");
+
+    app.release("v1.2.0", "broken-health");
+    compared(&app, "v1.0.0", "v1.2.0", &["v1.1.0", "v1.2.0"]);
+    app.push("v1.2.0").ends("rolled-back", "v1.0.0");
+    let page = bodies(&app).remove(0);
+    assert!(
+        page.contains("`v1.2.0` **failed in** `production`"),
+        "{page}"
+    );
+    assert!(!is_ticked(&page, "health-passing"), "{page}");
+
+    app.release("v1.3.0", "");
+    compared(&app, "v1.0.0", "v1.3.0", &["v1.1.0", "v1.2.0", "v1.3.0"]);
+    let live = app.push("v1.3.0");
+    live.ends("deployed", "v1.3.0");
+    assert!(live.summary.contains("A change"), "{}", live.summary);
+    let all = bodies(&app);
+    assert_eq!(all.len(), 1);
+    assert!(all[0].contains("**with** `v1.3.0`"), "{}", all[0]);
+    assert!(is_ticked(&all[0], "performance-normal"), "{}", all[0]);
 }
 
 fn without_rights_and_secrets_the_checklist_is_in_the_summary(mut app: App) {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use belay::model::checklist::{Item, Judge, KnownBox, mark, tick};
+use belay::model::checklist::{Item, Judge, boxes, mark, tick};
 use belay::model::sticky::{Around, Mark, compose};
 use belay::runner::github::{GitHubClient, GitHubError, Kept, Patience, Sticky};
 
@@ -17,19 +17,20 @@ fn sticky(run: u64) -> Sticky {
         environment: "production".to_owned(),
         run,
         author: None,
+        is_release: false,
     }
 }
 
 /// A comment with one box of a person's, whose tick stands for `what`.
-fn says(what: &'static str) -> impl Fn(&[KnownBox]) -> String + Sync {
-    move |boxes| {
+fn says(what: &'static str) -> impl Fn(Option<&str>) -> Option<String> + Sync {
+    move |old| {
         let (item, judge) = (Item::LogsReviewed, Judge::Person(what.to_owned()));
-        let tick = tick(item, &judge, boxes);
+        let tick = tick(item, &judge, &old.map(boxes).unwrap_or_default());
         let sign = if tick.is_ticked { 'x' } else { ' ' };
-        format!(
+        Some(format!(
             "## Checklist\n\n- [{sign}] {} {what}",
             mark(item, &judge, tick)
-        )
+        ))
     }
 }
 
@@ -58,6 +59,7 @@ fn marked(run: u64, text: &str) -> String {
         environment: "production".to_owned(),
         run,
         revision: 1,
+        is_release: false,
     };
     compose(&mark, text, &Around::default())
 }
@@ -167,6 +169,45 @@ async fn a_newer_runs_comment_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_a_deployment_has_written_is_left_to_deployments() {
+    let Some(stage) = Stage::new() else { return };
+    let client = stage.client();
+    let released = |run: u64| Sticky {
+        is_release: true,
+        ..sticky(run)
+    };
+    client
+        .keep_comment(&sticky(9), &says("a"))
+        .await
+        .expect("kept");
+    // Its run began before the event's, and ends after it.
+    let kept = client.keep_comment(&released(5), &says("live")).await;
+    assert_eq!(kept.expect("kept"), Kept::Written);
+    let kept = client.keep_comment(&sticky(10), &says("merged")).await;
+    assert_eq!(kept.expect("kept"), Kept::Newer);
+    let kept = client.keep_comment(&released(6), &says("gone")).await;
+    assert_eq!(kept.expect("kept"), Kept::Written);
+    assert!(comments(&stage)[0].body.contains("gone"));
+    stage.assert_lawful();
+}
+
+#[tokio::test]
+async fn nothing_to_say_writes_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    let client = stage.client();
+    let kept = client.keep_comment(&sticky(1), &|_| None).await;
+    assert_eq!(kept.expect("kept"), Kept::Unchanged);
+    assert_eq!(comments(&stage).len(), 0);
+    client
+        .keep_comment(&sticky(1), &says("a"))
+        .await
+        .expect("kept");
+    let kept = client.keep_comment(&sticky(2), &|_| None).await;
+    assert_eq!(kept.expect("kept"), Kept::Unchanged);
+    assert_eq!(comments(&stage)[0].edits, 0);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_lost_makes_no_second_comment() {
     let Some(stage) = Stage::new() else { return };
     for method in ["POST", "PATCH"] {
@@ -237,9 +278,10 @@ async fn a_click_before_the_look_is_never_lost() {
         let body = &mut world.comments[0].body;
         *body = body.replace("[ ]", "[x]");
     });
-    let write = |boxes: &[KnownBox]| {
-        seen.lock().expect("no panic").push(boxes[0].is_ticked);
-        format!("{}\nmore", says("a")(boxes))
+    let write = |old: Option<&str>| {
+        let ticked = boxes(old.expect("a comment"))[0].is_ticked;
+        seen.lock().expect("no panic").push(ticked);
+        says("a")(old).map(|text| text + "\nmore")
     };
     client.keep_comment(&sticky(2), &write).await.expect("kept");
     assert!(seen.lock().expect("no panic").iter().all(|ticked| *ticked));

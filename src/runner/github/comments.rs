@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
-use crate::model::checklist::{KnownBox, boxes};
 use crate::model::sticky::{Around, Mark, body, compose};
 
 /// How often a comment is written at most until it says what it shall.
@@ -51,14 +50,30 @@ pub struct Sticky {
     pub run: u64,
     /// The login of a person whose token it is; a token of a workflow or an app has a bot.
     pub author: Option<String>,
+    /// It is written by a deployment, not by an event of the pull request.
+    pub is_release: bool,
+}
+
+/// What Belay's part of a comment is to say, given the comment that is there, if there is one. Nothing leaves it as it is.
+pub type Write<'a> = &'a (dyn Fn(Option<&str>) -> Option<String> + Sync);
+
+impl Sticky {
+    fn mark(&self, revision: u32) -> Mark {
+        Mark {
+            environment: self.environment.clone(),
+            run: self.run,
+            revision,
+            is_release: self.is_release,
+        }
+    }
 }
 
 impl GitHubClient {
-    /// Makes the comment say what `write` makes of the boxes that are in it.
+    /// Makes the comment say what `write` makes of the one that is there.
     pub async fn keep_comment(
         &self,
         sticky: &Sticky,
-        write: &(dyn Fn(&[KnownBox]) -> String + Sync),
+        write: Write<'_>,
     ) -> Result<Kept, GitHubError> {
         let mut kept = Kept::Unchanged;
         for tried in 0..WRITINGS {
@@ -79,11 +94,7 @@ impl GitHubClient {
     }
 
     /// A look, and a writing where it is needed.
-    async fn keep_once(
-        &self,
-        sticky: &Sticky,
-        write: &(dyn Fn(&[KnownBox]) -> String + Sync),
-    ) -> Result<Kept, GitHubError> {
+    async fn keep_once(&self, sticky: &Sticky, write: Write<'_>) -> Result<Kept, GitHubError> {
         let own = self.own_comments(sticky).await?;
         let Some(comment) = own.first() else {
             return self.create(sticky, write).await;
@@ -95,17 +106,11 @@ impl GitHubClient {
         self.update(sticky, comment, write).await
     }
 
-    async fn create(
-        &self,
-        sticky: &Sticky,
-        write: &(dyn Fn(&[KnownBox]) -> String + Sync),
-    ) -> Result<Kept, GitHubError> {
-        let mark = Mark {
-            environment: sticky.environment.clone(),
-            run: sticky.run,
-            revision: 1,
+    async fn create(&self, sticky: &Sticky, write: Write<'_>) -> Result<Kept, GitHubError> {
+        let Some(new) = write(None) else {
+            return Ok(Kept::Unchanged);
         };
-        let text = compose(&mark, &write(&[]), &Around::default());
+        let text = compose(&sticky.mark(1), &new, &Around::default());
         let path = self.comments_path(sticky);
         self.post(Call::WriteComment, &path, &json!({"body": text}))
             .await
@@ -116,24 +121,22 @@ impl GitHubClient {
         &self,
         sticky: &Sticky,
         comment: &Comment,
-        write: &(dyn Fn(&[KnownBox]) -> String + Sync),
+        write: Write<'_>,
     ) -> Result<Kept, GitHubError> {
         let old = comment.body.as_deref().unwrap_or_default();
         let Some(mark) = Mark::read(old) else {
             return Ok(Kept::Unchanged);
         };
-        if mark.run > sticky.run {
+        if mark.is_ahead_of(sticky.run, sticky.is_release) {
             return Ok(Kept::Newer);
         }
-        let new = write(&boxes(old));
+        let Some(new) = write(Some(old)) else {
+            return Ok(Kept::Unchanged);
+        };
         if body(old).map(unix_lines).as_deref() == Some(new.trim_matches('\n')) {
             return Ok(Kept::Unchanged);
         }
-        let mark = Mark {
-            environment: sticky.environment.clone(),
-            run: sticky.run,
-            revision: mark.revision.saturating_add(1),
-        };
+        let mark = sticky.mark(mark.revision.saturating_add(1));
         let text = compose(&mark, &new, &Around::read(old));
         let path = self.path(&["issues", "comments", &comment.id.to_string()]);
         self.patch(Call::WriteComment, &path, &json!({"body": text}))

@@ -389,6 +389,15 @@ impl GitHubClient {
         Ok(self.survey(environment).await?.live)
     }
 
+    /// The last words of the deployment that GitHub believes to be live in an environment.
+    pub async fn words_of_live(&self, environment: &str) -> Result<Option<String>, GitHubError> {
+        let Some(live) = self.latest_successful(environment).await? else {
+            return Ok(None);
+        };
+        let statuses = self.statuses(live.id).await?;
+        Ok(statuses.into_iter().next().and_then(|s| s.description))
+    }
+
     /// The recent deployments of an environment whose last word promises more.
     pub async fn unfinished(&self, environment: &str) -> Result<Vec<Deployment>, GitHubError> {
         Ok(self.survey(environment).await?.unfinished)

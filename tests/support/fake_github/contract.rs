@@ -14,12 +14,14 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 /// The routes that Belay uses or will use; everything else is a violation.
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 12] = [
     "/repos/{owner}/{repo}/deployments",
     "/repos/{owner}/{repo}/deployments/{deployment_id}",
     "/repos/{owner}/{repo}/deployments/{deployment_id}/statuses",
     "/repos/{owner}/{repo}/commits/{ref}",
     "/repos/{owner}/{repo}/commits/{ref}/check-runs",
+    "/repos/{owner}/{repo}/commits/{commit_sha}/pulls",
+    "/repos/{owner}/{repo}/compare/{basehead}",
     "/repos/{owner}/{repo}/pulls/{pull_number}/reviews",
     "/repos/{owner}/{repo}/git/matching-refs/{ref}",
     "/repos/{owner}/{repo}/actions/runs/{run_id}",

@@ -18,6 +18,9 @@ pub(crate) struct World {
     pub(crate) reviews: Vec<(String, String)>,
     /// Of every commit.
     pub(crate) check_runs: Vec<CheckRun>,
+    pub(crate) pulls: Vec<Pull>,
+    /// The commits that one has and another has not, oldest first, by `from...to`.
+    pub(crate) between: BTreeMap<String, Vec<String>>,
     /// `tags/v1.0.0` or `heads/main` to the commit.
     pub(crate) refs: BTreeMap<String, String>,
     /// Workflow runs and their status, `completed` or another.
@@ -57,6 +60,17 @@ pub(crate) struct CheckRun {
     /// `success` and the like; nothing while it runs.
     pub(crate) conclusion: Option<String>,
     pub(crate) details_url: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Pull {
+    pub(crate) number: u64,
+    pub(crate) title: String,
+    pub(crate) merged: bool,
+    /// The newest of its own commits.
+    pub(crate) head: String,
+    /// Those that GitHub knows it by, on any branch.
+    pub(crate) commits: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -293,6 +307,16 @@ impl World {
                 ask,
                 example("/repos/{owner}/{repo}/commits/{ref}/check-runs"),
             ),
+            ("GET", ["commits", sha, "pulls"]) => self.list_pulls(
+                ask,
+                sha,
+                example("/repos/{owner}/{repo}/commits/{commit_sha}/pulls"),
+            ),
+            ("GET", ["compare", between]) => self.compare(
+                ask,
+                between,
+                example("/repos/{owner}/{repo}/compare/{basehead}"),
+            ),
             ("GET", ["pulls", _, "reviews"]) => self.list_reviews(
                 ask,
                 example("/repos/{owner}/{repo}/pulls/{pull_number}/reviews"),
@@ -510,6 +534,44 @@ impl World {
             row
         };
         paged(ask, self.reviews.iter().map(row).collect())
+    }
+
+    fn list_pulls(&self, ask: &Ask, sha: &str, example: Option<Value>) -> Reply {
+        let pattern = example.unwrap_or_default()[0].clone();
+        let row = |pull: &Pull| {
+            let mut row = pattern.clone();
+            row["number"] = json!(pull.number);
+            row["title"] = json!(pull.title);
+            row["html_url"] = json!(format!("https://github.com/example/x/pull/{}", pull.number));
+            row["head"]["sha"] = json!(pull.head);
+            row["merged_at"] = match pull.merged {
+                true => json!("2026-11-24T00:00:00Z"),
+                false => Value::Null,
+            };
+            row
+        };
+        let knows = |pull: &&Pull| pull.commits.iter().any(|commit| commit == sha);
+        paged(ask, self.pulls.iter().filter(knows).map(row).collect())
+    }
+
+    fn compare(&self, ask: &Ask, between: &str, example: Option<Value>) -> Reply {
+        let Some(commits) = self.between.get(between) else {
+            return Reply::not_found();
+        };
+        let mut comparison = example.unwrap_or_default();
+        let pattern = comparison["commits"][0].clone();
+        let row = |sha: &String| {
+            let mut row = pattern.clone();
+            row["sha"] = json!(sha);
+            row
+        };
+        let mut reply = paged(ask, commits.iter().map(row).collect());
+        comparison["total_commits"] = json!(commits.len());
+        comparison["ahead_by"] = json!(commits.len());
+        comparison["commits"] = reply.body;
+        comparison["files"] = json!([]);
+        reply.body = comparison;
+        reply
     }
 
     fn matching_refs(&self, ask: &Ask, repository: &str, prefix: &str) -> Reply {

@@ -1,0 +1,147 @@
+//! After a deployment: which pull requests came and went with it, and what their checklists say of it.
+//!
+//! Runs on the runner, when the outcome stands and GitHub's record of the deployment has had its last word. Best effort:
+//! whatever fails here is a line of the log, because a deployment is as it is without a comment.
+
+use super::checklist::{reviewed, settings_seen};
+use super::github::{GitHubClient, GitHubError, Sticky};
+use super::session::Session;
+use crate::model::changes::{Changes, Compared, PullRequestOf};
+use crate::model::checklist::boxes;
+use crate::model::event::Origin;
+use crate::model::outcome::{Outcome, Word, Work};
+use crate::report::checklist::{Checklist, Standing, checklist, standing_elsewhere};
+use crate::report::evidence::SettingsSeen;
+use crate::report::released::{
+    Released, after_release, error_logs, standing_after, standing_of_gone,
+};
+
+/// Most comments that are written after one deployment; of a larger one the newest pull requests get theirs.
+const MOST_COMMENTS: usize = 50;
+
+/// Looks up what the run changed, or tried to.
+pub async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Changes>, String> {
+    let (Some(from), Some(to)) = (&outcome.previous_revision, &outcome.revision) else {
+        // The first version, or one after something that was adopted.
+        return Ok(None);
+    };
+    let has_changed = matches!(outcome.word, Word::Deployed | Word::RolledBack);
+    let is_about_versions = matches!(outcome.work, Work::Deploy | Work::Rollback);
+    if from == to || !has_changed || !is_about_versions {
+        return Ok(None);
+    }
+    let compared = |error: GitHubError| error.in_words();
+    Ok(Some(Changes {
+        from: from.clone(),
+        to: to.clone(),
+        came: between(client, from, to).await.map_err(compared)?,
+        went: between(client, to, from).await.map_err(compared)?,
+    }))
+}
+
+async fn between(client: &GitHubClient, from: &str, to: &str) -> Result<Compared, GitHubError> {
+    client.pull_requests_between(from, to).await
+}
+
+/// Completes the checklists of all pull requests that came or went. Returns what there is to say in the log.
+pub async fn complete_checklists(
+    session: &Session<'_>,
+    client: &GitHubClient,
+    origin: &Origin,
+    outcome: &Outcome,
+) -> Vec<String> {
+    let Some(changes) = &outcome.changes else {
+        return vec![];
+    };
+    // The pull requests' comments are about the environment that releases go to.
+    let settings = match session.release_settings() {
+        Ok(settings) if settings.environment.as_str() == outcome.environment => settings,
+        Ok(_) | Err(_) => return vec![],
+    };
+    let desk = Desk {
+        client,
+        origin,
+        outcome,
+        settings: settings_seen(&settings),
+    };
+    let mut told = vec![];
+    if let Some(standing) = standing_after(outcome) {
+        for pull in newest(&changes.came) {
+            let done = desk.complete(pull, &standing).await;
+            told.push(tell(pull, "completed", done));
+        }
+    }
+    if let Some(standing) = standing_of_gone(outcome) {
+        for pull in newest(&changes.went) {
+            let done = desk.take_back(pull, &standing).await;
+            told.push(tell(pull, "marked as rolled back", done));
+        }
+    }
+    told
+}
+
+fn newest(compared: &Compared) -> &[PullRequestOf] {
+    let all = &compared.pull_requests;
+    &all[all.len().saturating_sub(MOST_COMMENTS)..]
+}
+
+fn tell(pull: &PullRequestOf, what: &str, done: Result<(), GitHubError>) -> String {
+    let number = pull.number;
+    match done {
+        Ok(()) => format!("the checklist of pull request {number} is {what}"),
+        Err(error) => format!(
+            "the checklist of pull request {number} is not {what}: {}",
+            error.in_words()
+        ),
+    }
+}
+
+struct Desk<'a> {
+    client: &'a GitHubClient,
+    origin: &'a Origin,
+    outcome: &'a Outcome,
+    settings: SettingsSeen,
+}
+
+impl Desk<'_> {
+    async fn complete(&self, pull: &PullRequestOf, standing: &Standing) -> Result<(), GitHubError> {
+        let commit = pull.head.clone().unwrap_or_default();
+        let seen = Released {
+            outcome: self.outcome,
+            reviewed: reviewed(self.client, self.origin, pull.number, &commit).await,
+            commit,
+            settings: self.settings.clone(),
+        };
+        let list = Checklist {
+            environment: self.outcome.environment.clone(),
+            standing: standing.clone(),
+            entries: after_release(&seen),
+            logs: error_logs(self.outcome),
+        };
+        let write = |old: Option<&str>| Some(checklist(&list, &old.map(boxes).unwrap_or_default()));
+        let sticky = self.sticky(pull);
+        self.client.keep_comment(&sticky, &write).await.map(drop)
+    }
+
+    /// A pull request without a comment gets none that says that it is gone.
+    async fn take_back(
+        &self,
+        pull: &PullRequestOf,
+        standing: &Standing,
+    ) -> Result<(), GitHubError> {
+        let environment = self.outcome.environment.as_str();
+        let write = |old: Option<&str>| standing_elsewhere(old?, standing, environment);
+        let sticky = self.sticky(pull);
+        self.client.keep_comment(&sticky, &write).await.map(drop)
+    }
+
+    fn sticky(&self, pull: &PullRequestOf) -> Sticky {
+        Sticky {
+            pull_request: pull.number,
+            environment: self.outcome.environment.clone(),
+            run: self.origin.run_id,
+            author: None,
+            is_release: true,
+        }
+    }
+}
