@@ -146,7 +146,7 @@ fn a_release_completes_the_checklists_of_what_is_in_it(mut app: App) {
     assert!(page.contains("**Rolled back to** `v1.0.0`"), "{page}");
     assert!(page.contains("It was live with `v1.1.0`"), "{page}");
 
-    app.release("v1.2.0", "broken-health");
+    app.release("v1.2.0", "bad-after:2500");
     compared(&app, "v1.0.0", "v1.2.0", &["v1.1.0", "v1.2.0"]);
     app.push("v1.2.0").ends("rolled-back", "v1.0.0");
     let page = bodies(&app).remove(0);

@@ -544,6 +544,8 @@ impl World {
             row["title"] = json!(pull.title);
             row["html_url"] = json!(format!("https://github.com/example/x/pull/{}", pull.number));
             row["head"]["sha"] = json!(pull.head);
+            // GitHub's own example has a team without a property that its schema requires.
+            row["requested_teams"] = json!([]);
             row["merged_at"] = match pull.merged {
                 true => json!("2026-11-24T00:00:00Z"),
                 false => Value::Null,
