@@ -110,6 +110,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Restart the services of what serves, one after the other
+    Restart {
+        /// Only this service
+        service: Option<String>,
+        #[command(flatten)]
+        place: Place,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// The host's side; called by the runner
     #[command(hide = true, subcommand)]
     Agent(AgentCommand),
@@ -201,6 +211,12 @@ enum AgentCommand {
         reason: String,
     },
     Backup(Root),
+    Restart {
+        #[command(flatten)]
+        root: Root,
+        #[arg(long)]
+        service: Option<String>,
+    },
     Backups {
         #[command(flatten)]
         root: Root,
@@ -338,6 +354,15 @@ fn typed(command: Command, mut inputs: Inputs) -> Result<Inputs, Failure> {
             json,
         } => {
             asked.command = Some("logs".to_owned());
+            (inputs.service, inputs.json) = (service, json);
+            place
+        }
+        Command::Restart {
+            service,
+            place,
+            json,
+        } => {
+            asked.command = Some("restart".to_owned());
             (inputs.service, inputs.json) = (service, json);
             place
         }
@@ -486,6 +511,10 @@ fn agent(verb: AgentCommand) -> u8 {
         }
         AgentCommand::Backup(root) => with_plan(out, |plan, out| {
             verbs::say(out, &verbs::backup(&layout(&root), plan))
+        }),
+        AgentCommand::Restart { root, service } => with_plan(out, |plan, out| {
+            let answer = verbs::restart(&layout(&root), plan, service.as_deref());
+            verbs::say(out, &answer)
         }),
         AgentCommand::Backups { root, verify } => {
             verbs::say(out, &verbs::backups(&layout(&root), verify))

@@ -121,6 +121,7 @@ impl Host for Fenced<'_> {
         fn run_in(container: &str, argv: &[String], deadline: Duration) -> ();
         fn stop(container: &str) -> ();
         fn stop_within(container: &str, grace: Duration) -> ();
+        fn restart(container: &str, grace: Duration) -> ();
         fn gateway_servers(gateway: &str) -> Vec<Server>;
         fn change_gateway(gateway: &str, changes: &[Change]) -> ();
         fn remove_container(container: &str) -> ();

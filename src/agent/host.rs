@@ -170,6 +170,8 @@ pub trait Host {
     fn stop(&self, container: &str) -> Result<(), HostError>;
     /// Stops a container, and ends it when it has not ended by itself in time.
     fn stop_within(&self, container: &str, grace: Duration) -> Result<(), HostError>;
+    /// Stops a container as [`Host::stop_within`] does and starts it again, in one call of the engine's.
+    fn restart(&self, container: &str, grace: Duration) -> Result<(), HostError>;
     fn remove_container(&self, container: &str) -> Result<(), HostError>;
     /// The last lines that a container wrote.
     fn logs(&self, container: &str, lines: u32) -> Result<String, HostError>;

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod layout;
 pub mod lock;
 pub mod meter;
+pub mod restart;
 pub mod revive;
 pub mod state;
 pub mod steps;

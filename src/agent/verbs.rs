@@ -17,7 +17,7 @@ use super::host::Host;
 use super::layout::Layout;
 use super::lock::{self, Locking};
 use super::revive::Revival;
-use super::{adopt, backup, durable, facts, revive, state, steps, supervise, watch};
+use super::{adopt, backup, durable, facts, restart, revive, state, steps, supervise, watch};
 use crate::model::compose::sha256;
 use crate::model::health::TimedAnswer;
 use crate::model::journal::{self, End, Entry, Event, Holder, Next, next};
@@ -26,7 +26,7 @@ use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::step::Step;
 use crate::prober::ask_timed;
 use crate::wire::{
-    Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, LookBack, Staged,
+    Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, LookBack, Restarted, Staged,
 };
 
 /// How often a waiting verb looks again.
@@ -471,6 +471,25 @@ fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, Failure> {
     };
     adopt::adopt(&host, layout, &lock, plan)?;
     steps::backup_now(&host, layout, plan, &lock)
+}
+
+/// `restart`: the services of what serves, or one, under the lock.
+pub fn restart(layout: &Layout, plan: &Plan, service: Option<&str>) -> Answer<Vec<Restarted>> {
+    answer(try_restart(layout, plan, service))
+}
+
+fn try_restart(
+    layout: &Layout,
+    plan: &Plan,
+    service: Option<&str>,
+) -> Result<Vec<Restarted>, Failure> {
+    prepared(layout)?;
+    settle(layout)?;
+    let host = RealHost::new();
+    match take(&host, layout, &plan.holder)? {
+        Locking::Held(lock) => restart::restart(&host, layout, &lock, service),
+        Locking::Busy(holder) => Err(busy(holder.as_ref())),
+    }
 }
 
 /// The failure of finding the lock taken: who holds it, and since when.

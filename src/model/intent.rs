@@ -24,13 +24,15 @@ pub enum Intent {
     Nothing(String),
 }
 
-/// Work that leaves what serves alone.
+/// Work that leaves the version that serves alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Backup,
     Backups,
     Status,
     Logs,
+    /// Gives the containers of what serves a new start.
+    Restart,
 }
 
 impl Command {
@@ -40,6 +42,7 @@ impl Command {
             Command::Backups => "backups",
             Command::Status => "status",
             Command::Logs => "logs",
+            Command::Restart => "restart",
         }
     }
 }
@@ -102,13 +105,14 @@ pub fn decide(trigger: Option<&Trigger>, asked: Asked) -> Result<Intent, Failure
         Some("backups") => Ok(Intent::Command(Command::Backups)),
         Some("status") => Ok(Intent::Command(Command::Status)),
         Some("logs") => Ok(Intent::Command(Command::Logs)),
+        Some("restart") => Ok(Intent::Command(Command::Restart)),
         Some("plan") => match asked.rollback {
             Some(to) => Ok(rollback(to, asked.reason)),
             None => deploy(trigger, asked.tag),
         },
         Some(other) => Err(Failure::new(format!("there is no command {other:?}"))
             .host("nothing was changed")
-            .next("use deploy, rollback, backup, backups, status, logs or plan")),
+            .next("use deploy, rollback, backup, backups, status, logs, restart or plan")),
         None => match asked.rollback {
             Some(to) => Ok(rollback(to, asked.reason)),
             None => deploy(trigger, asked.tag),

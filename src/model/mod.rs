@@ -15,6 +15,7 @@ pub mod journal;
 pub mod measure;
 pub mod moves;
 pub mod nginx;
+pub mod notification;
 pub mod outcome;
 pub mod plan;
 pub mod ports;

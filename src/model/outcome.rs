@@ -133,6 +133,8 @@ pub struct Outcome {
     pub host: String,
     /// What was asked for: the tag, or the version or backup to roll back to.
     pub asked: String,
+    /// Why a person asked for it, in their own words.
+    pub reason: Option<String>,
     pub revision: Option<String>,
     /// The host's records were read. Without that, no version before and none now means that it is not known.
     pub host_was_read: bool,
@@ -156,6 +158,8 @@ pub struct Outcome {
     pub logs: Vec<ServiceLog>,
     /// Versions that can be rolled back to, newest first.
     pub rollback_targets: Vec<String>,
+    /// Backups of such versions, newest first.
+    pub rollback_backups: Vec<String>,
     /// By when the host settles itself, if contact was lost.
     pub settles_by: Option<Timestamp>,
     /// The run was asked to stop before the host had decided.

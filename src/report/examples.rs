@@ -80,6 +80,7 @@ pub(super) fn deployed() -> Outcome {
         environment: "production".to_owned(),
         host: "deploy@203.0.113.10:22".to_owned(),
         asked: "v1.1.0".to_owned(),
+        reason: None,
         host_was_read: true,
         revision: Some("3f2a91c0de".repeat(4)),
         previous: Some("v1.0.0".to_owned()),
@@ -133,6 +134,7 @@ pub(super) fn deployed() -> Outcome {
         failed_step: None,
         logs: vec![],
         rollback_targets: vec!["v1.0.0".to_owned(), "v0.9.0".to_owned()],
+        rollback_backups: vec!["backup_20261124_031402".to_owned()],
         settles_by: None,
         cancelled: false,
         urls: Urls {
@@ -364,6 +366,7 @@ pub(super) fn rollback() -> Outcome {
     Outcome {
         work: Work::Rollback,
         asked: "v1.0.0".to_owned(),
+        reason: Some("the cart forgets @everybody".to_owned()),
         previous: Some("v1.1.0".to_owned()),
         serving: Some("v1.0.0".to_owned()),
         durations: Durations {
@@ -443,6 +446,7 @@ pub(super) fn fill(outcome: &mut Outcome, text: &str, count: usize) {
     outcome.environment = text();
     outcome.host = text();
     outcome.asked = text();
+    outcome.reason = Some(text());
     outcome.revision = Some(text());
     outcome.previous = Some(text());
     outcome.serving = Some(format!("{} ", text()));
@@ -450,6 +454,7 @@ pub(super) fn fill(outcome: &mut Outcome, text: &str, count: usize) {
     outcome.failure = Some(Failure::new(text()).host(text()).next(text()));
     outcome.warnings = vec![text(); count];
     outcome.rollback_targets = vec![text(); count];
+    outcome.rollback_backups = vec![text(); count];
     outcome.images = vec![
         ImageReport {
             service: text(),

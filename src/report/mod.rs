@@ -14,6 +14,7 @@ pub mod failure;
 pub mod host_status;
 
 pub mod markdown;
+pub mod notification;
 pub mod outputs;
 pub mod plan;
 

@@ -35,6 +35,9 @@ pub struct PlanReport {
     /// Files that would be put under the root.
     pub files: Vec<String>,
     pub health: PlannedHealth,
+    /// What can be rolled back to, with a few words about each: versions, then backups, newest first.
+    #[serde(default)]
+    pub choices: Vec<(String, String)>,
     pub warnings: Vec<String>,
     /// Why it would be refused; empty when it would not.
     pub refusals: Vec<Refusal>,
@@ -196,6 +199,15 @@ impl PlanReport {
                     .endpoints
                     .iter()
                     .map(PlannedEndpoint::row)
+                    .collect(),
+            },
+            Table {
+                title: "What can be rolled back to",
+                headers: &["Version or backup", "Which"],
+                rows: self
+                    .choices
+                    .iter()
+                    .map(|(name, about)| vec![Sentence::with_name(name), own_text(about)])
                     .collect(),
             },
             Table {
@@ -486,6 +498,10 @@ pub(super) mod tests {
                 deadline_ms: 90_000,
                 successes: 3,
             },
+            choices: vec![(
+                "v1.0.0".to_owned(),
+                "deployed 2026-11-24 09:30:00 UTC".to_owned(),
+            )],
             warnings: vec!["the image of web is over its budget".to_owned()],
             refusals: vec![],
         }

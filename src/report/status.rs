@@ -78,13 +78,18 @@ fn success(outcome: &Outcome) -> String {
         (Word::Deployed, None) => format!("{headline} in {took}"),
         _ => headline,
     };
-    said + &backup
+    let reason = outcome.reason.as_ref();
+    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+    // The reason comes last: it may be cut.
+    said + &backup + &reason
 }
 
 /// The backup, and its size, that a good deployment's status tells of, for whoever cannot ask the host.
 pub fn backup_in(description: &str) -> Option<&str> {
-    let at = description.find("; backup_")?;
-    Some(description[at..].trim_start_matches("; "))
+    let (_, found) = description.split_once("; backup_")?;
+    let end = found.find(')')? + 1;
+    let start = description.len() - found.len() - "backup_".len();
+    description.get(start..start + "backup_".len() + end)
 }
 
 /// What serves comes first: the reason may be cut.

@@ -111,6 +111,12 @@ fn facts(page: &mut Document, outcome: &Outcome) {
             .as_deref()
             .map(|r| (whose, revision(outcome, r))),
     );
+    rows.extend(
+        outcome
+            .reason
+            .as_deref()
+            .map(|reason| ("Why", Inline::text(reason))),
+    );
     rows.push(("Application", Inline::code(&outcome.app)));
     rows.push(("Environment", environment(outcome)));
     rows.push(("Host", Inline::code(&outcome.host)));
@@ -565,17 +571,19 @@ fn quoted(path: &str) -> String {
 }
 
 fn targets(page: &mut Document, outcome: &Outcome, detail: Detail) {
-    if outcome.rollback_targets.is_empty() {
-        return;
+    let lists = [
+        (
+            "Versions to go back to, newest first: ",
+            &outcome.rollback_targets,
+        ),
+        ("Backups of them, newest first: ", &outcome.rollback_backups),
+    ];
+    for (title, all) in lists {
+        let names = first(all.iter().map(|name| Inline::code(name)), all.len(), detail);
+        if !names.is_empty() {
+            page.paragraph(&Inline::own(title).then(Inline::joined(names, ", ")));
+        }
     }
-    let names = outcome
-        .rollback_targets
-        .iter()
-        .map(|version| Inline::code(version));
-    let names = first(names, outcome.rollback_targets.len(), detail);
-    page.paragraph(
-        &Inline::own("Versions to go back to, newest first: ").then(Inline::joined(names, ", ")),
-    );
 }
 
 #[cfg(test)]

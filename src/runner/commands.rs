@@ -1,4 +1,4 @@
-//! The commands that leave what serves alone: backup, backups, status, logs.
+//! The commands that leave the version that serves alone: backup, backups, status, logs, restart.
 //!
 //! Runs on the runner or a laptop. With `--json` the answer is one JSON document on standard output.
 
@@ -10,10 +10,10 @@ use crate::model::config::Settings;
 use crate::model::intent::Command;
 use crate::model::journal::Holder;
 use crate::model::outcome::{Failure, ServiceLog, Word};
-use crate::model::plan::{self, ConfirmRule, PlannedWork, Run};
+use crate::model::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
 use crate::model::release::RollbackTo;
 use crate::report;
-use crate::wire::{BackupFacts, HostFacts, Verb};
+use crate::wire::{BackupFacts, HostFacts, Restarted, Verb};
 
 /// Lines of each service's log to show.
 const LOG_LINES: &str = "50";
@@ -39,6 +39,7 @@ fn try_run(session: &Session<'_>, command: Command) -> Result<u8, Failure> {
         Command::Backup => backup(session, &settings),
         Command::Backups => backups(session, &settings),
         Command::Logs => logs(session, &settings),
+        Command::Restart => restart(session, &settings),
     }
 }
 
@@ -60,24 +61,7 @@ fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
 
 fn backup(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     let link = session.link(settings)?;
-    let random = |e: std::io::Error| Failure::new(format!("could not get random numbers: {e}"));
-    // A backup runs under the rules of a plan, and by itself changes nothing that a transaction would.
-    let work = PlannedWork::Rollback {
-        to: RollbackTo::Previous,
-        reason: None,
-    };
-    let run = Run {
-        tx: random_hex().map_err(random)?,
-        confirm: ConfirmRule::Host,
-        holder: holder(session),
-    };
-    let mut plan = plan::compose(
-        work,
-        settings,
-        settings.project.as_ref().map(|p| p.as_str().to_owned()),
-        run,
-    );
-    plan.holder.what = "backup".to_owned();
+    let plan = plan_of(session, settings, "backup")?;
     let made: BackupFacts = link
         .ask(Verb::Backup, &[], Some(&plan))
         .map_err(|e| e.failure())?;
@@ -89,13 +73,51 @@ fn backup(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn holder(session: &Session<'_>) -> Holder {
-    Holder {
-        what: "backup".to_owned(),
-        run_url: session.origin().map(|o| o.run_url.clone()),
-        actor: session.origin().map(|o| o.actor.clone()),
-        since: None,
-        pid: None,
+/// Work of its own runs under the rules of a plan, and changes nothing that a transaction would.
+fn plan_of(session: &Session<'_>, settings: &Settings, what: &str) -> Result<Plan, Failure> {
+    let random = |e: std::io::Error| Failure::new(format!("could not get random numbers: {e}"));
+    let work = PlannedWork::Rollback {
+        to: RollbackTo::Previous,
+        reason: None,
+    };
+    let run = Run {
+        tx: random_hex().map_err(random)?,
+        confirm: ConfirmRule::Host,
+        holder: Holder {
+            run_url: session.origin().map(|o| o.run_url.clone()),
+            actor: session.origin().map(|o| o.actor.clone()),
+            ..Holder::default()
+        },
+    };
+    let project = settings.project.as_ref().map(|p| p.as_str().to_owned());
+    let mut plan = plan::compose(work, settings, project, run);
+    plan.holder.what = what.to_owned();
+    Ok(plan)
+}
+
+fn restart(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
+    let link = session.link(settings)?;
+    let plan = plan_of(session, settings, "restart")?;
+    let words = match &session.inputs.service {
+        Some(service) => vec!["--service", service],
+        None => vec![],
+    };
+    let done: Vec<Restarted> = link
+        .ask(Verb::Restart, &words, Some(&plan))
+        .map_err(|e| e.failure())?;
+    show(session, &done, || restarted_text(&done))?;
+    Ok(0)
+}
+
+fn restarted_text(done: &[Restarted]) -> String {
+    let line = |one: &Restarted| {
+        let took = report::words::duration(one.ms);
+        let name = report::words::one_line(&one.service);
+        format!("{name} was restarted, and is well again after {took}\n")
+    };
+    match done.is_empty() {
+        true => "no service runs\n".to_owned(),
+        false => done.iter().map(line).collect(),
     }
 }
 

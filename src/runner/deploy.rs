@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
+use super::present;
 use super::session::{Session, compose_file, untouched};
 use super::source::Source;
 use super::ssh::Interrupt;
@@ -76,6 +77,7 @@ pub fn deploy(desk: &mut Desk<'_, '_>, tag: &Tag, revision: Option<&str>) -> Con
 /// Rolls back to an earlier version.
 pub fn rollback(desk: &mut Desk<'_, '_>, to: &RollbackTo, reason: Option<&str>) -> Concluded {
     let mut outcome = blank(Work::Rollback, &describe(to));
+    outcome.reason = reason.map(str::to_owned);
     let planned = try_rollback(desk, to, reason, &mut outcome);
     conclude(outcome, planned, &desk.session.interrupt)
 }
@@ -123,6 +125,7 @@ pub fn blank(work: Work, asked: &str) -> Outcome {
         environment: String::new(),
         host: String::new(),
         asked: asked.to_owned(),
+        reason: None,
         revision: None,
         host_was_read: false,
         previous: None,
@@ -141,6 +144,7 @@ pub fn blank(work: Work, asked: &str) -> Outcome {
         failed_step: None,
         logs: vec![],
         rollback_targets: vec![],
+        rollback_backups: vec![],
         settles_by: None,
         cancelled: false,
         urls: Urls::default(),
@@ -509,14 +513,10 @@ pub fn after(link: &mut Link, outcome: &mut Outcome) {
         .ok()
         .and_then(|()| link.ask::<HostFacts>(Verb::Facts, &[], None::<&()>).ok());
     let Some(facts) = facts else { return };
-    let current = facts.current.as_ref().map(|c| c.release.clone());
-    outcome.rollback_targets = facts
-        .releases
-        .iter()
-        .rev()
-        .filter(|r| Some(&r.name) != current.as_ref() && r.missing_images.is_empty())
-        .map(|r| r.tag.clone())
-        .collect();
+    let choices = present::rollback_choices(&facts).into_iter();
+    let names = choices.map(|(name, _)| name);
+    let is_version = |name: &String| facts.releases.iter().any(|r| r.tag == *name);
+    (outcome.rollback_targets, outcome.rollback_backups) = names.partition(is_version);
     let since = outcome.cut_over.unwrap_or(outcome.started).to_string();
     let words = ["--since", &since];
     if let Ok(seen) = link.ask::<LookBack>(Verb::LookBack, &words, None::<&()>) {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::model::config::Overrides;
 use crate::model::event::Trigger;
 use crate::model::intent::{Asked, DryRun};
+use crate::model::notification::Wishes;
 use crate::model::outcome::Failure;
 use crate::model::secret::Secret;
 
@@ -25,11 +26,15 @@ pub struct Inputs {
     pub ssh_key_passphrase: Option<Secret>,
     pub known_hosts: Option<String>,
     pub token: Option<Secret>,
+    /// A webhook to tell of outcomes.
+    pub notify_url: Option<Secret>,
+    /// Of which outcomes.
+    pub notify_on: Wishes,
     /// Answer in JSON.
     pub json: bool,
     /// For backups: read each back whole.
     pub verify: bool,
-    /// For logs.
+    /// For logs and restart.
     pub service: Option<String>,
 }
 
@@ -60,9 +65,14 @@ impl Inputs {
             ssh_key_passphrase: secret("BELAY_SSH_KEY_PASSPHRASE"),
             known_hosts: text("BELAY_KNOWN_HOSTS"),
             token: secret("BELAY_TOKEN").or_else(|| secret("GITHUB_TOKEN")),
+            notify_url: secret("BELAY_NOTIFY_URL"),
+            notify_on: match text("BELAY_NOTIFY_ON") {
+                Some(words) => Wishes::parse(&words)?,
+                None => Wishes::default(),
+            },
             json: false,
             verify: false,
-            service: None,
+            service: text("BELAY_SERVICE"),
         })
     }
 }

@@ -374,7 +374,8 @@ fn patience(verb: Verb) -> Patience {
         | Verb::Backup
         | Verb::Backups
         | Verb::Logs
-        | Verb::LookBack => Patience {
+        | Verb::LookBack
+        | Verb::Restart => Patience {
             deadline: LONG,
             idle: LONG,
         },

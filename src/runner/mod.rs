@@ -10,6 +10,7 @@ pub mod github;
 pub mod images;
 pub mod inputs;
 pub mod link;
+pub mod notify;
 pub mod present;
 pub mod program;
 pub mod run;

@@ -27,7 +27,7 @@ use crate::model::settle::settle;
 use crate::model::step::Step;
 use crate::model::tag::TagKind;
 use crate::report::status::DeploymentState;
-use crate::report::{self, Narrator, Progress, words};
+use crate::report::{self, Narrator, Progress};
 use crate::wire::{Confirmed, HostFacts, Verb};
 
 /// Steps that GitHub's record of the deployment shows; one status each.
@@ -42,10 +42,10 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
     raise_on_signal(&interrupt);
     let session = match Session::open(env, inputs, actions, interrupt) {
         Ok(session) => session,
-        Err(failure) => return refused(actions, "", failure),
+        Err(failure) => return refused(actions, inputs, failure),
     };
     match decide(session.trigger(), session.inputs.asked.clone()) {
-        Err(failure) => refused(actions, &asked(&session.inputs), failure),
+        Err(failure) => refused(actions, &session.inputs, failure),
         Ok(Intent::Nothing(why)) => {
             say(actions, &format!("nothing to do: {why}"));
             0
@@ -72,11 +72,12 @@ fn asked(inputs: &Inputs) -> String {
 }
 
 /// Reports a run that ended before it knew more than what was asked.
-fn refused(actions: &Actions, asked: &str, failure: Failure) -> u8 {
-    let mut outcome = deploy::blank(Work::Deploy, asked);
+fn refused(actions: &Actions, inputs: &Inputs, failure: Failure) -> u8 {
+    let mut outcome = deploy::blank(Work::Deploy, &asked(inputs));
     outcome.word = Word::Refused;
     outcome.failure = Some(failure);
     publish(actions, &outcome, None);
+    notify(actions, inputs, &outcome);
     outcome.word.exit_code()
 }
 
@@ -130,6 +131,10 @@ fn with_record(
                 follow_up(session, &telling.runtime, &mut outcome);
             }
             publish(actions, &outcome, telling.deployment_id());
+            // What is not known yet, `finalize` finds out and tells.
+            if outcome.word != Word::Unknown || !actions.in_actions() {
+                notify(actions, &session.inputs, &outcome);
+            }
             // What is not known yet, `finalize` finds out; what GitHub does not know, it tells.
             if outcome.word != Word::Unknown && telling.is_finished() {
                 forget_pending(session.env);
@@ -195,6 +200,17 @@ fn publish(actions: &Actions, outcome: &Outcome, deployment_id: Option<u64>) {
     }
     for line in report::console(outcome).lines() {
         say(actions, line);
+    }
+}
+
+/// Tells the webhook, where there is one.
+fn notify(actions: &Actions, inputs: &Inputs, outcome: &Outcome) {
+    let Some(url) = &inputs.notify_url else {
+        return;
+    };
+    if let Err(why) = super::notify::notify(url, inputs.notify_on, outcome) {
+        let text = format!("the notification was not delivered: {why}");
+        let _ = actions.warning(&Annotation::new("Belay", text));
     }
 }
 
@@ -532,6 +548,7 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
     }
     follow_up(&session, &runtime, &mut outcome);
     publish(actions, &outcome, deployment_id);
+    notify(actions, &session.inputs, &outcome);
     forget_pending(env);
     // The job's result is the step's that was killed; this one only tells the truth about it.
     0
@@ -639,21 +656,5 @@ pub fn rollback_choices(
     let facts: HostFacts = link
         .ask(Verb::Facts, &[], None::<&()>)
         .map_err(|e| e.failure())?;
-    let current = facts.current.as_ref().map(|c| c.release.as_str());
-    let releases = facts
-        .releases
-        .iter()
-        .rev()
-        .filter(|r| Some(r.name.as_str()) != current);
-    let versions = releases.map(|r| {
-        let about = format!("deployed {}", words::utc(r.created));
-        (r.tag.clone(), about)
-    });
-    // A backup from before the first deployment leads nowhere.
-    let backups = facts.backups.iter().rev().filter_map(|b| {
-        let tag = b.tag.as_deref()?;
-        let about = format!("taken {} of {tag}", words::utc(b.created));
-        Some((b.name.clone(), about))
-    });
-    Ok(versions.chain(backups).collect())
+    Ok(super::present::rollback_choices(&facts))
 }

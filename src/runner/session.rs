@@ -33,7 +33,12 @@ impl<'a> Session<'a> {
         actions: &'a Actions,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
-        let secrets = [&inputs.ssh_key, &inputs.ssh_key_passphrase, &inputs.token];
+        let secrets = [
+            &inputs.ssh_key,
+            &inputs.ssh_key_passphrase,
+            &inputs.token,
+            &inputs.notify_url,
+        ];
         for secret in secrets.into_iter().flatten() {
             actions
                 .mask(secret)

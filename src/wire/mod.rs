@@ -33,6 +33,7 @@ pub enum Verb {
     Logs,
     Ask,
     LookBack,
+    Restart,
 }
 
 impl Verb {
@@ -51,6 +52,7 @@ impl Verb {
             Verb::Logs => "logs",
             Verb::Ask => "ask",
             Verb::LookBack => "look-back",
+            Verb::Restart => "restart",
         }
     }
 }
@@ -194,6 +196,15 @@ pub enum Line {
     Alive,
     /// No engine works on the transaction any more and no one of this host could go on with it.
     Stopped(Failure),
+}
+
+/// A container that was restarted and is well again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarted {
+    pub service: String,
+    pub container: String,
+    /// From its stop until it was well, in milliseconds.
+    pub ms: u64,
 }
 
 /// What is known of the deployments that went live, and what the services complained of since a moment.

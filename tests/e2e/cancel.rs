@@ -239,7 +239,8 @@ fn cancel_a_workflow(app: &mut App, number: u32, moment: Duration) {
     };
     assert_eq!(app.serving().as_deref(), Some(expected), "{log}");
     let committed = expected == tag;
-    assert_eq!(ended.success(), committed, "{log}");
+    // A job that was cancelled as it confirmed is red though the version stays; green is never a lie.
+    assert!(committed || !ended.success(), "{log}");
     let record = deployment_of(app, &tag);
     match (&record, outcome) {
         (Some(_), "deployed") => assert!(committed, "{log}"),

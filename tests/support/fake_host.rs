@@ -711,6 +711,11 @@ impl Host for FakeHost {
         self.stop(container)
     }
 
+    fn restart(&self, container: &str, grace: Duration) -> Result<(), HostError> {
+        self.stop_within(container, grace)?;
+        self.start(container)
+    }
+
     fn remove_container(&self, container: &str) -> Result<(), HostError> {
         self.try_call("remove_container", |world| {
             world.end(container, 137);

@@ -426,6 +426,12 @@ impl Host for RealHost {
         gone_is_fine(self.api()?.post(&path, None, grace + SHORT))
     }
 
+    fn restart(&self, container: &str, grace: Duration) -> Result<(), HostError> {
+        let seconds = grace.as_millis().div_ceil(1000);
+        let path = format!("/containers/{container}/restart?t={seconds}");
+        self.api()?.post(&path, None, grace + SHORT)
+    }
+
     fn remove_container(&self, container: &str) -> Result<(), HostError> {
         let path = format!("/containers/{container}?force=true");
         gone_is_fine(self.api()?.delete(&path))

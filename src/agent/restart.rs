@@ -1,0 +1,119 @@
+//! Restarts what serves, without changing it: one container after the other, each well before the next.
+//!
+//! Runs on the host, under the lock. Docker stops and starts a container in one call, so a death of this process leaves
+//! none stopped; whatever was not reached runs as before.
+
+use std::time::Duration;
+
+use super::host::{Container, DockerHealth, Host, RunState};
+use super::layout::Layout;
+use super::lock::HostLock;
+use super::state;
+use crate::model::compose::ComposeFile;
+use crate::model::outcome::Failure;
+use crate::model::strategy::GATEWAY_SERVICE;
+use crate::wire::Restarted;
+
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a container without a healthcheck has to stay up, and one with a healthcheck may take beyond what it needs.
+const SETTLING_MS: u64 = 2_000;
+const PATIENCE_MS: u64 = 60_000;
+
+/// Restarts every service of what serves, or one. The gateway only by its name: it serves all the others.
+pub fn restart(
+    host: &dyn Host,
+    layout: &Layout,
+    _lock: &HostLock,
+    service: Option<&str>,
+) -> Result<Vec<Restarted>, Failure> {
+    let nothing = || Failure::new("nothing is deployed here").next("push a release tag first");
+    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+    let current = current.ok_or_else(nothing)?;
+    let file = state::normalised(layout, &current.release).map_err(|e| Failure::of(&e))?;
+    let file = file.ok_or_else(nothing)?;
+    let containers = host
+        .containers(&current.project)
+        .map_err(|e| Failure::of(&e))?;
+    let mut done = vec![];
+    for name in order(&file, &containers, service)? {
+        for container in containers.iter().filter(|c| serves(c, &name)) {
+            let ms = restart_one(host, &file, &current.project, container)?;
+            done.push(Restarted {
+                service: name.clone(),
+                container: container.name.clone(),
+                ms,
+            });
+        }
+    }
+    Ok(done)
+}
+
+fn serves(container: &Container, service: &str) -> bool {
+    container.service == service && container.is_alive() && !container.one_off
+}
+
+/// Each service after what it depends on.
+fn order(
+    file: &ComposeFile,
+    containers: &[Container],
+    service: Option<&str>,
+) -> Result<Vec<String>, Failure> {
+    let runs = |name: &str| containers.iter().any(|c| serves(c, name));
+    match service {
+        Some(name) if runs(name) => Ok(vec![name.to_owned()]),
+        Some(name) => {
+            let all = file.service_names();
+            let running = all.iter().filter(|name| runs(name)).cloned();
+            let running = running.collect::<Vec<_>>().join(", ");
+            Err(Failure::new(format!("no service {name} runs here"))
+                .host("nothing was restarted")
+                .next(format!("name one of these: {running}")))
+        }
+        None => {
+            let mut names = file.service_names();
+            names.retain(|name| name != GATEWAY_SERVICE && runs(name));
+            file.in_order(&names).map_err(|e| Failure::of(&e))
+        }
+    }
+}
+
+fn restart_one(
+    host: &dyn Host,
+    file: &ComposeFile,
+    project: &str,
+    container: &Container,
+) -> Result<u64, Failure> {
+    let service = &container.service;
+    let began = host.boot_time();
+    let grace = Duration::from_millis(file.stop_grace_ms(service));
+    let restarted = host.restart(&container.id, grace);
+    restarted.map_err(|e| failed(service, &Failure::of(&e).error))?;
+    let needs = file.healthcheck_needs_ms(service).unwrap_or(0);
+    let deadline = host.boot_time().plus_ms(needs + PATIENCE_MS);
+    let settled = host.boot_time().plus_ms(SETTLING_MS);
+    loop {
+        let now = host
+            .containers(project)
+            .map_err(|e| failed(service, &Failure::of(&e).error))?;
+        let now = now.iter().find(|c| c.id == container.id);
+        let is_up = now.is_some_and(|c| c.state == RunState::Running);
+        match now.and_then(|c| c.health.as_ref()) {
+            Some(DockerHealth::Healthy) if is_up => break,
+            None if is_up && settled.has_passed(&host.boot_time()) => break,
+            Some(DockerHealth::Unhealthy(why)) => {
+                return Err(failed(service, &format!("it is unhealthy: {why}")));
+            }
+            _ if deadline.has_passed(&host.boot_time()) => {
+                return Err(failed(service, "it does not come up again"));
+            }
+            _ => host.sleep(LOOK),
+        }
+    }
+    Ok(host.boot_time().ms.saturating_sub(began.ms))
+}
+
+fn failed(service: &str, why: &str) -> Failure {
+    Failure::new(format!("{service} was restarted, and {why}"))
+        .host("the version is the same as before; services after this one were not restarted")
+        .next("look at `belay logs`, and roll back if the version itself is bad")
+}
