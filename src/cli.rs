@@ -1,7 +1,7 @@
 //! The command line: what the user typed, turned into inputs. The work is done elsewhere.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +16,7 @@ use crate::model::secret::Secret;
 use crate::report;
 use crate::runner::actions::Actions;
 use crate::runner::inputs::{Env, Inputs};
-use crate::runner::{run, tag_command};
+use crate::runner::{init, run, tag_command};
 
 /// Deploys a Docker Compose application to your own host from a git tag.
 #[derive(Parser)]
@@ -109,6 +109,32 @@ enum Command {
         /// Answer in JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Look at everything that a deployment needs, and say how to mend what is wrong
+    Doctor {
+        #[command(flatten)]
+        place: Place,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write belay.yml and the workflows for a repository that has a Compose file
+    Init {
+        /// The application's name; without it, the folder's
+        #[arg(long)]
+        app: Option<String>,
+        /// The host's address; without it, GitHub's variable BELAY_HOST is to say it
+        #[arg(long)]
+        host: Option<String>,
+        /// The user on the host
+        #[arg(long)]
+        user: Option<String>,
+        /// The action for the workflows: OWNER/belay@COMMIT
+        #[arg(long)]
+        action: Option<String>,
+        /// Overwrite files that are there
+        #[arg(long)]
+        force: bool,
     },
     /// Restart the services of what serves, one after the other
     Restart {
@@ -211,6 +237,12 @@ enum AgentCommand {
         reason: String,
     },
     Backup(Root),
+    Examine {
+        #[command(flatten)]
+        root: Root,
+        #[arg(long)]
+        port: Vec<u16>,
+    },
     Restart {
         #[command(flatten)]
         root: Root,
@@ -290,6 +322,19 @@ fn dispatch(command: Command, env: &Env) -> u8 {
         Command::Run => run::run(env, &inputs, &actions),
         Command::Finalize => run::finalize(env, &inputs, &actions),
         Command::Agent(verb) => agent(verb),
+        Command::Init {
+            app,
+            host,
+            user,
+            action,
+            force,
+        } => begin_repository(&init::Wishes {
+            app,
+            host,
+            user,
+            action,
+            force,
+        }),
         command => match typed(command, inputs) {
             Ok(inputs) => match choose(&inputs, env, &actions) {
                 Ok(inputs) => run::run(env, &inputs, &actions),
@@ -357,6 +402,11 @@ fn typed(command: Command, mut inputs: Inputs) -> Result<Inputs, Failure> {
             (inputs.service, inputs.json) = (service, json);
             place
         }
+        Command::Doctor { place, json } => {
+            asked.command = Some("doctor".to_owned());
+            inputs.json = json;
+            place
+        }
         Command::Restart {
             service,
             place,
@@ -366,9 +416,11 @@ fn typed(command: Command, mut inputs: Inputs) -> Result<Inputs, Failure> {
             (inputs.service, inputs.json) = (service, json);
             place
         }
-        Command::Tag { .. } | Command::Run | Command::Finalize | Command::Agent(_) => {
-            Place::default()
-        }
+        Command::Tag { .. }
+        | Command::Run
+        | Command::Finalize
+        | Command::Init { .. }
+        | Command::Agent(_) => Place::default(),
     };
     lay_over(&mut inputs, place)?;
     Ok(inputs)
@@ -450,6 +502,16 @@ fn ask_choice(choices: &[(String, String)], actions: &Actions) -> Result<String,
     }
 }
 
+fn begin_repository(wishes: &init::Wishes) -> u8 {
+    match init::init(wishes, Path::new(".")) {
+        Ok(text) => {
+            print(&text);
+            0
+        }
+        Err(failure) => fail(&failure),
+    }
+}
+
 fn explain_tag(tag: &str, json: bool, config: &PathBuf) -> u8 {
     // A tag can be explained without a configuration; a broken one would explain it wrongly.
     let config = match std::fs::read_to_string(config) {
@@ -512,6 +574,9 @@ fn agent(verb: AgentCommand) -> u8 {
         AgentCommand::Backup(root) => with_plan(out, |plan, out| {
             verbs::say(out, &verbs::backup(&layout(&root), plan))
         }),
+        AgentCommand::Examine { root, port } => {
+            verbs::say(out, &verbs::examine(&layout(&root), &port))
+        }
         AgentCommand::Restart { root, service } => with_plan(out, |plan, out| {
             let answer = verbs::restart(&layout(&root), plan, service.as_deref());
             verbs::say(out, &answer)

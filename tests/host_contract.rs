@@ -67,6 +67,7 @@ contract!(
     candidates_are_made_beside_and_start_when_told,
     a_changed_restart_policy_is_no_changed_definition,
     a_program_runs_in_a_container_that_runs,
+    a_restart_keeps_the_container_and_starts_it_anew,
     a_port_accepts_connections_or_not,
     a_gateway_holds_lets_in_and_drains,
     a_gateway_that_starts_anew_has_forgotten_everything,
@@ -696,6 +697,18 @@ fn a_program_runs_in_a_container_that_runs(setup: &dyn Setup) {
         .stop_within(&id, Duration::ZERO)
         .expect("stopped");
     is_an_error(run());
+}
+
+fn a_restart_keeps_the_container_and_starts_it_anew(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let composition = setup.compose(&one_service(&image));
+    let host = setup.host();
+    host.up(&composition, "web").expect("it runs");
+    let before = setup.container("web");
+    host.restart(&before.id, Duration::ZERO).expect("restarted");
+    let after = setup.container("web");
+    assert_eq!((&after.id, after.state), (&before.id, RunState::Running));
+    is_an_error(host.restart("0123456789ab", Duration::ZERO));
 }
 
 fn a_port_accepts_connections_or_not(setup: &dyn Setup) {

@@ -26,7 +26,8 @@ use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::step::Step;
 use crate::prober::ask_timed;
 use crate::wire::{
-    Answer, BackupFacts, Begun, Confirmed, HostFacts, Line, Loaded, LookBack, Restarted, Staged,
+    Answer, BackupFacts, Begun, Confirmed, Examined, HostFacts, Line, Loaded, LookBack, Restarted,
+    Staged,
 };
 
 /// How often a waiting verb looks again.
@@ -37,6 +38,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a decided confirmation may take to reach the journal.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a port of this machine may take to be reached.
+const CONNECT: Duration = Duration::from_millis(500);
 /// How many engines `follow` starts for a transaction that none works on.
 const RECOVERIES: u32 = 3;
 
@@ -471,6 +474,25 @@ fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, Failure> {
     };
     adopt::adopt(&host, layout, &lock, plan)?;
     steps::backup_now(&host, layout, plan, &lock)
+}
+
+/// `examine`: how full the disk is, and which of these ports are taken.
+pub fn examine(layout: &Layout, ports: &[u16]) -> Answer<Examined> {
+    answer(try_examine(layout, ports))
+}
+
+fn try_examine(layout: &Layout, ports: &[u16]) -> Result<Examined, Failure> {
+    let stat = rustix::fs::statvfs(layout.root())
+        .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?;
+    let is_taken = |port: &&u16| {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], **port));
+        std::net::TcpStream::connect_timeout(&address, CONNECT).is_ok()
+    };
+    Ok(Examined {
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        taken: ports.iter().filter(is_taken).copied().collect(),
+    })
 }
 
 /// `restart`: the services of what serves, or one, under the lock.

@@ -33,6 +33,8 @@ pub enum Command {
     Logs,
     /// Gives the containers of what serves a new start.
     Restart,
+    /// Looks at everything that a deployment needs.
+    Doctor,
 }
 
 impl Command {
@@ -43,6 +45,7 @@ impl Command {
             Command::Status => "status",
             Command::Logs => "logs",
             Command::Restart => "restart",
+            Command::Doctor => "doctor",
         }
     }
 }
@@ -106,13 +109,14 @@ pub fn decide(trigger: Option<&Trigger>, asked: Asked) -> Result<Intent, Failure
         Some("status") => Ok(Intent::Command(Command::Status)),
         Some("logs") => Ok(Intent::Command(Command::Logs)),
         Some("restart") => Ok(Intent::Command(Command::Restart)),
+        Some("doctor") => Ok(Intent::Command(Command::Doctor)),
         Some("plan") => match asked.rollback {
             Some(to) => Ok(rollback(to, asked.reason)),
             None => deploy(trigger, asked.tag),
         },
         Some(other) => Err(Failure::new(format!("there is no command {other:?}"))
             .host("nothing was changed")
-            .next("use deploy, rollback, backup, backups, status, logs, restart or plan")),
+            .next("use deploy, rollback, backup, backups, status, logs, restart, doctor or plan")),
         None => match asked.rollback {
             Some(to) => Ok(rollback(to, asked.reason)),
             None => deploy(trigger, asked.tag),

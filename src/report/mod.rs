@@ -9,6 +9,7 @@ pub mod changed;
 pub mod charts;
 pub mod checklist;
 pub mod console;
+pub mod doctor;
 pub mod evidence;
 pub mod failure;
 pub mod host_status;

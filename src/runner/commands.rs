@@ -3,9 +3,9 @@
 //! Runs on the runner or a laptop. With `--json` the answer is one JSON document on standard output.
 
 use super::actions::Actions;
-use super::present;
 use super::session::Session;
 use super::transaction::random_hex;
+use super::{doctor, present};
 use crate::model::config::Settings;
 use crate::model::intent::Command;
 use crate::model::journal::Holder;
@@ -13,6 +13,7 @@ use crate::model::outcome::{Failure, ServiceLog, Word};
 use crate::model::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
 use crate::model::release::RollbackTo;
 use crate::report;
+use crate::report::doctor::{doctor_text, is_bad};
 use crate::wire::{BackupFacts, HostFacts, Restarted, Verb};
 
 /// Lines of each service's log to show.
@@ -33,14 +34,25 @@ pub fn run(session: &Session<'_>, command: Command) -> u8 {
 }
 
 fn try_run(session: &Session<'_>, command: Command) -> Result<u8, Failure> {
-    let settings = session.release_settings()?;
+    let settings = || session.release_settings();
     match command {
-        Command::Status => status(session, &settings),
-        Command::Backup => backup(session, &settings),
-        Command::Backups => backups(session, &settings),
-        Command::Logs => logs(session, &settings),
-        Command::Restart => restart(session, &settings),
+        Command::Status => status(session, &settings()?),
+        Command::Backup => backup(session, &settings()?),
+        Command::Backups => backups(session, &settings()?),
+        Command::Logs => logs(session, &settings()?),
+        Command::Restart => restart(session, &settings()?),
+        // It looks at what keeps the others from working, so it needs nothing of what they need.
+        Command::Doctor => examine(session),
     }
+}
+
+fn examine(session: &Session<'_>) -> Result<u8, Failure> {
+    let findings = doctor::examine(session);
+    show(session, &findings, || doctor_text(&findings))?;
+    Ok(match is_bad(&findings) {
+        true => Word::Refused.exit_code(),
+        false => 0,
+    })
 }
 
 fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {

@@ -360,7 +360,7 @@ struct Patience {
 /// How long each verb may take and be silent. A backup works without a word until it is done.
 fn patience(verb: Verb) -> Patience {
     match verb {
-        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask => Patience {
+        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask | Verb::Examine => Patience {
             deadline: SHORT,
             idle: SILENCE,
         },

@@ -34,6 +34,7 @@ pub enum Verb {
     Ask,
     LookBack,
     Restart,
+    Examine,
 }
 
 impl Verb {
@@ -53,6 +54,7 @@ impl Verb {
             Verb::Ask => "ask",
             Verb::LookBack => "look-back",
             Verb::Restart => "restart",
+            Verb::Examine => "examine",
         }
     }
 }
@@ -196,6 +198,16 @@ pub enum Line {
     Alive,
     /// No engine works on the transaction any more and no one of this host could go on with it.
     Stopped(Failure),
+}
+
+/// What `belay doctor` wants to know of a host beyond its facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// Of the file system of the root, as this user may use it.
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+    /// Of the ports that were asked about, those that somebody listens on.
+    pub taken: Vec<u16>,
 }
 
 /// A container that was restarted and is well again.

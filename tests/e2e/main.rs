@@ -16,6 +16,7 @@ mod lab;
 mod load;
 
 mod action;
+mod button;
 mod cancel;
 mod checklist;
 mod compose_features;

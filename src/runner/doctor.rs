@@ -1,0 +1,369 @@
+//! `belay doctor`: looks at everything that a deployment needs, from the configuration to the host, and says what to do
+//! about what is wrong.
+//!
+//! Runs on a laptop or the runner. Changes nothing that serves; it brings the agent to the host, as any contact does. What
+//! depends on something that is wrong is not looked at, and says so.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::github::GitHubClient;
+use super::link::Link;
+use super::run::client;
+use super::session::{Session, compose_file};
+use super::{git, source::Source};
+use crate::model::config::Settings;
+use crate::model::outcome::Failure;
+use crate::model::ports::{Published, ports};
+use crate::model::yaml;
+use crate::prober::ask_timed;
+use crate::report::doctor::Finding;
+use crate::report::words;
+use crate::wire::{Examined, HostFacts, Supervisor, Verb};
+
+/// A clock that is further off than this confuses whoever compares logs, and certificates.
+const CLOCK_OFF: Duration = Duration::from_secs(30);
+/// Less of the disk than this is close to none.
+const LOW_DISK_PERCENT: u64 = 20;
+
+/// Looks at everything.
+pub fn examine(session: &Session<'_>) -> Vec<Finding> {
+    let mut findings = vec![history(&session.dir)];
+    let settings = match session.release_settings() {
+        Ok(settings) => {
+            findings.push(Finding::good("configuration", describe(&settings)));
+            settings
+        }
+        Err(failure) => {
+            findings.push(of_failure("configuration", &failure));
+            return findings;
+        }
+    };
+    let published = match published_ports(session, &settings) {
+        Ok((finding, ports)) => {
+            findings.push(finding);
+            ports
+        }
+        Err(failure) => {
+            findings.push(of_failure("Compose file", &failure));
+            vec![]
+        }
+    };
+    findings.extend(github(session, &settings));
+    match session.link(&settings) {
+        Ok(link) => {
+            findings.push(Finding::good(
+                "SSH",
+                format!(
+                    "{} lets us in, with the key that was pinned",
+                    link.describe()
+                ),
+            ));
+            findings.extend(host(&link, &settings, &published));
+        }
+        Err(failure) => {
+            findings.push(of_failure("SSH", &failure));
+            let why = "the host was not reached";
+            findings.extend(
+                ["Docker", "disk", "clock", "endpoints"].map(|what| Finding::unknown(what, why)),
+            );
+        }
+    }
+    findings.extend(public_endpoint(&settings));
+    findings
+}
+
+fn of_failure(what: &str, failure: &Failure) -> Finding {
+    let fix = failure.next.clone();
+    Finding::bad(
+        what,
+        &failure.error,
+        fix.unwrap_or_else(|| "see the README".to_owned()),
+    )
+}
+
+fn describe(settings: &Settings) -> String {
+    format!("{} in {}", settings.app, settings.environment)
+}
+
+/// Whether the order of versions can be judged.
+fn history(dir: &Path) -> Finding {
+    let what = "Git history";
+    match git::repository_facts(dir, "HEAD") {
+        Err(error) => Finding::bad(
+            what,
+            Failure::of(&error).error,
+            "run this in a checkout of the application's repository",
+        ),
+        Ok(facts) if facts.history == crate::model::tag::History::Shallow => Finding::careful(
+            what,
+            "this checkout has no history, so a tag's place in it cannot be judged",
+            "check out with fetch-depth: 0",
+        ),
+        Ok(facts) => Finding::good(
+            what,
+            format!(
+                "whole, with {}",
+                words::count(facts.tags.len(), "version tag", "version tags")
+            ),
+        ),
+    }
+}
+
+/// The Compose file, and the TCP ports that it takes on the host.
+fn published_ports(
+    session: &Session<'_>,
+    settings: &Settings,
+) -> Result<(Finding, Vec<u16>), Failure> {
+    let source = Source::here(&session.dir);
+    let path = compose_file(source.dir(), settings)?;
+    let text = std::fs::read(&path)
+        .map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))?;
+    let document = yaml::read(&text)
+        .map_err(|e| Failure::new(format!("{}: {e}", path.display())).next("mend the file"))?;
+    let services = document.get("services").and_then(Value::as_object);
+    let mut found = vec![];
+    for service in services.into_iter().flat_map(|services| services.values()) {
+        // A port behind a variable is known on the host only.
+        for port in ports(service).unwrap_or_default() {
+            if let Published::Fixed(port) = port.published {
+                found.push(port);
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    let count = services.map_or(0, serde_json::Map::len);
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let text = format!("{name}: {}", words::count(count, "service", "services"));
+    Ok((Finding::good("Compose file", text), found))
+}
+
+/// Whether the token may see the deployments. That it may write them shows with the first one: GitHub has no other way to
+/// ask.
+fn github(session: &Session<'_>, settings: &Settings) -> Option<Finding> {
+    session.origin()?;
+    let what = "GitHub token";
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    let Some(client) = client(session, &runtime) else {
+        return Some(Finding::careful(
+            what,
+            "there is none, so GitHub is told nothing",
+            "leave the input `token` as it is",
+        ));
+    };
+    let environment = settings.environment.as_str();
+    let seen = runtime.block_on(GitHubClient::latest_successful(&client, environment));
+    Some(match seen {
+        Ok(Some(live)) => Finding::good(
+            what,
+            format!("sees deployment {} of {environment}", live.id),
+        ),
+        Ok(None) => Finding::good(
+            what,
+            format!("sees that {environment} has no deployment yet"),
+        ),
+        Err(error) => Finding::bad(
+            what,
+            error.in_words(),
+            error
+                .hint()
+                .unwrap_or_else(|| "see githubstatus.com".to_owned()),
+        ),
+    })
+}
+
+fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
+    let facts: HostFacts = match link.ask(Verb::Facts, &[], None::<&()>) {
+        Ok(facts) => facts,
+        Err(error) => return vec![of_failure("Docker", &error.failure())],
+    };
+    let mut findings = vec![engine(&facts), clock(&facts), recovery(&facts)];
+    findings.extend(transaction(&facts));
+    let mut words: Vec<String> = vec![];
+    for port in published {
+        words.extend(["--port".to_owned(), port.to_string()]);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match link.ask::<Examined>(Verb::Examine, &words, None::<&()>) {
+        Ok(examined) => {
+            findings.push(disk(&examined));
+            findings.extend(taken_ports(&examined, &facts));
+        }
+        Err(error) => findings.push(of_failure("disk", &error.failure())),
+    }
+    findings.push(backups(&facts, settings));
+    findings.extend(endpoints(link, settings, &facts));
+    findings
+}
+
+fn engine(facts: &HostFacts) -> Finding {
+    let engine = &facts.engine;
+    let text = format!(
+        "engine {}, Compose {}, {}",
+        engine.engine, engine.compose, engine.architecture
+    );
+    match engine.live_restore {
+        true => Finding::good("Docker", text + ", live-restore is on"),
+        false => Finding::careful(
+            "Docker",
+            text + "; live-restore is off, so an update of Docker stops the containers",
+            "put {\"live-restore\": true} into /etc/docker/daemon.json and reload Docker",
+        ),
+    }
+}
+
+fn clock(facts: &HostFacts) -> Finding {
+    let off = jiff::Timestamp::now()
+        .duration_since(facts.now)
+        .unsigned_abs();
+    let text = format!(
+        "{} apart from this machine's",
+        words::duration(u64::try_from(off.as_millis()).unwrap_or(u64::MAX))
+    );
+    match off > CLOCK_OFF {
+        true => Finding::careful(
+            "clock",
+            text,
+            "set up time synchronisation: timedatectl set-ntp true",
+        ),
+        false => Finding::good("clock", text),
+    }
+}
+
+fn recovery(facts: &HostFacts) -> Finding {
+    let text = facts.supervisor.describe();
+    match facts.supervisor {
+        Supervisor::NextContact => Finding::careful(
+            "recovery",
+            text,
+            "on the host: loginctl enable-linger USER, or install cron",
+        ),
+        Supervisor::SystemUnit { .. }
+        | Supervisor::UserUnit { .. }
+        | Supervisor::Crontab { .. } => Finding::good("recovery", text),
+    }
+}
+
+fn transaction(facts: &HostFacts) -> Option<Finding> {
+    let open = facts.open.as_ref()?;
+    let since = words::utc(open.since);
+    Some(match open.stuck {
+        true => Finding::bad(
+            "transaction",
+            format!("{} is stuck since {since}", open.what),
+            "see `belay status`",
+        ),
+        false => Finding::careful(
+            "transaction",
+            format!("{} goes on since {since}", open.what),
+            "wait for it to end",
+        ),
+    })
+}
+
+fn disk(examined: &Examined) -> Finding {
+    let Examined {
+        free_bytes,
+        total_bytes,
+        ..
+    } = examined;
+    let percent = free_bytes.saturating_mul(100) / (*total_bytes).max(1);
+    let text = format!(
+        "{} free of {} ({percent} %)",
+        words::size(*free_bytes),
+        words::size(*total_bytes)
+    );
+    match percent < LOW_DISK_PERCENT {
+        true => Finding::careful(
+            "disk",
+            text,
+            "make room: docker system df shows what takes it",
+        ),
+        false => Finding::good("disk", text),
+    }
+}
+
+/// Where nothing of ours serves, a port that somebody has is somebody else's.
+fn taken_ports(examined: &Examined, facts: &HostFacts) -> Option<Finding> {
+    if facts.current.is_some() || examined.taken.is_empty() {
+        return None;
+    }
+    let ports: Vec<String> = examined.taken.iter().map(u16::to_string).collect();
+    Some(Finding::careful(
+        "ports",
+        format!(
+            "in use on the host, where Belay has deployed nothing: {}",
+            ports.join(", ")
+        ),
+        "fine if it is this application, which is then taken over; else free them or publish others",
+    ))
+}
+
+fn backups(facts: &HostFacts, settings: &Settings) -> Finding {
+    match facts.backups.last() {
+        Some(last) => Finding::good(
+            "backups",
+            format!(
+                "{} of {}, the last {} ({})",
+                facts.backups.len(),
+                settings.backup.keep,
+                last.name,
+                words::size(last.bytes)
+            ),
+        ),
+        None => Finding::good(
+            "backups",
+            "none yet; the first deployment of something that runs takes one",
+        ),
+    }
+}
+
+fn endpoints(link: &Link, settings: &Settings, facts: &HostFacts) -> Vec<Finding> {
+    let what = "endpoint";
+    let timeout = settings.health.timeout.get().as_millis().to_string();
+    let urls = [&settings.health.primary, &settings.health.backup];
+    let ask = |url: String| {
+        if facts.current.is_none() {
+            return Finding::unknown(what, format!("{url}: nothing is deployed yet"));
+        }
+        let words = ["--url", &url, "--timeout", &timeout];
+        match link.ask::<crate::model::health::TimedAnswer>(Verb::Ask, &words, None::<&()>) {
+            Ok(timed) => answered(&url, &timed),
+            Err(error) => of_failure(what, &error.failure()),
+        }
+    };
+    let urls = urls.into_iter().flatten().map(ToString::to_string);
+    urls.map(ask).collect()
+}
+
+fn answered(url: &str, timed: &crate::model::health::TimedAnswer) -> Finding {
+    let text = format!(
+        "{url} {} in {}",
+        timed.answer.describe(),
+        words::duration(timed.ms)
+    );
+    match timed.answer.is_success() {
+        true => Finding::good("endpoint", text),
+        false => Finding::bad(
+            "endpoint",
+            text,
+            "check `health` in belay.yml, and `belay logs`",
+        ),
+    }
+}
+
+fn public_endpoint(settings: &Settings) -> Option<Finding> {
+    let url = settings.health.public.as_ref()?.to_string();
+    let timed = ask_timed(&url, settings.health.timeout.get(), true);
+    Some(answered(&url, &timed))
+}
