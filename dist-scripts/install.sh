@@ -148,7 +148,7 @@ from_download() {
 source_key() {
   (
     cd "$root"
-    paths=(Cargo.toml Cargo.lock .cargo src)
+    paths=(Cargo.toml Cargo.lock .cargo src examples/workflows)
     [ ! -e build.rs ] || paths+=(build.rs)
     find "${paths[@]}" -type f | LC_ALL=C sort | while IFS= read -r file; do
       printf '%s %s\n' "$(sha256_of "$file")" "$file"

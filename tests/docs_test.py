@@ -96,7 +96,7 @@ def variants(source, opening):
         flags = options(fields)
         for struct, more in shared.items():
             flags |= more if re.search(rf"\b{struct}\b", fields) else set()
-        found[name.lower()] = flags
+        found[re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()] = flags
     return found
 
 
@@ -307,7 +307,7 @@ class TheDocuments(unittest.TestCase):
         self.assertEqual([f"{n} {step}" for n, step in enumerate(steps, 1)], shown)
 
     def test_the_architecture_has_every_verb(self):
-        verbs = re.findall(r'Verb::\w+ => "([a-z]+)"', read("src/wire/mod.rs"))
+        verbs = re.findall(r'Verb::\w+ => "([a-z-]+)"', read("src/wire/mod.rs"))
         shown = [code.split()[0] for code in first_codes(read("ARCHITECTURE.md"), "Verb")]
         self.assertEqual(sorted(verbs), sorted(shown))
         self.assertEqual(sorted(verbs), sorted(set(VERBS) - {"engine", "watch"}))

@@ -62,30 +62,30 @@ events_and_secrets() {
 JSON
   cat >"$box/dispatch.json" <<'JSON'
 {"ref": "refs/heads/BRANCH", "repository": {"full_name": "example/shop"},
- "inputs": {"command": "rollback", "rollback": "v1.0.0", "environment": "production", "dry-run": "true"}}
+ "inputs": {"command": "rollback", "version": "v1.0.0", "reason": "it is slow", "environment": "production", "dry-run": "true"}}
 JSON
   sed -i "s/BRANCH/$(git -C "$box/app" branch --show-current)/" "$box/dispatch.json"
   cat >"$box/secrets" <<'ENV'
-BELAY_TEST_SSH_KEY="-----BEGIN OPENSSH PRIVATE KEY-----
+BELAY_SSH_KEY="-----BEGIN OPENSSH PRIVATE KEY-----
 c3RhbmQtaW4ga2V5IGxpbmUgb25l
 c3RhbmQtaW4ga2V5IGxpbmUgdHdv
 -----END OPENSSH PRIVATE KEY-----
 "
 BELAY_TEST_SSH_KEY_PASSPHRASE="open 'sesame' $(reboot)"
-BELAY_TEST_KNOWN_HOSTS="[203.0.113.10]:2222 ssh-ed25519 c3RhbmQtaW4gaG9zdCBrZXk="
+BELAY_KNOWN_HOSTS="[203.0.113.10]:2222 ssh-ed25519 c3RhbmQtaW4gaG9zdCBrZXk="
 GITHUB_TOKEN=token-of-the-job
 ENV
 }
 
 # act EVENT HOW [OPTION...]: one workflow run. Sets status.
 act() {
-  local event=$1 how=$2 payload=push
+  local event=$1 how=$2 payload=push workflow=release
   shift 2
-  [ "$event" = push ] || payload=dispatch
+  [ "$event" = push ] || { payload=dispatch && workflow=rollback; }
   status=0
-  "$here/act_run.sh" "$event" "$box/$payload.json" "$here/workflows/$payload.yml" "$box/app" "$box/secrets" \
+  "$here/act_run.sh" "$event" "$box/$payload.json" "$here/../../examples/workflows/$workflow.yml" "$box/app" "$box/secrets" \
     "$box/belay" "$box/results" --env BELAY_TEST_NOTES="$box/notes" --env BELAY_TEST_RUN="$how" \
-    --var BELAY_TEST_HOST=203.0.113.10 --var BELAY_TEST_PORT=2222 --var BELAY_TEST_USER=deploy "$@" || status=$?
+    --var BELAY_HOST=203.0.113.10 --var BELAY_TEST_PORT=2222 --var BELAY_USER=deploy "$@" || status=$?
 }
 
 # --- saying what is expected ---
@@ -162,6 +162,7 @@ a_dispatch_hands_over_its_choices() {
   expect [ "$status" -eq 0 ]
   expect got run BELAY_COMMAND rollback
   expect got run BELAY_ROLLBACK v1.0.0
+  expect got run BELAY_REASON "it is slow"
   expect got run BELAY_ENVIRONMENT production
   expect got run BELAY_DRY_RUN true
   expect got run GITHUB_EVENT_NAME workflow_dispatch

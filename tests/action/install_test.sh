@@ -59,7 +59,7 @@ SH
 # fresh: an action's tree with one release in its manifest, an empty tool cache, and an x64 Linux runner.
 fresh() {
   rm -rf "$box/tree" "$box/cache" "$box/temp" "$box/out" "$box/calls"
-  mkdir -p "$box/tree/dist-scripts" "$box/tree/src" "$box/tree/.cargo" "$box/cache" "$box/temp"
+  mkdir -p "$box/tree/dist-scripts" "$box/tree/examples/workflows" "$box/tree/src" "$box/tree/.cargo" "$box/cache" "$box/temp"
   cp "$tree/dist-scripts/install.sh" "$box/tree/dist-scripts/"
   printf 'rust-version = "1.95"\n' >"$box/tree/Cargo.toml"
   printf 'lock\n' >"$box/tree/Cargo.lock"
@@ -274,7 +274,8 @@ the_source_reads_nothing_that_the_key_leaves_out() {
   outside=$({ grep -rnE 'include(_str|_bytes)?!\(' "$tree/src" || true; } | while IFS=: read -r file _ line; do
     path=$(sed -n 's/.*include[a-z_]*!( *"\([^"]*\)".*/\1/p' <<<"$line")
     case $(realpath -m "$(dirname "$file")/$path") in
-    "$tree"/src/* | "$tree"/tests/* | "$tree"/Cargo.toml | "$tree"/Cargo.lock) ;; # tests/ is read by tests only
+    "$tree"/src/* | "$tree"/examples/workflows/* | "$tree"/Cargo.toml | "$tree"/Cargo.lock) ;;
+    "$tree"/tests/*) ;; # read by tests only
     *) printf '%s: %s\n' "$file" "$path" ;;
     esac
   done)

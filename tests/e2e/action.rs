@@ -10,7 +10,7 @@ use crate::lab::{App, binary, checkout, dispatch_event, push_event};
 
 on_every_host!(; by turns: a_real_workflow_deploys_and_rolls_back,);
 
-/// One run of a workflow of `tests/action/workflows`.
+/// One run of a workflow of `examples/workflows`.
 pub(crate) struct Workflow<'a> {
     pub(crate) event: &'a str,
     pub(crate) payload: &'a Value,
@@ -45,7 +45,7 @@ impl Workflow<'_> {
         };
         let read = |name: &str| fs::read_to_string(app.host.get(name)).expect("the lab's file");
         let secrets = format!(
-            "BELAY_TEST_SSH_KEY=\"{}\"\nBELAY_TEST_KNOWN_HOSTS=\"{}\"\nGITHUB_TOKEN=\"ghs_token\"\n",
+            "BELAY_SSH_KEY=\"{}\"\nBELAY_KNOWN_HOSTS=\"{}\"\nGITHUB_TOKEN=\"ghs_token\"\n",
             read("LAB_KEY").trim_end(),
             read("LAB_KNOWN_HOSTS").trim_end()
         );
@@ -53,16 +53,16 @@ impl Workflow<'_> {
         command
             .arg(self.event)
             .arg(file("event.json", &self.payload.to_string()))
-            .arg(checkout().join("tests/action/workflows").join(self.file))
+            .arg(checkout().join("examples/workflows").join(self.file))
             .arg(app.repository())
             .arg(file("secrets", &secrets))
             .arg(binary())
             .arg(box_.join("results"))
             .args(["--env", &format!("GITHUB_API_URL={}", app.github.api_url())]);
         for (name, of) in [
-            ("BELAY_TEST_HOST", "LAB_HOST"),
+            ("BELAY_HOST", "LAB_HOST"),
             ("BELAY_TEST_PORT", "LAB_PORT"),
-            ("BELAY_TEST_USER", "LAB_USER"),
+            ("BELAY_USER", "LAB_USER"),
         ] {
             command.args(["--var", &format!("{name}={}", app.host.get(of))]);
         }
@@ -85,8 +85,8 @@ impl Workflow<'_> {
     }
 }
 
-/// Runs a workflow and returns what the action gave out.
-fn act(app: &App, event: &str, payload: &Value, file: &str) -> Value {
+/// Runs a workflow and returns what it came to.
+fn act(app: &App, event: &str, payload: &Value, file: &str) -> Results {
     let workflow = Workflow {
         event,
         payload,
@@ -97,8 +97,7 @@ fn act(app: &App, event: &str, payload: &Value, file: &str) -> Value {
     let results = workflow.results(app);
     assert!(status.success(), "act failed:\n{}", results.log);
     app.check(&results.log);
-    assert!(!results.summary.is_empty());
-    results.outputs
+    results
 }
 
 fn a_real_workflow_deploys_and_rolls_back(mut app: App) {
@@ -107,29 +106,31 @@ fn a_real_workflow_deploys_and_rolls_back(mut app: App) {
     app.release("v1.1.0", "");
     app.git(&["checkout", "--quiet", "-B", "main"]);
     let pushed = push_event("v1.1.0", &app.commit_of("v1.1.0"));
-    let deployed = act(&app, "push", &pushed, "push.yml");
-    assert_eq!(
-        (&deployed["outcome"], &deployed["version"]),
-        (&json!("deployed"), &json!("v1.1.0")),
-        "{deployed:#}"
-    );
-    assert_eq!(app.serving().as_deref(), Some("v1.1.0"));
+    let deployed = act(&app, "push", &pushed, "release.yml");
+    is_live(&app, &deployed, "v1.1.0");
 
     let inputs = json!({
-        "command": "rollback", "rollback": "", "tag": "", "environment": "production", "dry-run": "false",
+        "command": "rollback", "version": "", "reason": "it forgets", "service": "", "tag": "",
+        "environment": "production", "dry-run": "false",
     });
-    let back = act(
-        &app,
-        "workflow_dispatch",
-        &dispatch_event(&inputs),
-        "dispatch.yml",
-    );
-    assert_eq!(
-        (&back["outcome"], &back["version"]),
-        (&json!("deployed"), &json!("v1.0.0")),
-        "{back:#}"
-    );
-    assert_eq!(app.serving().as_deref(), Some("v1.0.0"));
+    let asked = dispatch_event(&inputs);
+    let back = act(&app, "workflow_dispatch", &asked, "rollback.yml");
+    is_live(&app, &back, "v1.0.0");
+    assert!(back.summary.contains("it forgets"), "{}", back.summary);
+
+    let opened = crate::checklist::opened(&app);
+    let listed = act(&app, "pull_request", &opened, "checklist.yml");
+    assert_eq!(listed.outputs["comment-posted"], "true", "{}", listed.log);
+    let comments = app.github.look(|world| world.comments.len());
+    assert_eq!(comments, 1);
     let tasks: Vec<String> = app.deployments().into_iter().map(|d| d.task).collect();
     assert_eq!(tasks, ["deploy", "deploy", "rollback"]);
+}
+
+#[track_caller]
+fn is_live(app: &App, results: &Results, tag: &str) {
+    let told = (&results.outputs["outcome"], &results.outputs["version"]);
+    assert_eq!(told, (&json!("deployed"), &json!(tag)), "{}", results.log);
+    assert!(results.summary.contains(tag), "{}", results.summary);
+    assert_eq!(app.serving().as_deref(), Some(tag));
 }

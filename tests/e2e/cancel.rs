@@ -203,7 +203,7 @@ fn cancel_a_workflow(app: &mut App, number: u32, moment: Duration) {
     let workflow = Workflow {
         event: "push",
         payload: &payload,
-        file: "push.yml",
+        file: "release.yml",
         name: &format!("act-cancel-{number}"),
     };
     let run_id = format!("GITHUB_RUN_ID={}", 9000 + number);

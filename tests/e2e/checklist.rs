@@ -13,7 +13,8 @@ on_every_host!(;
     a_release_completes_the_checklists_of_what_is_in_it,
 );
 
-fn opened(app: &App) -> Value {
+/// The event of an opened pull request.
+pub(crate) fn opened(app: &App) -> Value {
     let repository = json!({"full_name": REPOSITORY});
     json!({
         "action": "opened",

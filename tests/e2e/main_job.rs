@@ -29,7 +29,7 @@ fn tags_are_deployed_and_the_button_goes_back(mut app: App) {
     assert!(next.output("backup").starts_with("backup_"), "{}", next.log);
     assert!(next.summary.contains("v1.1.0") && next.summary.contains("v1.0.0"));
     // As users see it, through the host's own port.
-    let seen = "Downtime at the public URL | 0 requests failed";
+    let seen = "Downtime at the public URL | 0 of ";
     assert!(next.summary.contains(seen), "{}", next.summary);
 
     app.release("v1.1.1", "");
