@@ -574,9 +574,7 @@ fn agent(verb: AgentCommand) -> u8 {
         AgentCommand::Backup(root) => with_plan(out, |plan, out| {
             verbs::say(out, &verbs::backup(&layout(&root), plan))
         }),
-        AgentCommand::Examine { root, port } => {
-            verbs::say(out, &verbs::examine(&layout(&root), &port))
-        }
+        AgentCommand::Examine { port, .. } => verbs::say(out, &verbs::examine(&port)),
         AgentCommand::Restart { root, service } => with_plan(out, |plan, out| {
             let answer = verbs::restart(&layout(&root), plan, service.as_deref());
             verbs::say(out, &answer)

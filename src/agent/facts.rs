@@ -52,6 +52,7 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
         free_bytes: host
             .free_bytes(layout.root())
             .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?,
+        total_bytes: total_bytes(layout)?,
         releases: known_releases(host, layout).map_err(|e| Failure::of(&e))?,
         images: serving.as_ref().map(service_images).unwrap_or_default(),
         services: containers.iter().map(service_state).collect(),
@@ -63,6 +64,12 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
         note: revive::last(layout).map(|revived| revived.text),
         current,
     })
+}
+
+fn total_bytes(layout: &Layout) -> Result<u64, Failure> {
+    let stat = rustix::fs::statvfs(layout.root())
+        .map_err(|e| Failure::new(format!("could not read the size of the disk: {e}")))?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Every release that is kept, with the images that it misses.

@@ -14,6 +14,7 @@ pub mod intent;
 pub mod journal;
 pub mod measure;
 pub mod moves;
+pub mod near_miss;
 pub mod nginx;
 pub mod notification;
 pub mod outcome;

@@ -8,6 +8,14 @@ use serde_json::Value;
 #[error("this is no YAML document that Belay can read: {0}")]
 pub struct YamlError(#[from] serde_yaml::Error);
 
+impl YamlError {
+    /// The line and the column of the problem, from 1 on, where there is one place.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        let place = self.0.location()?;
+        Some((place.line(), place.column()))
+    }
+}
+
 /// Reads a document. Merge keys (`<<: *anchor`), which Compose files use, are carried out.
 pub fn read(bytes: &[u8]) -> Result<Value, YamlError> {
     let mut document: serde_yaml::Value = serde_yaml::from_slice(bytes)?;

@@ -516,9 +516,9 @@ fn button(outcome: &Outcome) -> Inline {
         .say(", your rollback workflow, *Run workflow*");
     match likely_target(outcome) {
         Some(version) => button
-            .say(", with `rollback` set to ")
+            .say(", with `version` set to ")
             .then(Inline::code(version)),
-        None => button.say(", with the version as `rollback`"),
+        None => button.say(", with the version as `version`"),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::model::compose::{ComposeFile, project_from_directory};
 use crate::model::config::{self, Config, Settings};
 use crate::model::intent::DryRun;
 use crate::model::journal::Holder;
+use crate::model::near_miss;
 use crate::model::outcome::{Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work};
 use crate::model::plan::{
     self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
@@ -178,6 +179,10 @@ fn try_deploy(
     refuse_registry(&settings)?;
     describe_place(desk.session, &settings, outcome);
     desk.record.opened(outcome, &settings);
+    let key = desk.session.public_key();
+    outcome
+        .warnings
+        .extend(key.as_deref().and_then(near_miss::weak_key));
 
     let mut link = desk.session.link(&settings)?;
     let facts = ask_facts(&link, outcome)?;
@@ -194,8 +199,10 @@ fn try_deploy(
     let directory = compose.parent().unwrap_or(source.dir()).to_owned();
     let text = std::fs::read(&compose)
         .map_err(|e| Failure::new(format!("could not read {}: {e}", compose.display())))?;
-    let document =
-        yaml::read(&text).map_err(|e| Failure::new(format!("{}: {e}", compose.display())))?;
+    let document = yaml::read(&text).map_err(|e| desk.session.file_problem(&compose, &e))?;
+    outcome
+        .warnings
+        .extend(near_miss::unpinned_images(&document));
     let document = inherit_builds(document, &mut |path| {
         let text = std::fs::read(directory.join(path)).ok()?;
         yaml::read(&text).ok()
@@ -450,6 +457,8 @@ fn ask_facts(link: &Link, outcome: &mut Outcome) -> Result<HostFacts, Failure> {
         .ask(Verb::Facts, &[], None::<&()>)
         .map_err(|e| e.failure())?;
     outcome.host_was_read = true;
+    let low = near_miss::low_disk(facts.free_bytes, facts.total_bytes);
+    outcome.warnings.extend(low);
     outcome.previous = facts.current.as_ref().map(|c| c.tag.clone());
     outcome.previous_revision = facts.current.as_ref().and_then(|c| c.revision.clone());
     Ok(facts)
@@ -502,6 +511,9 @@ fn finish(
 ) {
     desk.record.beginning(outcome, &plan.tx);
     transaction::carry_out(link, plan, nonce, outcome, desk.watcher);
+    let startup = outcome.durations.startup_ms;
+    let slow = startup.and_then(|ms| near_miss::slow_health(ms, plan.health.deadline_ms));
+    outcome.warnings.extend(slow);
     after(link, outcome);
 }
 

@@ -15,6 +15,7 @@ use super::run::client;
 use super::session::{Session, compose_file};
 use super::{git, source::Source};
 use crate::model::config::Settings;
+use crate::model::near_miss;
 use crate::model::outcome::Failure;
 use crate::model::ports::{Published, ports};
 use crate::model::yaml;
@@ -25,9 +26,6 @@ use crate::wire::{Examined, HostFacts, Supervisor, Verb};
 
 /// A clock that is further off than this confuses whoever compares logs, and certificates.
 const CLOCK_OFF: Duration = Duration::from_secs(30);
-/// Less of the disk than this is close to none.
-const LOW_DISK_PERCENT: u64 = 20;
-
 /// Looks at everything.
 pub fn examine(session: &Session<'_>) -> Vec<Finding> {
     let mut findings = vec![history(&session.dir)];
@@ -72,7 +70,17 @@ pub fn examine(session: &Session<'_>) -> Vec<Finding> {
         }
     }
     findings.extend(public_endpoint(&settings));
+    findings.extend(key(session));
     findings
+}
+
+fn key(session: &Session<'_>) -> Option<Finding> {
+    let weak = near_miss::weak_key(session.public_key()?.as_str())?;
+    Some(Finding::careful(
+        "SSH key",
+        weak,
+        "ssh-keygen -t ed25519, and its public half into authorized_keys",
+    ))
 }
 
 fn of_failure(what: &str, failure: &Failure) -> Finding {
@@ -121,8 +129,7 @@ fn published_ports(
     let path = compose_file(source.dir(), settings)?;
     let text = std::fs::read(&path)
         .map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))?;
-    let document = yaml::read(&text)
-        .map_err(|e| Failure::new(format!("{}: {e}", path.display())).next("mend the file"))?;
+    let document = yaml::read(&text).map_err(|e| session.file_problem(&path, &e))?;
     let services = document.get("services").and_then(Value::as_object);
     let mut found = vec![];
     for service in services.into_iter().flat_map(|services| services.values()) {
@@ -187,7 +194,12 @@ fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
         Ok(facts) => facts,
         Err(error) => return vec![of_failure("Docker", &error.failure())],
     };
-    let mut findings = vec![engine(&facts), clock(&facts), recovery(&facts)];
+    let mut findings = vec![
+        engine(&facts),
+        disk(&facts),
+        clock(&facts),
+        recovery(&facts),
+    ];
     findings.extend(transaction(&facts));
     let mut words: Vec<String> = vec![];
     for port in published {
@@ -195,11 +207,8 @@ fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match link.ask::<Examined>(Verb::Examine, &words, None::<&()>) {
-        Ok(examined) => {
-            findings.push(disk(&examined));
-            findings.extend(taken_ports(&examined, &facts));
-        }
-        Err(error) => findings.push(of_failure("disk", &error.failure())),
+        Ok(examined) => findings.extend(taken_ports(&examined, &facts)),
+        Err(error) => findings.push(of_failure("ports", &error.failure())),
     }
     findings.push(backups(&facts, settings));
     findings.extend(endpoints(link, settings, &facts));
@@ -271,25 +280,16 @@ fn transaction(facts: &HostFacts) -> Option<Finding> {
     })
 }
 
-fn disk(examined: &Examined) -> Finding {
-    let Examined {
-        free_bytes,
-        total_bytes,
-        ..
-    } = examined;
-    let percent = free_bytes.saturating_mul(100) / (*total_bytes).max(1);
-    let text = format!(
-        "{} free of {} ({percent} %)",
-        words::size(*free_bytes),
-        words::size(*total_bytes)
-    );
-    match percent < LOW_DISK_PERCENT {
-        true => Finding::careful(
+fn disk(facts: &HostFacts) -> Finding {
+    let (free, total) = (facts.free_bytes, facts.total_bytes);
+    let text = format!("{} free of {}", words::size(free), words::size(total));
+    match near_miss::low_disk(free, total) {
+        Some(low) => Finding::careful(
             "disk",
-            text,
+            format!("{low}: {text}"),
             "make room: docker system df shows what takes it",
         ),
-        false => Finding::good("disk", text),
+        None => Finding::good("disk", text),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::config::{COMPOSE_FILES, Config, Problem, Settings, render_prob
 use crate::model::event::{Event, Origin, Trigger};
 use crate::model::outcome::Failure;
 use crate::model::tag::TagKind;
+use crate::model::yaml::YamlError;
 
 /// One run of Belay.
 pub struct Session<'a> {
@@ -139,6 +140,29 @@ impl<'a> Session<'a> {
     /// Opens the line to the host of an environment.
     pub fn link(&self, settings: &Settings) -> Result<Link, Failure> {
         Link::open(self.access(settings)?).map_err(|error| error.failure())
+    }
+
+    /// The public half of the key, where the private one tells it.
+    pub fn public_key(&self) -> Option<String> {
+        let text = self.inputs.ssh_key.as_ref()?;
+        let key = Key::parse(text, self.inputs.ssh_key_passphrase.clone()).ok()?;
+        key.public().map(str::to_owned)
+    }
+
+    /// A problem of a file of the repository, annotated at its place where it has one.
+    pub fn file_problem(&self, path: &Path, error: &YamlError) -> Failure {
+        let name = path.strip_prefix(&self.dir).unwrap_or(path);
+        let name = name.display().to_string();
+        if let Some((line, column)) = error.place() {
+            let place = |number| u32::try_from(number).unwrap_or(0);
+            let annotation = Annotation::new("Compose file", error.to_string());
+            let annotation = annotation.at(&name, place(line), place(column));
+            // The failure says the same.
+            let _ = self.actions.error(&annotation);
+        }
+        Failure::new(format!("{name}: {error}"))
+            .host("it was not contacted")
+            .next("mend the file; `docker compose config` reads it the same way")
     }
 
     fn access(&self, settings: &Settings) -> Result<Access, Failure> {

@@ -74,6 +74,8 @@ pub struct HostFacts {
     pub now: Timestamp,
     pub engine: EngineFacts,
     pub free_bytes: u64,
+    /// Of the file system of the root.
+    pub total_bytes: u64,
     pub current: Option<Current>,
     pub releases: Vec<KnownRelease>,
     /// The images of what serves, for comparison.
@@ -203,9 +205,6 @@ pub enum Line {
 /// What `belay doctor` wants to know of a host beyond its facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {
-    /// Of the file system of the root, as this user may use it.
-    pub free_bytes: u64,
-    pub total_bytes: u64,
     /// Of the ports that were asked about, those that somebody listens on.
     pub taken: Vec<u16>,
 }

@@ -86,6 +86,10 @@ fn the_doctor_finds_what_is_wrong_and_how_to_mend_it(mut app: App) {
     assert_eq!(run.exit, 10, "{}", run.log);
     run.says("BAD");
     run.says("the host was not reached");
+    app.edit("docker-compose.yml", |text| text + "\n  broken: [\n");
+    let run = app.press(json!({"command": "doctor"}));
+    assert_eq!(run.exit, 10, "{}", run.log);
+    run.says("::error file=docker-compose.yml,line=");
     app.edit("belay.yml", |_| "helth: {}\n".to_owned());
     let run = app.press(json!({"command": "doctor"}));
     assert_eq!(run.exit, 10, "{}", run.log);

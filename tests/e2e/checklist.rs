@@ -4,7 +4,7 @@ use belay::model::checklist::Item;
 use serde_json::{Value, json};
 
 use crate::fake_github::world::{CheckRun, Pull};
-use crate::lab::{App, REPOSITORY};
+use crate::lab::{App, REPOSITORY, keep_page};
 
 on_every_host!(;
     by turns:
@@ -128,6 +128,7 @@ fn a_release_completes_the_checklists_of_what_is_in_it(mut app: App) {
     live.ends("deployed", "v1.1.0");
     live.says("the checklist of pull request 7 is completed");
     let page = bodies(&app).remove(0);
+    keep_page("checklist.md", &page);
     assert!(
         page.contains("**Live in** `production` **with** `v1.1.0`"),
         "{page}"
@@ -149,7 +150,9 @@ fn a_release_completes_the_checklists_of_what_is_in_it(mut app: App) {
 
     app.release("v1.2.0", "bad-after:2500");
     compared(&app, "v1.0.0", "v1.2.0", &["v1.1.0", "v1.2.0"]);
-    app.push("v1.2.0").ends("rolled-back", "v1.0.0");
+    let undone = app.push("v1.2.0");
+    undone.ends("rolled-back", "v1.0.0");
+    keep_page("summary-rolled-back.md", &undone.summary);
     let page = bodies(&app).remove(0);
     assert!(
         page.contains("`v1.2.0` **failed in** `production`"),
@@ -162,6 +165,11 @@ fn a_release_completes_the_checklists_of_what_is_in_it(mut app: App) {
     let live = app.push("v1.3.0");
     live.ends("deployed", "v1.3.0");
     assert!(live.summary.contains("A change"), "{}", live.summary);
+    keep_page("summary-deployed.md", &live.summary);
+    let deployments = app
+        .github
+        .look(|world| serde_json::to_string_pretty(&world.deployments));
+    keep_page("deployments.json", &deployments.expect("JSON"));
     let all = bodies(&app);
     assert_eq!(all.len(), 1);
     assert!(all[0].contains("**with** `v1.3.0`"), "{}", all[0]);

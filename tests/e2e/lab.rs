@@ -931,6 +931,13 @@ impl Running {
     }
 }
 
+/// Keeps a page as somebody sees it on GitHub, for `dist-scripts/pictures`.
+pub(crate) fn keep_page(name: &str, text: &str) {
+    let dir = checkout().join("target/pages");
+    fs::create_dir_all(&dir).expect("a directory");
+    fs::write(dir.join(name), text).expect("written");
+}
+
 /// A run that has ended, with everything that it left for people and machines.
 #[derive(Debug)]
 pub(crate) struct Run {
