@@ -229,7 +229,8 @@ def keys(lines):
 
 
 def unknown_variables(text):
-    places = [path for pattern in ("action.yml", "src/**/*.rs", "examples/workflows/*") for path in TREE.glob(pattern)]
+    patterns = ("action.yml", "src/**/*.rs", "examples/workflows/*", "tests/e2e/*.rs")
+    places = [path for pattern in patterns for path in TREE.glob(pattern)]
     source = "\n".join(path.read_text(encoding="utf-8") for path in places)
     names = {name for code in commands(text) for name in re.findall(r"\bBELAY_[A-Z0-9_]+\b", code)}
     return [f"nothing reads {name}" for name in sorted(names) if not re.search(rf"\b{name}\b", source)]

@@ -109,10 +109,10 @@ fn row(metric: &Metric) -> Option<Vec<Inline>> {
     let (name, unit): (_, fn(u64) -> String) = match metric.kind {
         MetricKind::StartUp => ("start-up", words::duration),
         MetricKind::Answer => ("an answer, on average", words::duration),
-        MetricKind::ImageSize => ("all images", words::size),
+        MetricKind::ImageSize => ("all images, each counted once", words::size),
     };
     let verdict = match metric.is_normal() {
-        true => Inline::own("as usual"),
+        true => Inline::own("normal"),
         false => Inline::own("much more than usual").strong(),
     };
     Some(vec![

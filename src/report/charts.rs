@@ -16,7 +16,16 @@ pub fn timeline(steps: &[StepTime]) -> Option<String> {
         return None;
     }
     // Seconds since 1970 do not depend on where the reader is, as hours and minutes do.
-    let mut text = "gantt\n    dateFormat x\n    axisFormat %s s\n    todayMarker off\n".to_owned();
+    let total: u64 = steps.iter().map(|step| step.ms).sum();
+    // Left to itself it may choose parts of a second, which the axis cannot show.
+    let tick = match total / 1000 {
+        0..20 => "1second",
+        20..200 => "10second",
+        _ => "1minute",
+    };
+    let mut text = format!(
+        "gantt\n    dateFormat x\n    axisFormat %s s\n    tickInterval {tick}\n    todayMarker off\n"
+    );
     let mut at = 0;
     let mut section = "";
     for step in steps {
@@ -45,6 +54,14 @@ pub struct Sizes<'a> {
     pub budget: u64,
 }
 
+impl Sizes<'_> {
+    /// Whether the largest image is at least half as large as it may be.
+    pub fn shows_budget(&self) -> bool {
+        let largest = self.releases.iter().map(|(_, bytes)| *bytes).max();
+        largest.unwrap_or(0) >= self.budget / 2
+    }
+}
+
 /// Of the images with a budget the largest one; nothing while there is only one release.
 pub fn sizes(outcome: &Outcome) -> Option<Sizes<'_>> {
     let budgeted = outcome.images.iter().filter(|i| i.budget.is_some());
@@ -66,7 +83,7 @@ pub fn sizes(outcome: &Outcome) -> Option<Sizes<'_>> {
     })
 }
 
-/// Bars, and the budget as a line.
+/// Bars, and the budget as a line where it is near enough to leave anything of the bars.
 pub fn size_chart(sizes: &Sizes<'_>) -> String {
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1_000_000.0);
     let names: Vec<String> = sizes
@@ -79,15 +96,20 @@ pub fn size_chart(sizes: &Sizes<'_>) -> String {
         .iter()
         .map(|(_, bytes)| megabytes(*bytes))
         .collect();
-    let line = vec![megabytes(sizes.budget); sizes.releases.len()];
     let largest = sizes.releases.iter().map(|(_, bytes)| *bytes).max();
-    let top = largest.unwrap_or(0).max(sizes.budget);
+    let largest = largest.unwrap_or(0);
+    let (top, line) = match sizes.shows_budget() {
+        true => {
+            let line = vec![megabytes(sizes.budget); sizes.releases.len()].join(", ");
+            (largest.max(sizes.budget), format!("    line [{line}]\n"))
+        }
+        false => (largest, String::new()),
+    };
     format!(
-        "xychart-beta\n    x-axis [{}]\n    y-axis \"MB\" 0 --> {}\n    bar [{}]\n    line [{}]\n",
+        "xychart-beta\n    x-axis [{}]\n    y-axis \"MB\" 0 --> {}\n    bar [{}]\n{line}",
         names.join(", "),
         megabytes(top + top / 10),
         bars.join(", "),
-        line.join(", "),
     )
 }
 
@@ -116,7 +138,7 @@ mod tests {
         ]);
         assert_eq!(
             text.expect("a picture"),
-            "gantt\n    dateFormat x\n    axisFormat %s s\n    todayMarker off\n    \
+            "gantt\n    dateFormat x\n    axisFormat %s s\n    tickInterval 1second\n    todayMarker off\n    \
              section Forward\n    preflight :done, 0, 320\n    bake :crit, 320, 321\n    \
              section Back\n    cutover :active, 321, 821\n"
         );
@@ -148,7 +170,16 @@ mod tests {
         let text = size_chart(&sizes);
         assert!(text.contains("x-axis [\"v1.3.0\", \"v1.4.0\""), "{text}");
         assert!(text.contains("bar [3.0, 4.0"), "{text}");
-        assert!(text.contains("0 --> 330.0\n"), "{text}");
-        assert!(text.contains("line [300.0, 300.0"), "{text}");
+        assert!(
+            text.contains("0 --> 13.2\n") && !text.contains("line"),
+            "{text}"
+        );
+        let near = Sizes {
+            budget: 20_000_000,
+            ..sizes
+        };
+        let text = size_chart(&near);
+        assert!(text.contains("0 --> 22.0\n"), "{text}");
+        assert!(text.contains("line [20.0, 20.0"), "{text}");
     }
 }

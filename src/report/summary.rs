@@ -366,9 +366,13 @@ fn size_chart(page: &mut Document, outcome: &Outcome) {
     let Some(sizes) = charts::sizes(outcome) else {
         return;
     };
-    let what = Inline::own("The image of ")
+    let what = Inline::own("The largest image, that of ")
         .then(Inline::code(sizes.service))
-        .say(" over the last releases, in MB; the line is its budget:");
+        .say(", over the last releases, in MB")
+        .say(match sizes.shows_budget() {
+            true => "; the line is its budget:",
+            false => ":",
+        });
     page.paragraph(&what);
     page.fence("mermaid", &charts::size_chart(&sizes));
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+use super::program;
 use crate::model::tag::{History, Place, RepositoryFacts, Tag};
 
 /// Why there are no facts about a repository.
@@ -135,7 +136,7 @@ fn git(dir: &Path, arguments: &[&str]) -> Result<String, GitError> {
 }
 
 fn command(dir: &Path) -> Command {
-    let mut command = Command::new("git");
+    let mut command = program::command("git");
     for (name, _) in std::env::vars_os() {
         if misleads(&name.to_string_lossy()) {
             command.env_remove(&name);

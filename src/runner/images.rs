@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use flate2::Compression;
@@ -13,7 +13,7 @@ use flate2::read::GzEncoder;
 use serde::Deserialize;
 
 use super::link::{Link, LinkError};
-use super::program::{ProgramError, argv, run, run_telling};
+use super::program::{self, ProgramError, argv, run, run_telling};
 use super::ssh::Interrupt;
 use crate::model::build::{Build, BuildProblem, declared};
 use crate::model::compose::repository;
@@ -421,7 +421,7 @@ pub fn ship(
     for image in &missing {
         words.extend(["--id", &image.id, "--reference", &image.reference]);
     }
-    let mut save = Command::new("docker")
+    let mut save = program::command("docker")
         .arg("save")
         .args(missing.iter().map(|image| &image.reference))
         .stdin(Stdio::null())

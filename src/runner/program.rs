@@ -38,6 +38,25 @@ pub enum ProgramError {
     Interrupted { what: String },
 }
 
+/// What the action gives this process alone. A program that it starts, and whatever that starts (a credential helper, a
+/// hook), has no use for it.
+const SECRETS: [&str; 5] = [
+    "BELAY_SSH_KEY",
+    "BELAY_SSH_KEY_PASSPHRASE",
+    "BELAY_TOKEN",
+    "BELAY_NOTIFY_URL",
+    "BELAY_KNOWN_HOSTS",
+];
+
+/// A program of the runner, with the job's environment but for Belay's own secrets.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for name in SECRETS {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Lines of a failed program's output that an error repeats.
 const LAST_LINES: usize = 15;
 
@@ -52,7 +71,7 @@ pub fn run_telling(
         source,
     };
     let (mut reader, writer) = std::io::pipe().map_err(start)?;
-    let mut command = Command::new(&argv[0]);
+    let mut command = command(&argv[0]);
     command
         .args(&argv[1..])
         // A group of its own: docker lets other programs work, and all of them are to end.
@@ -112,7 +131,7 @@ fn end(child: &mut Child) {
 
 /// Runs a program quietly and returns its standard output.
 pub fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
-    let output = Command::new(&argv[0])
+    let output = command(&argv[0])
         .args(&argv[1..])
         .stdin(Stdio::null())
         .output()
