@@ -19,6 +19,7 @@ use crate::model::compose::ComposeFile;
 use crate::model::history::PastDeployment;
 use crate::model::journal::{Entry, Next, next};
 use crate::model::plan::Plan;
+use crate::model::recall::past_deployment;
 use crate::model::release::{Current, Release};
 
 /// Journals of transactions that are over, to keep.
@@ -246,7 +247,7 @@ pub fn deployments(layout: &Layout) -> Result<Vec<PastDeployment>, StateError> {
         .into_iter()
         .filter_map(|seq| journal::read(&layout.journal(seq)).ok());
     Ok(entries
-        .filter_map(|entries| PastDeployment::of(&entries))
+        .filter_map(|entries| past_deployment(&entries))
         .collect())
 }
 

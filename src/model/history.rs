@@ -5,9 +5,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::journal::{self, Entry, Event, Output};
-use super::step::Step;
-
 /// Deployments before this one that it is compared with, as the deployment strategy has it.
 pub const COMPARED: usize = 3;
 
@@ -37,26 +34,6 @@ pub struct PastImage {
 }
 
 impl PastDeployment {
-    /// Reads a journal; nothing when it is not that of a deployment that went live.
-    pub fn of(entries: &[Entry]) -> Option<PastDeployment> {
-        let begin = journal::begin(entries)?;
-        let tag = begin.what.strip_prefix("deploy ")?;
-        let Some(Output::Baked(baked)) = journal::output(entries, Step::Bake) else {
-            return None;
-        };
-        if !journal::is_committed(entries) {
-            return None;
-        }
-        Some(PastDeployment {
-            seq: begin.seq,
-            tag: tag.to_owned(),
-            at: entries.last()?.at,
-            startup_ms: baked.startup_ms,
-            answer_ms: answer_ms(entries),
-            images: images(entries),
-        })
-    }
-
     /// All images together, in bytes, each counted once though several services may share it.
     pub fn image_bytes(&self) -> u64 {
         let mut images: Vec<(&str, u64)> = self
@@ -68,29 +45,6 @@ impl PastDeployment {
         images.dedup();
         images.iter().map(|(_, bytes)| bytes).sum()
     }
-}
-
-/// Before the cutover the version before gave the answers.
-fn answer_ms(entries: &[Entry]) -> Option<u64> {
-    entries.iter().find_map(|entry| match &entry.event {
-        Event::Measured {
-            step: Step::Bake,
-            measured,
-        } => measured.answer_ms(),
-        _ => None,
-    })
-}
-
-fn images(entries: &[Entry]) -> Vec<PastImage> {
-    let Some(Output::Fetched { images, .. }) = journal::output(entries, Step::Fetch) else {
-        return vec![];
-    };
-    let image = |image: &journal::FetchedImage| PastImage {
-        service: image.service.clone(),
-        id: image.id.clone(),
-        bytes: image.size,
-    };
-    images.iter().map(image).collect()
 }
 
 /// One number of a deployment beside that of those before it.

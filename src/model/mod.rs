@@ -20,6 +20,7 @@ pub mod notification;
 pub mod outcome;
 pub mod plan;
 pub mod ports;
+pub mod recall;
 pub mod release;
 pub mod retention;
 pub mod review;

@@ -6,7 +6,6 @@
 
 use super::actions::Annotation;
 use super::github::{GitHubClient, Kept, Sticky};
-use super::run::client;
 use super::session::Session;
 use crate::model::checklist::boxes;
 use crate::model::config::Settings;
@@ -37,7 +36,7 @@ pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
         return EXIT_BUG;
     };
     let host = look_at_host(session, &settings);
-    let client = client(session, &runtime);
+    let client = session.github(&runtime);
     let github = runtime.block_on(look_at_github(
         client.as_ref(),
         origin,

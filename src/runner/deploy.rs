@@ -8,10 +8,10 @@ use std::path::Path;
 use base64::Engine as _;
 use serde_json::Value;
 
+use super::choices::rollback_choices;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
-use super::present;
 use super::session::{Session, compose_file, untouched};
 use super::source::Source;
 use super::ssh::Interrupt;
@@ -525,7 +525,7 @@ pub fn after(link: &mut Link, outcome: &mut Outcome) {
         .ok()
         .and_then(|()| link.ask::<HostFacts>(Verb::Facts, &[], None::<&()>).ok());
     let Some(facts) = facts else { return };
-    let choices = present::rollback_choices(&facts).into_iter();
+    let choices = rollback_choices(&facts).into_iter();
     let names = choices.map(|(name, _)| name);
     let is_version = |name: &String| facts.releases.iter().any(|r| r.tag == *name);
     (outcome.rollback_targets, outcome.rollback_backups) = names.partition(is_version);

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::github::GitHubClient;
 use super::link::Link;
-use super::run::client;
 use super::session::{Session, compose_file};
 use super::{git, source::Source};
 use crate::model::config::Settings;
@@ -161,7 +160,7 @@ fn github(session: &Session<'_>, settings: &Settings) -> Option<Finding> {
         .enable_all()
         .build()
         .ok()?;
-    let Some(client) = client(session, &runtime) else {
+    let Some(client) = session.github(&runtime) else {
         return Some(Finding::careful(
             what,
             "there is none, so GitHub is told nothing",

@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod checklist;
+pub mod choices;
 pub mod commands;
 pub mod completion;
 pub mod deploy;

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, Annotation};
+use super::choices;
 use super::completion;
 use super::deploy::{self, Concluded, Desk, Planned, Record};
-use super::github::{
-    Connection, Ending, GitHubClient, Ledger, Opening, Patience, Restored, State, Task,
-};
+use super::github::{Ending, Ledger, Opening, Restored, State, Task};
 use super::inputs::{Env, Inputs};
 use super::link::{Link, persistently};
 use super::session::Session;
@@ -146,7 +145,7 @@ fn with_record(
 
 /// Looks up what came and what went, and completes the checklists of those pull requests.
 fn follow_up(session: &Session<'_>, runtime: &tokio::runtime::Runtime, outcome: &mut Outcome) {
-    let (Some(client), Some(origin)) = (client(session, runtime), session.origin()) else {
+    let (Some(client), Some(origin)) = (session.github(runtime), session.origin()) else {
         return;
     };
     match runtime.block_on(completion::changes(&client, outcome)) {
@@ -276,7 +275,7 @@ impl Telling<'_, '_> {
             run_attempt: origin.run_attempt,
             log_url: origin.job_url.clone(),
         };
-        let client = client(self.session, &self.runtime);
+        let client = self.session.github(&self.runtime);
         let words = format!("deploying {}", outcome.asked);
         let file = ledger_file(self.session.env);
         self.ledger = Some(self.runtime.block_on(Ledger::open(
@@ -354,21 +353,6 @@ async fn tell_ending(ledger: &mut Ledger, outcome: &Outcome) {
     }
 }
 
-pub(super) fn client(
-    session: &Session<'_>,
-    runtime: &tokio::runtime::Runtime,
-) -> Option<GitHubClient> {
-    let origin = session.origin()?;
-    // The client starts a task of its own when it is made, and panics where there is no runtime to start it in.
-    let _inside = runtime.enter();
-    let connection = Connection {
-        api_url: origin.api_url.clone(),
-        token: session.inputs.token.clone()?,
-        repository: origin.repository.clone(),
-    };
-    GitHubClient::new(&connection, Patience::default()).ok()
-}
-
 struct LedgerRecord<'t, 'a, 's>(&'t std::cell::RefCell<Telling<'a, 's>>);
 
 impl Record for LedgerRecord<'_, '_, '_> {
@@ -388,7 +372,7 @@ impl Record for LedgerRecord<'_, '_, '_> {
 
     fn tag_stands_at(&mut self, tag: &str) -> Option<String> {
         let telling = self.0.borrow();
-        let client = client(telling.session, &telling.runtime)?;
+        let client = telling.session.github(&telling.runtime)?;
         telling
             .runtime
             .block_on(client.resolve_tag(tag))
@@ -542,7 +526,7 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         return EXIT_BUG;
     };
     let mut deployment_id = None;
-    if let Ok(Some(mut ledger)) = Ledger::resume(client(&session, &runtime), &ledger_file(env)) {
+    if let Ok(Some(mut ledger)) = Ledger::resume(session.github(&runtime), &ledger_file(env)) {
         runtime.block_on(tell_ending(&mut ledger, &outcome));
         deployment_id = ledger.deployment_id();
     }
@@ -566,7 +550,7 @@ fn settle_ledger(session: &Session<'_>, ending: &Ending) -> u8 {
         return EXIT_BUG;
     };
     let warnings = runtime.block_on(super::github::finalize(
-        client(session, &runtime),
+        session.github(&runtime),
         &ledger_file(session.env),
         ending,
     ));
@@ -656,5 +640,5 @@ pub fn rollback_choices(
     let facts: HostFacts = link
         .ask(Verb::Facts, &[], None::<&()>)
         .map_err(|e| e.failure())?;
-    Ok(super::present::rollback_choices(&facts))
+    Ok(choices::rollback_choices(&facts))
 }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::actions::{Actions, Annotation};
+use super::github::{Connection, GitHubClient, Patience};
 use super::inputs::{Env, Inputs};
 use super::link::{Access, Link};
 use super::ssh::{HostKeys, Interrupt, Key, Target};
@@ -135,6 +136,19 @@ impl<'a> Session<'a> {
         ))
         .host("nothing was changed")
         .next("mend these lines; docs/configuration.md lists every setting")
+    }
+
+    /// GitHub's API, for a run in a workflow that has a token.
+    pub fn github(&self, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
+        let origin = self.origin()?;
+        // The client starts a task of its own when it is made, and panics where there is no runtime to start it in.
+        let _inside = runtime.enter();
+        let connection = Connection {
+            api_url: origin.api_url.clone(),
+            token: self.inputs.token.clone()?,
+            repository: origin.repository.clone(),
+        };
+        GitHubClient::new(&connection, Patience::default()).ok()
     }
 
     /// Opens the line to the host of an environment.
