@@ -19,8 +19,22 @@ use crate::report::released::{
 /// Most comments that are written after one deployment; of a larger one the newest pull requests get theirs.
 const MOST_COMMENTS: usize = 50;
 
+/// Looks up what the run changed, and completes the checklists. Returns what there is to say in the log.
+pub async fn follow_up(
+    session: &Session<'_>,
+    client: &GitHubClient,
+    origin: &Origin,
+    outcome: &mut Outcome,
+) -> Vec<String> {
+    match changes(client, outcome).await {
+        Ok(changes) => outcome.changes = changes,
+        Err(why) => return vec![format!("which pull requests are in it is not known: {why}")],
+    }
+    complete_checklists(session, client, origin, outcome).await
+}
+
 /// Looks up what the run changed, or tried to.
-pub async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Changes>, String> {
+async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Changes>, String> {
     let (Some(from), Some(to)) = (&outcome.previous_revision, &outcome.revision) else {
         // The first version, or one after something that was adopted.
         return Ok(None);
@@ -43,8 +57,7 @@ async fn between(client: &GitHubClient, from: &str, to: &str) -> Result<Compared
     client.pull_requests_between(from, to).await
 }
 
-/// Completes the checklists of all pull requests that came or went. Returns what there is to say in the log.
-pub async fn complete_checklists(
+async fn complete_checklists(
     session: &Session<'_>,
     client: &GitHubClient,
     origin: &Origin,

@@ -5,6 +5,7 @@
 //! decides it: an API that cannot be reached costs warnings.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +33,13 @@ use crate::wire::{Confirmed, HostFacts, Verb};
 /// Steps that GitHub's record of the deployment shows; one status each.
 const SHOWN_PHASES: [Step; 4] = [Step::Backup, Step::Cutover, Step::Bake, Step::Confirm];
 
+/// Longest that a run goes on for what follows its outcome.
+const FOLLOW_UP: Duration = Duration::from_secs(90);
+/// How often a run that goes on asks whether it should.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How long `finalize` waits for the host to decide.
-const FINALIZE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(240);
+const FINALIZE_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Runs what the event and the inputs ask for, and returns the exit code.
 pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
@@ -143,20 +149,25 @@ fn with_record(
     }
 }
 
-/// Looks up what came and what went, and completes the checklists of those pull requests.
+/// Looks up what came and what went, and completes the checklists of those pull requests. The outcome stands already, so
+/// nobody waits for long, and whoever cancels the run not at all.
 fn follow_up(session: &Session<'_>, runtime: &tokio::runtime::Runtime, outcome: &mut Outcome) {
     let (Some(client), Some(origin)) = (session.github(runtime), session.origin()) else {
         return;
     };
-    match runtime.block_on(completion::changes(&client, outcome)) {
-        Ok(changes) => outcome.changes = changes,
-        Err(why) => say(
-            session.actions,
-            &format!("which pull requests are in it is not known: {why}"),
-        ),
-    }
-    let told = completion::complete_checklists(session, &client, origin, outcome);
-    for line in runtime.block_on(told) {
+    let enough = async {
+        let deadline = Instant::now() + FOLLOW_UP;
+        while !session.interrupt.is_raised() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let told = runtime.block_on(async {
+        tokio::select! {
+            told = completion::follow_up(session, &client, origin, outcome) => told,
+            () = enough => vec!["not every checklist was completed: there was no time".to_owned()],
+        }
+    });
+    for line in told {
         say(session.actions, &line);
     }
 }

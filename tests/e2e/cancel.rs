@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::action::Workflow;
-use crate::fake_github::world::Deployment;
+use crate::fake_github::world::{self, Deployment};
 use crate::faults::{Fault, Moment, Trap, Wire};
 use crate::lab::{App, ROOT, Run, Running, push_event, say};
 
@@ -25,6 +25,7 @@ on_every_host!(;
     a_run_that_is_cancelled_while_it_waits_for_the_lock_never_begins,
     a_run_that_is_cancelled_after_the_cutover_leaves_the_host_to_decide,
     a_run_that_is_terminated_ends_at_once,
+    a_run_that_is_cancelled_after_its_end_leaves_only_the_checklists_undone,
     a_workflow_that_is_cancelled_at_any_moment_tells_the_truth,
 );
 
@@ -172,6 +173,29 @@ fn a_run_that_is_terminated_ends_at_once(mut app: App) {
     running.ended();
     let told = app.finalize(&running);
     is_true(&app, "v1.2.0", &told, "deployed", "v1.2.0");
+}
+
+/// GitHub has heard of the end, and then takes its time over which pull requests were in it.
+fn a_run_that_is_cancelled_after_its_end_leaves_only_the_checklists_undone(mut app: App) {
+    deployed(&mut app, "v1.0.0");
+    app.release("v1.1.0", "");
+    app.github.fault(world::Fault {
+        path: "compare".to_owned(),
+        delay_ms: 60_000,
+        ..world::Fault::default()
+    });
+    let mut running = app.begin_push("v1.1.0");
+    let began = Instant::now();
+    while last_word(deployment_of(&app, "v1.1.0").as_ref()).0 != "success" {
+        assert!(began.elapsed() < PATIENCE, "{}", running.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let parting = cancel(&app, "v1.1.0", &mut running, Signal::INT);
+    report("after its end", &parting);
+    let run = app.finish(running);
+    run.ends("deployed", "v1.1.0")
+        .says("not every checklist was completed");
+    assert!(run.summary.contains("v1.1.0"), "{}", run.summary);
 }
 
 // --- the real action, at any moment ----------------------------------------------------------------------------------
