@@ -17,6 +17,7 @@ use crate::model::config::Settings;
 use crate::model::near_miss;
 use crate::model::outcome::Failure;
 use crate::model::ports::{Published, ports};
+use crate::model::tag::{History, Tag, next_tags};
 use crate::model::yaml;
 use crate::prober::ask_timed;
 use crate::report::doctor::Finding;
@@ -27,7 +28,7 @@ use crate::wire::{Examined, HostFacts, Supervisor, Verb};
 const CLOCK_OFF: Duration = Duration::from_secs(30);
 /// Looks at everything.
 pub fn examine(session: &Session<'_>) -> Vec<Finding> {
-    let mut findings = vec![history(&session.dir)];
+    let mut findings = history(&session.dir);
     let settings = match session.release_settings() {
         Ok(settings) => {
             findings.push(Finding::good("configuration", describe(&settings)));
@@ -95,28 +96,32 @@ fn describe(settings: &Settings) -> String {
     format!("{} in {}", settings.app, settings.environment)
 }
 
-/// Whether the order of versions can be judged.
-fn history(dir: &Path) -> Finding {
+/// Whether the order of versions can be judged, and which tag could come next.
+fn history(dir: &Path) -> Vec<Finding> {
     let what = "Git history";
-    match git::repository_facts(dir, "HEAD") {
-        Err(error) => Finding::bad(
-            what,
-            Failure::of(&error).error,
-            "run this in a checkout of the application's repository",
-        ),
-        Ok(facts) if facts.history == crate::model::tag::History::Shallow => Finding::careful(
+    let facts = match git::repository_facts(dir, "HEAD") {
+        Ok(facts) => facts,
+        Err(error) => {
+            return vec![Finding::bad(
+                what,
+                Failure::of(&error).error,
+                "run this in a checkout of the application's repository",
+            )];
+        }
+    };
+    let whole = match facts.history {
+        History::Shallow => Finding::careful(
             what,
             "this checkout has no history, so a tag's place in it cannot be judged",
             "check out with fetch-depth: 0",
         ),
-        Ok(facts) => Finding::good(
-            what,
-            format!(
-                "whole, with {}",
-                words::count(facts.tags.len(), "version tag", "version tags")
-            ),
-        ),
-    }
+        History::Complete => Finding::good(what, "whole"),
+    };
+    let next = next_tags(facts.tags.keys().map(String::as_str));
+    let next: Vec<&str> = next.iter().map(Tag::as_str).collect();
+    let count = words::count(facts.tags.len(), "version tag", "version tags");
+    let tags = format!("{count}; the next could be {}", next.join(" or "));
+    vec![whole, Finding::good("tags", tags)]
 }
 
 /// The Compose file, and the TCP ports that it takes on the host.

@@ -56,6 +56,7 @@ enum Done {
 /// Writes the files, and returns what to tell.
 pub fn init(wishes: &Wishes, dir: &Path) -> Result<String, Failure> {
     let compose = find_compose(dir)?;
+    let wishes = &asked(wishes, dir);
     let app = app_name(wishes, dir)?;
     let action = action_line(wishes)?;
     let config = configuration(wishes, &app, &compose, endpoint(&dir.join(&compose)));
@@ -90,6 +91,40 @@ pub fn init(wishes: &Wishes, dir: &Path) -> Result<String, Failure> {
         write(&format!(".github/workflows/{name}"), &text)?;
     }
     Ok(told + "\n" + &next_steps(wishes, action.is_some()))
+}
+
+/// On a terminal, what was not said is asked for; an empty answer takes what stands in the brackets.
+fn asked(wishes: &Wishes, dir: &Path) -> Wishes {
+    let mut wishes = wishes.clone();
+    if !is_terminal() {
+        return wishes;
+    }
+    if wishes.app.is_none() {
+        let usual = app_name(&wishes, dir).unwrap_or_default();
+        wishes.app = answer(&format!("Name of the application [{usual}]: "));
+    }
+    if wishes.host.is_none() {
+        wishes.host = answer("Address of the host [GitHub's variable BELAY_HOST says it]: ");
+    }
+    if wishes.host.is_some() && wishes.user.is_none() {
+        wishes.user = answer("User on the host [deploy]: ");
+    }
+    wishes
+}
+
+fn is_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+fn answer(question: &str) -> Option<String> {
+    let mut answer = String::new();
+    let mut out = io::stdout();
+    let asked = out
+        .write_all(question.as_bytes())
+        .and_then(|()| out.flush())
+        .and_then(|()| io::stdin().read_line(&mut answer));
+    let answer = answer.trim();
+    (asked.is_ok() && !answer.is_empty()).then(|| answer.to_owned())
 }
 
 fn find_compose(dir: &Path) -> Result<String, Failure> {
@@ -203,15 +238,8 @@ fn put(
 
 /// Nobody to ask is a no.
 fn ask(question: &str) -> bool {
-    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        return false;
-    }
-    let mut answer = String::new();
-    let mut out = io::stdout();
-    let asked = write!(out, "{question} [y/N] ")
-        .and_then(|()| out.flush())
-        .and_then(|()| io::stdin().read_line(&mut answer));
-    asked.is_ok() && answer.trim().eq_ignore_ascii_case("y")
+    is_terminal()
+        && answer(&format!("{question} [y/N] ")).is_some_and(|a| a.eq_ignore_ascii_case("y"))
 }
 
 fn next_steps(wishes: &Wishes, has_action: bool) -> String {
