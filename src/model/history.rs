@@ -34,17 +34,21 @@ pub struct PastImage {
 }
 
 impl PastDeployment {
-    /// All images together, in bytes, each counted once though several services may share it.
+    /// All images together, in bytes.
     pub fn image_bytes(&self) -> u64 {
-        let mut images: Vec<(&str, u64)> = self
-            .images
-            .iter()
-            .map(|image| (image.id.as_str(), image.bytes))
-            .collect();
-        images.sort_unstable();
-        images.dedup();
-        images.iter().map(|(_, bytes)| bytes).sum()
+        let images = self.images.iter();
+        bytes_together(images.map(|image| (image.id.as_str(), image.bytes)))
     }
+}
+
+/// The size of images together, in bytes, by their IDs: each counts once though several services may share it.
+pub fn bytes_together<'a>(images: impl Iterator<Item = (&'a str, u64)>) -> u64 {
+    let mut images: Vec<(&str, u64)> = images.collect();
+    images.sort_unstable();
+    images.dedup();
+    images
+        .iter()
+        .fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
 }
 
 /// One number of a deployment beside that of those before it.

@@ -106,10 +106,10 @@ pub fn beside_earlier(page: &mut Document, outcome: &Outcome) {
 
 fn row(metric: &Metric) -> Option<Vec<Inline>> {
     let usual = metric.usual?;
-    let (name, unit): (_, fn(u64) -> String) = match metric.kind {
-        MetricKind::StartUp => ("start-up", words::duration),
-        MetricKind::Answer => ("an answer, on average", words::duration),
-        MetricKind::ImageSize => ("all images, each counted once", words::size),
+    let name = match metric.kind {
+        MetricKind::StartUp => "start-up",
+        MetricKind::Answer => "an answer, on average",
+        MetricKind::ImageSize => "all images, each counted once",
     };
     let verdict = match metric.is_normal() {
         true => Inline::own("normal"),
@@ -117,8 +117,8 @@ fn row(metric: &Metric) -> Option<Vec<Inline>> {
     };
     Some(vec![
         Inline::own(name),
-        Inline::text(&unit(metric.now)),
-        Inline::text(&unit(usual)),
+        Inline::text(&words::amount(metric.kind, metric.now)),
+        Inline::text(&words::amount(metric.kind, usual)),
         verdict,
     ])
 }

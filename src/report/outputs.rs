@@ -1,5 +1,6 @@
 //! The outputs of the action: what a workflow's later steps can read. Runs anywhere; pure.
 
+use crate::model::history::bytes_together;
 use crate::model::outcome::{Outcome, Word};
 
 use super::story;
@@ -34,20 +35,11 @@ pub fn outputs(outcome: &Outcome, deployment_id: Option<u64>) -> Vec<(&'static s
     ]
 }
 
-/// All images together, each counted once though several services may share it.
+/// Nothing where there are no images.
 fn image_size(outcome: &Outcome) -> Option<u64> {
-    let mut images: Vec<(&str, u64)> = outcome
-        .images
-        .iter()
-        .map(|i| (i.id.as_str(), i.size))
-        .collect();
-    images.sort_unstable();
-    images.dedup();
-    (!images.is_empty()).then(|| {
-        images
-            .iter()
-            .fold(0u64, |sum, (_, size)| sum.saturating_add(*size))
-    })
+    let images = outcome.images.iter();
+    let together = bytes_together(images.map(|image| (image.id.as_str(), image.size)));
+    (!outcome.images.is_empty()).then_some(together)
 }
 
 fn text(value: Option<&str>) -> String {

@@ -263,12 +263,12 @@ pub(super) fn this_one(outcome: &Outcome) -> Option<&PastDeployment> {
 }
 
 fn in_words(metric: &Metric) -> Sentence {
-    let (name, unit): (_, fn(u64) -> String) = match metric.kind {
-        MetricKind::StartUp => ("start-up ", words::duration),
-        MetricKind::Answer => ("an answer ", words::duration),
-        MetricKind::ImageSize => ("images ", words::size),
+    let name = match metric.kind {
+        MetricKind::StartUp => "start-up ",
+        MetricKind::Answer => "an answer ",
+        MetricKind::ImageSize => "images ",
     };
-    let sentence = Sentence::new(name).text(&unit(metric.now));
+    let sentence = Sentence::new(name).text(&words::amount(metric.kind, metric.now));
     let Some(usual) = metric.usual else {
         return sentence;
     };
@@ -276,7 +276,7 @@ fn in_words(metric: &Metric) -> Sentence {
         true => sentence.say(", usually "),
         false => sentence.say(", much more than the usual "),
     };
-    sentence.text(&unit(usual))
+    sentence.text(&words::amount(metric.kind, usual))
 }
 
 fn logs_reviewed(outcome: &Outcome) -> Entry {

@@ -4,6 +4,8 @@
 
 use jiff::Timestamp;
 
+use crate::model::history::MetricKind;
+
 /// The minus sign of differences; a hyphen would be read as a dash.
 const MINUS: char = '\u{2212}';
 
@@ -83,6 +85,14 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
     };
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {unit}{plural} ago")
+}
+
+/// A metric's number in its unit.
+pub fn amount(kind: MetricKind, number: u64) -> String {
+    match kind {
+        MetricKind::StartUp | MetricKind::Answer => duration(number),
+        MetricKind::ImageSize => size(number),
+    }
 }
 
 /// `1 image`, `2 images`.

@@ -6,7 +6,7 @@
 
 use super::actions::Annotation;
 use super::github::{GitHubClient, Kept, Sticky};
-use super::session::Session;
+use super::session::{Session, runtime};
 use crate::model::checklist::boxes;
 use crate::model::config::Settings;
 use crate::model::event::{Origin, PullRequest};
@@ -29,10 +29,7 @@ pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
         Ok(settings) => settings,
         Err(failure) => return refused(session, &failure),
     };
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
+    let Ok(runtime) = runtime() else {
         return EXIT_BUG;
     };
     let host = look_at_host(session, &settings);

@@ -48,13 +48,15 @@ async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Chan
     Ok(Some(Changes {
         from: from.clone(),
         to: to.clone(),
-        came: between(client, from, to).await.map_err(compared)?,
-        went: between(client, to, from).await.map_err(compared)?,
+        came: client
+            .pull_requests_between(from, to)
+            .await
+            .map_err(compared)?,
+        went: client
+            .pull_requests_between(to, from)
+            .await
+            .map_err(compared)?,
     }))
-}
-
-async fn between(client: &GitHubClient, from: &str, to: &str) -> Result<Compared, GitHubError> {
-    client.pull_requests_between(from, to).await
 }
 
 async fn complete_checklists(

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::github::GitHubClient;
 use super::link::Link;
-use super::session::{Session, compose_file};
+use super::session::{Session, compose_file, runtime};
 use super::{git, source::Source};
 use crate::model::config::Settings;
 use crate::model::near_miss;
@@ -161,10 +161,7 @@ fn published_ports(
 fn github(session: &Session<'_>, settings: &Settings) -> Option<Finding> {
     session.origin()?;
     let what = "GitHub token";
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .ok()?;
+    let runtime = runtime().ok()?;
     let Some(client) = session.github(&runtime) else {
         return Some(Finding::careful(
             what,

@@ -16,7 +16,7 @@ use super::deploy::{self, Concluded, Desk, Planned, Record};
 use super::github::{Ending, Ledger, Opening, Restored, State, Task};
 use super::inputs::{Env, Inputs};
 use super::link::{Link, persistently};
-use super::session::Session;
+use super::session::{Session, runtime};
 use super::ssh::Interrupt;
 use super::transaction::{self, Watcher};
 use crate::model::config::Settings;
@@ -92,10 +92,7 @@ fn with_record(
     story: impl FnOnce(&mut Desk<'_, '_>) -> Concluded,
 ) -> u8 {
     let actions = session.actions;
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
+    let Ok(runtime) = runtime() else {
         say(
             actions,
             "error: could not start the runtime for talking to GitHub",
@@ -235,10 +232,7 @@ fn say(actions: &Actions, text: &str) {
 fn raise_on_signal(interrupt: &Interrupt) {
     let interrupt = interrupt.clone();
     std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        else {
+        let Ok(runtime) = runtime() else {
             return;
         };
         runtime.block_on(async {
@@ -530,10 +524,7 @@ pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         return settle_ledger(&session, &Ending::cut_short());
     };
     let mut outcome = true_outcome(&session, pending);
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
+    let Ok(runtime) = runtime() else {
         return EXIT_BUG;
     };
     let mut deployment_id = None;
@@ -554,10 +545,7 @@ fn read_pending(file: &Path) -> Option<Pending> {
 }
 
 fn settle_ledger(session: &Session<'_>, ending: &Ending) -> u8 {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
+    let Ok(runtime) = runtime() else {
         return EXIT_BUG;
     };
     let warnings = runtime.block_on(super::github::finalize(

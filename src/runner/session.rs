@@ -205,6 +205,13 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Where GitHub's API is waited for: on the thread that asks.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
 /// A failure of a run that has not contacted the host.
 pub fn untouched(error: &str) -> Failure {
     Failure::new(error).host("it was not contacted")
