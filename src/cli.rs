@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::agent::backup::aside::{Action, Aside};
 use crate::agent::layout::Layout;
 use crate::agent::{verbs, watch};
 use crate::model::config::{Config, render_problems};
@@ -69,6 +70,12 @@ enum Command {
         /// Why, for the record
         #[arg(long)]
         reason: Option<String>,
+        /// Put the data of this backup back as well; without a version, it is the one that the backup was taken of
+        #[arg(long, value_name = "BACKUP")]
+        restore_data: Option<String>,
+        /// For that, the environment's name, typed; on a terminal it is asked for
+        #[arg(long, value_name = "ENVIRONMENT")]
+        confirm: Option<String>,
         /// Show the plan and stop
         #[arg(long)]
         dry_run: bool,
@@ -279,6 +286,19 @@ enum AgentCommand {
         #[arg(long)]
         since: jiff::Timestamp,
     },
+    /// Runs inside a helper container, beside an application's data
+    Aside {
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(Action::ALL.map(Action::name)))]
+        action: String,
+        #[arg(long)]
+        dir: PathBuf,
+        /// Tells what is kept for one transaction
+        #[arg(long)]
+        mark: String,
+        /// Only this name in the directory is meant
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// The detached process that does the work
     Engine {
         #[command(flatten)]
@@ -367,10 +387,13 @@ fn typed(command: Command, mut inputs: Inputs) -> Result<Inputs, Failure> {
             to,
             place,
             reason,
+            restore_data,
+            confirm,
             dry_run,
         } => {
             (asked.command, asked.rollback, asked.reason) =
                 (Some("rollback".to_owned()), to, reason);
+            (asked.restore_data, asked.confirm) = (restore_data, confirm);
             asked.dry_run = when(dry_run);
             place
         }
@@ -456,8 +479,9 @@ fn read(path: &PathBuf) -> Result<String, Failure> {
 /// On a terminal, a rollback without a version lists the choices and asks.
 fn choose(inputs: &Inputs, env: &Env, actions: &Actions) -> Result<Inputs, Failure> {
     use std::io::IsTerminal;
-    let asks =
-        inputs.asked.command.as_deref() == Some("rollback") && inputs.asked.rollback.is_none();
+    let asks = inputs.asked.command.as_deref() == Some("rollback")
+        && inputs.asked.rollback.is_none()
+        && inputs.asked.restore_data.is_none();
     if !asks || !io::stdin().is_terminal() || actions.in_actions() {
         return Ok(inputs.clone());
     }
@@ -587,6 +611,12 @@ fn agent(verb: AgentCommand) -> u8 {
             service,
             lines,
         } => verbs::say(out, &verbs::logs(&layout(&root), service.as_deref(), lines)),
+        AgentCommand::Aside {
+            action,
+            dir,
+            mark,
+            only,
+        } => return verbs::aside(&action, &Aside::new(&dir, only.as_deref(), &mark)),
         AgentCommand::Engine {
             root,
             tx,

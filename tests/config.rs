@@ -260,6 +260,7 @@ fn planned(settings: &Settings) -> Plan {
     let work = PlannedWork::Rollback {
         to: RollbackTo::Previous,
         reason: None,
+        restore: None,
     };
     let run = Run {
         tx: "0".repeat(32),

@@ -13,11 +13,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::backup::{DataKind, DataReader, LogSource, ReadError, Sink};
+use super::backup::{
+    DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink,
+};
 use super::host::{Composition, Container, Host, HostError, Image, ImageName};
 use super::layout::Layout;
 use super::lock::{HostLock, Mark};
 use super::state::{self, StateError};
+use crate::model::data::RestoredSource;
 use crate::model::gateway::{Change, Server};
 use crate::model::health::{Answer, VersionCheck};
 use crate::model::journal::BootTime;
@@ -175,6 +178,67 @@ impl Host for Fenced<'_> {
             fence: &self.fence,
         })
     }
+
+    fn data_writer<'a>(
+        &'a self,
+        image: Option<&'a str>,
+        project: &'a str,
+    ) -> Box<dyn DataWriter + 'a> {
+        Box::new(FencedWriter {
+            writer: self.host.data_writer(image, project),
+            fence: &self.fence,
+        })
+    }
+}
+
+fn may_act(fence: &Fence) -> Result<(), ReadError> {
+    fence.check().map_err(|overtaken| ReadError::Docker {
+        what: "a look at the lock".to_owned(),
+        said: overtaken.to_string(),
+    })
+}
+
+/// Writes data for one engine only.
+struct FencedWriter<'a> {
+    writer: Box<dyn DataWriter + 'a>,
+    fence: &'a Fence,
+}
+
+impl DataWriter for FencedWriter<'_> {
+    fn set_aside(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        may_act(self.fence)?;
+        self.writer.set_aside(source, mark)
+    }
+
+    fn fill(&self, source: &RestoredSource, feed: Feed<'_>) -> Result<(), ReadError> {
+        may_act(self.fence)?;
+        self.writer.fill(source, feed)
+    }
+
+    fn check(
+        &self,
+        source: &RestoredSource,
+        mark: &str,
+        wanted: &[EntryRecord],
+    ) -> Result<(), ReadError> {
+        may_act(self.fence)?;
+        self.writer.check(source, mark, wanted)
+    }
+
+    fn put_back(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        may_act(self.fence)?;
+        self.writer.put_back(source, mark)
+    }
+
+    fn forget(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        may_act(self.fence)?;
+        self.writer.forget(source, mark)
+    }
+
+    fn sweep(&self) -> Result<(), ReadError> {
+        may_act(self.fence)?;
+        self.writer.sweep()
+    }
 }
 
 /// Reads data for one engine only: reading a volume makes a container for the time that it takes.
@@ -185,10 +249,7 @@ struct FencedReader<'a> {
 
 impl FencedReader<'_> {
     fn check(&self) -> Result<(), ReadError> {
-        self.fence.check().map_err(|overtaken| ReadError::Docker {
-            what: "a look at the lock".to_owned(),
-            said: overtaken.to_string(),
-        })
+        may_act(self.fence)
     }
 }
 

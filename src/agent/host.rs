@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::backup::DataReader;
+use super::backup::{DataReader, DataWriter};
 use super::fenced::Overtaken;
 use crate::model::gateway::{Change, Server};
 use crate::model::health::{Answer, VersionCheck};
@@ -199,4 +199,10 @@ pub trait Host {
         image: Option<&'a str>,
         project: &'a str,
     ) -> Box<dyn DataReader + 'a>;
+    /// The same for putting data in the place of other data.
+    fn data_writer<'a>(
+        &'a self,
+        image: Option<&'a str>,
+        project: &'a str,
+    ) -> Box<dyn DataWriter + 'a>;
 }

@@ -18,6 +18,8 @@ pub struct Meter<'a> {
     host: &'a dyn Host,
     target: Option<Target>,
     prober: Option<Box<dyn Prober>>,
+    /// The first step that may take the application away.
+    first: Step,
 }
 
 impl<'a> Meter<'a> {
@@ -34,12 +36,16 @@ impl<'a> Meter<'a> {
             host,
             target: target.filter(|t| something_serves && t.per_second > 0),
             prober: None,
+            first: match plan.work.restores() {
+                true => Step::Migrate,
+                false => Step::Start,
+            },
         }
     }
 
     /// Measures beside the step that is about to begin, or no more.
     pub fn beside(&mut self, step: Step) {
-        let wanted = (Step::Start..=Step::Retire).contains(&step);
+        let wanted = (self.first..=Step::Retire).contains(&step);
         match (&self.target, &self.prober) {
             (Some(target), None) if wanted => self.prober = Some(self.host.prober(target)),
             (_, Some(_)) if !wanted => self.prober = None,
@@ -55,7 +61,12 @@ impl<'a> Meter<'a> {
 }
 
 /// A limit that was exceeded so far, in words. What came before the cutover was the version before's doing.
+///
+/// A person who had data put back was told that everything stops for it.
 pub fn exceeded(plan: &Plan, entries: &[Entry]) -> Option<(OverLimit, String)> {
+    if plan.work.restores() {
+        return None;
+    }
     let cutover = entries.iter().position(|e| {
         matches!(
             e.event,

@@ -210,11 +210,22 @@ pub fn open_transactions(layout: &Layout) -> Result<Vec<u64>, StateError> {
     let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
     let mut open = vec![];
     for seq in numbers {
-        if !is_over(&journal::read(&layout.journal(seq))?) {
+        if read_kept(layout, seq)?.is_some_and(|entries| !is_over(&entries)) {
             open.push(seq);
         }
     }
     Ok(open)
+}
+
+/// A journal that was there when somebody listed them. Without the lock it may be gone by now: an engine removes the oldest
+/// ones, which are over.
+fn read_kept(layout: &Layout, seq: u64) -> Result<Option<Vec<Entry>>, StateError> {
+    match journal::read(&layout.journal(seq)) {
+        Err(JournalError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        read => Ok(Some(read?)),
+    }
 }
 
 /// Whether an engine still works, or was killed before it had put everything away.
@@ -231,8 +242,11 @@ fn is_over(entries: &[Entry]) -> bool {
 pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Vec<Entry>)>, StateError> {
     let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
     for seq in numbers.into_iter().rev() {
-        let entries = journal::read(&layout.journal(seq))?;
-        if crate::model::journal::begin(&entries).is_some_and(|begin| begin.tx == tx) {
+        let entries = read_kept(layout, seq)?;
+        let is_it = |entries: &Vec<Entry>| {
+            crate::model::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
+        };
+        if let Some(entries) = entries.filter(is_it) {
             return Ok(Some((seq, entries)));
         }
     }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::backup::EntryRecord;
+use super::backup::aside::{Action, Aside};
 use super::docker::RealHost;
 use super::engine::{self, Ending, EngineError};
 use super::host::Host;
@@ -88,6 +90,31 @@ pub fn facts(layout: &Layout) -> Answer<HostFacts> {
         settle(layout)?;
         facts::gather(&RealHost::new(), layout)
     }))
+}
+
+/// `aside`: moves content aside, compares it, moves it back or removes it. Runs inside a helper container, whose engine's
+/// caller reads the last word and the exit code.
+pub fn aside(action: &str, aside: &Aside) -> u8 {
+    let done = match Action::ALL.into_iter().find(|a| a.name() == action) {
+        Some(Action::SetAside) => aside.set_aside().map_err(stumbled),
+        Some(Action::PutBack) => aside.put_back().map_err(stumbled),
+        Some(Action::Forget) => aside.forget().map_err(stumbled),
+        Some(Action::Check) => serde_json::from_reader(io::stdin().lock())
+            .map_err(stumbled)
+            .and_then(|wanted: Vec<EntryRecord>| aside.check(&wanted).map_err(stumbled)),
+        None => Err(Failure::new(format!("there is no action {action}"))),
+    };
+    // Whoever started the container may be gone.
+    match done {
+        Ok(()) => {
+            let _ = writeln!(io::stdout(), "{}", backup::DONE);
+            0
+        }
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "{}", failure.error);
+            1
+        }
+    }
 }
 
 /// Lets an engine go on with what a dead one left, take note of an emergency path, and start what Docker left stopped; waits

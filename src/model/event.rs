@@ -57,6 +57,8 @@ pub struct Dispatch {
     pub command: Option<String>,
     pub environment: Option<String>,
     pub reason: Option<String>,
+    pub restore_data: Option<String>,
+    pub confirm: Option<String>,
     pub dry_run: bool,
     /// The commit of the branch or tag that the button was pressed on.
     pub sha: String,
@@ -276,6 +278,8 @@ fn dispatch(env: &Env, payload: &Value, run_sha: &str) -> Result<Dispatch, Event
         command: input(inputs, "command")?,
         environment: input(inputs, "environment")?,
         reason: input(inputs, "reason")?,
+        restore_data: input(inputs, "restore-data")?,
+        confirm: input(inputs, "confirm")?,
         dry_run: flag(inputs, "dry-run")? || flag(inputs, "dry_run")?,
         sha: run_sha.to_owned(),
         ref_: ref_.to_owned(),

@@ -13,15 +13,21 @@ pub enum Intent {
         /// The commit that the tag stands for, where the event says so; else it is looked up in the repository.
         revision: Option<String>,
     },
-    Rollback {
-        to: RollbackTo,
-        reason: Option<String>,
-    },
+    Rollback(RollbackWish),
     Command(Command),
     /// Keep the checklist of a pull request up to date.
     Checklist(PullRequest),
     /// The event is known and asks for nothing; the text says why.
     Nothing(String),
+}
+
+/// Which version to go back to, and what with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollbackWish {
+    pub to: RollbackTo,
+    pub reason: Option<String>,
+    /// The backup whose data is put back as well.
+    pub restore: Option<String>,
 }
 
 /// Work that leaves the version that serves alone.
@@ -57,6 +63,10 @@ pub struct Asked {
     pub tag: Option<String>,
     pub rollback: Option<String>,
     pub reason: Option<String>,
+    /// For a rollback, the backup whose data is put back as well.
+    pub restore_data: Option<String>,
+    /// What was typed to confirm that.
+    pub confirm: Option<String>,
     pub dry_run: DryRun,
 }
 
@@ -77,6 +87,8 @@ impl Asked {
             tag: self.tag.or_else(|| dispatch.tag.clone()),
             rollback: self.rollback.or_else(|| dispatch.rollback.clone()),
             reason: self.reason.or_else(|| dispatch.reason.clone()),
+            restore_data: self.restore_data.or_else(|| dispatch.restore_data.clone()),
+            confirm: self.confirm.or_else(|| dispatch.confirm.clone()),
             dry_run: match (self.dry_run, dispatch.dry_run) {
                 (DryRun::Yes, _) | (_, true) => DryRun::Yes,
                 (DryRun::No, false) => DryRun::No,
@@ -101,33 +113,53 @@ impl Asked {
 /// Decides what to do. Without an event (on a laptop) the inputs alone say it.
 pub fn decide(trigger: Option<&Trigger>, asked: Asked) -> Result<Intent, Failure> {
     let asked = asked.with(trigger);
+    let names_a_version = asked.rollback.is_some() || asked.restore_data.is_some();
     match asked.command.as_deref() {
-        Some("deploy") => deploy(trigger, asked.tag),
-        Some("rollback") => Ok(rollback(asked.rollback.unwrap_or_default(), asked.reason)),
+        Some("rollback") => rollback(asked),
+        None | Some("plan") if names_a_version => rollback(asked),
+        Some(other) if asked.restore_data.is_some() => Err(Failure::new(format!(
+            "restore-data belongs to a rollback, and the command is {other}"
+        ))
+        .host("nothing was changed")
+        .next("use the command rollback, or leave restore-data empty")),
+        None | Some("deploy" | "plan") => deploy(trigger, asked.tag),
         Some("backup") => Ok(Intent::Command(Command::Backup)),
         Some("backups") => Ok(Intent::Command(Command::Backups)),
         Some("status") => Ok(Intent::Command(Command::Status)),
         Some("logs") => Ok(Intent::Command(Command::Logs)),
         Some("restart") => Ok(Intent::Command(Command::Restart)),
         Some("doctor") => Ok(Intent::Command(Command::Doctor)),
-        Some("plan") => match asked.rollback {
-            Some(to) => Ok(rollback(to, asked.reason)),
-            None => deploy(trigger, asked.tag),
-        },
         Some(other) => Err(Failure::new(format!("there is no command {other:?}"))
             .host("nothing was changed")
             .next("use deploy, rollback, backup, backups, status, logs, restart, doctor or plan")),
-        None => match asked.rollback {
-            Some(to) => Ok(rollback(to, asked.reason)),
-            None => deploy(trigger, asked.tag),
-        },
     }
 }
 
-fn rollback(to: String, reason: Option<String>) -> Intent {
-    Intent::Rollback {
-        to: RollbackTo::parse(&to),
-        reason,
+/// Without a version, data goes to the one that it was taken of.
+fn rollback(asked: Asked) -> Result<Intent, Failure> {
+    let restore = match asked.restore_data {
+        Some(text) => Some(backup_of(&text)?),
+        None => None,
+    };
+    let to = match (&asked.rollback, &restore) {
+        (None, Some(backup)) => RollbackTo::Backup(backup.clone()),
+        (to, _) => RollbackTo::parse(to.as_deref().unwrap_or_default()),
+    };
+    Ok(Intent::Rollback(RollbackWish {
+        to,
+        reason: asked.reason,
+        restore,
+    }))
+}
+
+fn backup_of(text: &str) -> Result<String, Failure> {
+    match RollbackTo::parse(text) {
+        RollbackTo::Backup(name) => Ok(name),
+        RollbackTo::Previous | RollbackTo::Tag(_) => Err(Failure::new(format!(
+            "restore-data is {text:?}, which is not the name of a backup"
+        ))
+        .host("nothing was changed")
+        .next("list the backups with the command backups; one looks like backup_20241215_143022")),
     }
 }
 
@@ -177,6 +209,14 @@ mod tests {
         })
     }
 
+    fn back_to(to: RollbackTo, restore: Option<&str>) -> Intent {
+        Intent::Rollback(RollbackWish {
+            to,
+            reason: None,
+            restore: restore.map(str::to_owned),
+        })
+    }
+
     fn asked(command: &str, rollback: &str) -> Asked {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Asked {
@@ -206,7 +246,7 @@ mod tests {
     #[test]
     fn the_rollback_input_wins_over_the_pushed_tag() {
         let intent = decide(Some(&push("v1.2.0")), asked("", "v1.1.0")).expect("decided");
-        assert_eq!(intent, rollback("v1.1.0".to_owned(), None));
+        assert_eq!(intent, back_to(RollbackTo::Tag("v1.1.0".to_owned()), None));
     }
 
     #[test]
@@ -216,13 +256,33 @@ mod tests {
             ..Dispatch::default()
         });
         let intent = decide(Some(&dispatch), Asked::default()).expect("decided");
+        assert_eq!(intent, back_to(RollbackTo::Previous, None));
+    }
+
+    #[test]
+    fn data_goes_to_the_version_that_it_was_taken_of_unless_another_is_named() {
+        let backup = "backup_20241215_143022";
+        let with = |command: &str, rollback: &str, data: &str| {
+            let restore_data = Some(data.to_owned());
+            let asked = Asked {
+                restore_data,
+                ..asked(command, rollback)
+            };
+            decide(None, asked)
+        };
+        let to_its_own = back_to(RollbackTo::Backup(backup.to_owned()), Some(backup));
+        for command in ["rollback", "plan", ""] {
+            let intent = with(command, "", "backup_20241215_143022.tar.gz").expect("decided");
+            assert_eq!(intent, to_its_own, "{command}");
+        }
+        let other = with("rollback", "v1.1.0", backup).expect("decided");
         assert_eq!(
-            intent,
-            Intent::Rollback {
-                to: RollbackTo::Previous,
-                reason: None
-            }
+            other,
+            back_to(RollbackTo::Tag("v1.1.0".to_owned()), Some(backup))
         );
+        assert!(with("rollback", "", "v1.1.0").is_err());
+        let failure = with("status", "", backup).expect_err("refused");
+        assert!(failure.error.contains("belongs to a rollback"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::data::Restoration;
 use super::health::Verdict;
 use super::measure::Measured;
 use super::moves::Moves;
@@ -173,6 +174,13 @@ pub enum Output {
     Migrated {
         services: Vec<String>,
     },
+    Restored {
+        backup: String,
+        /// Which volumes and bind mounts, in words.
+        sources: Vec<String>,
+        /// The backup that holds what was there before.
+        safety: String,
+    },
     Started {
         services: Vec<String>,
     },
@@ -200,6 +208,9 @@ pub struct PreflightOutput {
     pub project: String,
     /// The release to go to, when the transaction is a rollback.
     pub target: Option<ReleaseName>,
+    /// The data to put back, when the transaction is a rollback that asks for it.
+    #[serde(default)]
+    pub restoration: Option<Restoration>,
     /// Services that ran.
     pub running: Vec<String>,
     /// Every container of the project: the others are the transaction's own.

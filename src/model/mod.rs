@@ -5,6 +5,7 @@ pub mod changes;
 pub mod checklist;
 pub mod compose;
 pub mod config;
+pub mod data;
 pub mod error_lines;
 pub mod event;
 pub mod gateway;

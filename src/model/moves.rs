@@ -56,6 +56,13 @@ impl Moves {
         known.map_or(Strategy::StopFirst, |m| m.strategy)
     }
 
+    /// Makes every service have a gap, for this reason, which the services themselves do not know of.
+    pub fn announce_a_gap(&mut self, reason: &str) {
+        for service in &mut self.services {
+            service.gap = Some(reason.to_owned());
+        }
+    }
+
     /// The ports of the services that get candidates.
     pub fn fronts_moved(&self) -> Vec<Front> {
         let moved: Vec<&str> = self.start_first().collect();

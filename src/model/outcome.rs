@@ -149,6 +149,8 @@ pub struct Outcome {
     pub images: Vec<ImageReport>,
     pub verdict: Option<Verdict>,
     pub backup: Option<BackupReport>,
+    /// Data that was put back.
+    pub restored: Option<RestoredReport>,
     pub removed: Vec<Removal>,
     pub strategies: Vec<StrategyReport>,
     pub warnings: Vec<String>,
@@ -227,6 +229,16 @@ pub struct BackupReport {
     pub name: String,
     pub path: String,
     pub bytes: u64,
+}
+
+/// Data that came from a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredReport {
+    pub backup: String,
+    /// Which volumes and bind mounts, in words.
+    pub sources: Vec<String>,
+    /// The backup that holds what was there before.
+    pub safety: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -73,12 +73,33 @@ pub enum PlannedWork {
     Rollback {
         to: RollbackTo,
         reason: Option<String>,
+        /// The backup whose data is put back as well.
+        #[serde(default)]
+        restore: Option<String>,
     },
 }
 
 impl PlannedWork {
     /// The work in words: `deploy v1.2.0`.
     pub fn describe(&self) -> String {
+        match self {
+            PlannedWork::Rollback {
+                restore: Some(backup),
+                ..
+            } => format!("{} with the data of {backup}", self.describe_version()),
+            PlannedWork::Deploy(_) | PlannedWork::Rollback { .. } => self.describe_version(),
+        }
+    }
+
+    /// Whether data is put back.
+    pub fn restores(&self) -> bool {
+        match self {
+            PlannedWork::Rollback { restore, .. } => restore.is_some(),
+            PlannedWork::Deploy(_) => false,
+        }
+    }
+
+    fn describe_version(&self) -> String {
         match self {
             PlannedWork::Deploy(deploy) => format!("deploy {}", deploy.tag),
             PlannedWork::Rollback {

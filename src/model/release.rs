@@ -243,6 +243,28 @@ pub fn choose_rollback(
     }
 }
 
+/// What a rollback that also puts data back is to: the version that serves is as good as any other then.
+pub fn choose_restore(
+    to: &RollbackTo,
+    current: Option<&Current>,
+    releases: &[KnownRelease],
+    backups: &[KnownBackup],
+) -> RollbackChoice {
+    match choose_rollback(to, current, releases, backups) {
+        RollbackChoice::Already(why) => {
+            let serving = current.map(|c| &c.release);
+            match releases.iter().find(|r| Some(&r.name) == serving) {
+                Some(release) => RollbackChoice::Go(release.clone()),
+                None => impossible(
+                    &format!("{why}, and its record is gone from this host"),
+                    "deploy a version first, then put the data back",
+                ),
+            }
+        }
+        other => other,
+    }
+}
+
 fn impossible(error: &str, next: &str) -> RollbackChoice {
     RollbackChoice::Impossible {
         error: error.to_owned(),

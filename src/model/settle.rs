@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use super::journal::{self, End, Entry, Event, FetchedImage, Next, Output};
-use super::outcome::{BackupReport, ImageReport, Outcome, ServiceLog, StepResult, StepTime, Word};
+use super::outcome::{
+    BackupReport, ImageReport, Outcome, RestoredReport, ServiceLog, StepResult, StepTime, Word,
+};
 use super::step::Step;
 
 /// Fills in everything that the journal knows.
@@ -24,6 +26,11 @@ pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
         outcome.requests.longest_gap_ms = Some(measured.longest_gap_ms);
         outcome.requests.versions = measured.versions;
     }
+    // What was put back went again with everything else.
+    outcome.restored = outcome
+        .restored
+        .take()
+        .filter(|_| outcome.word == Word::Deployed);
     match outcome.word {
         Word::Deployed | Word::Unchanged => outcome.serving = Some(outcome.asked.clone()),
         Word::Refused | Word::RolledBack => outcome.serving = previous,
@@ -104,6 +111,17 @@ fn take_in_output(outcome: &mut Outcome, output: &Output) {
         Output::Baked(baked) => {
             outcome.verdict = Some(baked.verdict.clone());
             outcome.durations.startup_ms = Some(baked.startup_ms);
+        }
+        Output::Restored {
+            backup,
+            sources,
+            safety,
+        } => {
+            outcome.restored = Some(RestoredReport {
+                backup: backup.clone(),
+                sources: sources.clone(),
+                safety: safety.clone(),
+            });
         }
         Output::Pruned { removed } => outcome.removed.clone_from(removed),
         Output::Nothing

@@ -35,6 +35,13 @@ fn success(outcome: &Outcome) -> String {
         let size = words::size(backup.bytes);
         lines.push(format!("backup: {} ({size})", one_line(&backup.path)));
     }
+    if let Some(restored) = &outcome.restored {
+        let (from, safety) = (one_line(&restored.backup), one_line(&restored.safety));
+        let sources = one_line(&restored.sources.join(", "));
+        lines.push(format!(
+            "data: {sources} as in {from}; what was there before is in {safety}"
+        ));
+    }
     let warnings = outcome.warnings.iter();
     lines.extend(warnings.map(|text| format!("warning: {}", one_line(text))));
     lines.join("\n") + "\n"

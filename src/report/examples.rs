@@ -116,6 +116,7 @@ pub(super) fn deployed() -> Outcome {
         ],
         verdict: Some(Verdict::Healthy),
         backup: Some(backup()),
+        restored: None,
         removed: vec![Removal {
             name: "backup_20261101_090000".to_owned(),
             reason: "the last 5 backups are kept".to_owned(),
@@ -365,6 +366,11 @@ pub(super) fn first_deployment_failed() -> Outcome {
 pub(super) fn rollback() -> Outcome {
     Outcome {
         work: Work::Rollback,
+        restored: Some(RestoredReport {
+            backup: "backup_20241214_102030".to_owned(),
+            sources: vec!["volume app_data".to_owned(), "/opt/app/uploads".to_owned()],
+            safety: "backup_20241215_143025".to_owned(),
+        }),
         asked: "v1.0.0".to_owned(),
         reason: Some("the cart forgets @everybody".to_owned()),
         previous: Some("v1.1.0".to_owned()),

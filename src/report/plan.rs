@@ -2,6 +2,7 @@
 //!
 //! Runs anywhere; pure. One value, three readers: a console, a step summary, and a program (serde JSON).
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::outcome::Work;
@@ -32,6 +33,9 @@ pub struct PlanReport {
     pub services: Vec<PlannedService>,
     pub images: Vec<PlannedImageReport>,
     pub backup: PlannedBackup,
+    /// Data that would be put back, if any.
+    #[serde(default)]
+    pub restore: Option<PlannedRestore>,
     /// Files that would be put under the root.
     pub files: Vec<String>,
     pub health: PlannedHealth,
@@ -41,6 +45,28 @@ pub struct PlanReport {
     pub warnings: Vec<String>,
     /// Why it would be refused; empty when it would not.
     pub refusals: Vec<Refusal>,
+}
+
+/// The data of a backup, in the place of what is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRestore {
+    pub backup: String,
+    /// The version that it was taken of.
+    pub version: Option<String>,
+    pub taken: Timestamp,
+    /// Which volumes and bind mounts it holds, in words.
+    pub sources: Vec<String>,
+}
+
+impl PlannedRestore {
+    fn sentence(&self) -> Sentence {
+        let mut said = Sentence::new("put back from ").name(&self.backup);
+        said = said.say(", taken ").text(&words::utc(self.taken));
+        if let Some(version) = &self.version {
+            said = said.say(" of ").name(version);
+        }
+        said.say("; everything stops meanwhile, and what is there now is backed up then")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,6 +195,7 @@ impl PlanReport {
             Sentence::with_name(&self.host).say(" at ").name(&self.root),
         ));
         facts.push(("backup", self.backup.sentence()));
+        facts.extend(self.restore.as_ref().map(|r| ("data", r.sentence())));
         facts.push(("health", self.health.sentence()));
         facts
     }
@@ -190,6 +217,16 @@ impl PlanReport {
                 title: "Data in the backup",
                 headers: &["Source", "Strategy", "Used by"],
                 rows: self.backup.sources.iter().map(PlannedSource::row).collect(),
+            },
+            Table {
+                title: "Data that is put back",
+                headers: &["Source"],
+                rows: self
+                    .restore
+                    .iter()
+                    .flat_map(|restore| &restore.sources)
+                    .map(|source| vec![Sentence::with_name(source)])
+                    .collect(),
             },
             Table {
                 title: "Health endpoints",
@@ -498,6 +535,12 @@ pub(super) mod tests {
                 deadline_ms: 90_000,
                 successes: 3,
             },
+            restore: Some(PlannedRestore {
+                backup: "backup_20241214_102030".to_owned(),
+                version: Some("v1.0.0".to_owned()),
+                taken: "2024-12-14T10:20:30Z".parse().expect("a time"),
+                sources: vec!["volume app_data".to_owned()],
+            }),
             choices: vec![(
                 "v1.0.0".to_owned(),
                 "deployed 2026-11-24 09:30:00 UTC".to_owned(),

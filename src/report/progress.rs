@@ -154,6 +154,9 @@ fn found(output: &Output) -> String {
         Output::Migrated { services }
         | Output::Started { services }
         | Output::CutOver { services, .. } => names(services),
+        Output::Restored {
+            backup, sources, ..
+        } => format!("from {}: {}", one_line(backup), names(sources)),
         Output::Probed {
             healthy_after_ms, ..
         } => {

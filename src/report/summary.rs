@@ -130,6 +130,7 @@ fn facts(page: &mut Document, outcome: &Outcome) {
     rows.extend(answered_by(outcome).map(|text| ("Answered by", text)));
     rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
+    rows.extend(restored(outcome).map(|text| ("Data", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
     if outcome.durations.total_ms > 0 {
         rows.push(("Took", time(outcome.durations.total_ms)));
@@ -218,6 +219,15 @@ fn backup(outcome: &Outcome) -> Option<Inline> {
     let backup = outcome.backup.as_ref()?;
     let size = Inline::text(&words::size(backup.bytes));
     Some(Inline::code(&backup.path).say(", ").then(size))
+}
+
+/// What was put back, and where that is which was there before.
+fn restored(outcome: &Outcome) -> Option<Inline> {
+    let restored = outcome.restored.as_ref()?;
+    let sources = restored.sources.iter().map(|source| Inline::code(source));
+    let put_back = Inline::joined(sources.collect(), ", ").say(" as in ");
+    let from = Inline::code(&restored.backup).say("; what was there before is in ");
+    Some(put_back.then(from).then(Inline::code(&restored.safety)))
 }
 
 fn time(ms: u64) -> Inline {

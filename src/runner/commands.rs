@@ -91,6 +91,7 @@ fn plan_of(session: &Session<'_>, settings: &Settings, what: &str) -> Result<Pla
     let work = PlannedWork::Rollback {
         to: RollbackTo::Previous,
         reason: None,
+        restore: None,
     };
     let run = Run {
         tx: random_hex().map_err(random)?,

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::choices::rollback_choices;
+use super::consent;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
@@ -19,14 +20,14 @@ use super::transaction::{self, Nonce, Watcher, random_hex};
 use crate::model::build::{builds, inherit_builds, project_name};
 use crate::model::compose::{ComposeFile, project_from_directory};
 use crate::model::config::{self, Config, Settings};
-use crate::model::intent::DryRun;
+use crate::model::intent::{DryRun, RollbackWish};
 use crate::model::journal::Holder;
 use crate::model::near_miss;
 use crate::model::outcome::{Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work};
 use crate::model::plan::{
     self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
 };
-use crate::model::release::{RollbackChoice, RollbackTo, choose_rollback};
+use crate::model::release::{RollbackChoice, RollbackTo, choose_restore, choose_rollback};
 use crate::model::strategy::{Classified, GATEWAY_SERVICE, classify};
 use crate::model::tag::{self, Ancestry, Tag};
 use crate::model::yaml;
@@ -76,10 +77,10 @@ pub fn deploy(desk: &mut Desk<'_, '_>, tag: &Tag, revision: Option<&str>) -> Con
 }
 
 /// Rolls back to an earlier version.
-pub fn rollback(desk: &mut Desk<'_, '_>, to: &RollbackTo, reason: Option<&str>) -> Concluded {
-    let mut outcome = blank(Work::Rollback, &describe(to));
-    outcome.reason = reason.map(str::to_owned);
-    let planned = try_rollback(desk, to, reason, &mut outcome);
+pub fn rollback(desk: &mut Desk<'_, '_>, wish: &RollbackWish) -> Concluded {
+    let mut outcome = blank(Work::Rollback, &describe(&wish.to));
+    outcome.reason.clone_from(&wish.reason);
+    let planned = try_rollback(desk, wish, &mut outcome);
     conclude(outcome, planned, &desk.session.interrupt)
 }
 
@@ -138,6 +139,7 @@ pub fn blank(work: Work, asked: &str) -> Outcome {
         images: vec![],
         verdict: None,
         backup: None,
+        restored: None,
         removed: vec![],
         strategies: vec![],
         warnings: vec![],
@@ -280,18 +282,33 @@ fn try_deploy(
 
 fn try_rollback(
     desk: &mut Desk<'_, '_>,
-    to: &RollbackTo,
-    reason: Option<&str>,
+    wish: &RollbackWish,
     outcome: &mut Outcome,
 ) -> Result<Option<Planned>, Failure> {
+    let RollbackWish {
+        to,
+        reason,
+        restore,
+    } = wish;
+    let is_dry = desk.session.inputs.asked.dry_run == DryRun::Yes;
     let source = Source::here(&desk.session.dir);
     let config = desk.session.config(source.dir())?;
     let settings = desk
         .session
         .settings(&config, &rollback_environment(&config, to))?;
     describe_place(desk.session, &settings, outcome);
+    if let Some(backup) = restore.as_ref().filter(|_| !is_dry) {
+        consent::check(desk.session, settings.environment.as_str(), backup)?;
+    }
     let mut link = desk.session.link(&settings)?;
     let facts = ask_facts(&link, outcome)?;
+    if let Some(name) = restore {
+        check_data(name, &facts)?;
+    }
+    let choose = match restore {
+        Some(_) => choose_restore,
+        None => choose_rollback,
+    };
     let backups: Vec<_> = facts
         .backups
         .iter()
@@ -300,7 +317,7 @@ fn try_rollback(
             release: b.release.clone(),
         })
         .collect();
-    match choose_rollback(to, facts.current.as_ref(), &facts.releases, &backups) {
+    match choose(to, facts.current.as_ref(), &facts.releases, &backups) {
         RollbackChoice::Go(release) => {
             outcome.asked = release.tag;
             outcome.revision = release.revision;
@@ -324,7 +341,8 @@ fn try_rollback(
     };
     let work = PlannedWork::Rollback {
         to,
-        reason: reason.map(str::to_owned),
+        reason: reason.clone(),
+        restore: restore.clone(),
     };
     let project = settings.project.as_ref().map(|p| p.as_str().to_owned());
     let plan = plan::compose(
@@ -333,7 +351,7 @@ fn try_rollback(
         project,
         new_run(desk.session, &nonce, &settings)?,
     );
-    if desk.session.inputs.asked.dry_run == DryRun::Yes {
+    if is_dry {
         let warnings = outcome.warnings.clone();
         return Ok(Some(Planned {
             plan,
@@ -346,6 +364,20 @@ fn try_rollback(
     }
     finish(desk, &mut link, &plan, &nonce, outcome);
     Ok(None)
+}
+
+/// Checks that a backup whose data is wanted is there and holds some.
+fn check_data(name: &str, facts: &HostFacts) -> Result<(), Failure> {
+    let found = facts.backups.iter().find(|b| b.name == name);
+    let error = match found {
+        None => format!("there is no backup {name} on this host"),
+        Some(backup) => match &backup.problem {
+            Some(problem) => format!("{name} cannot be used: {problem}"),
+            None if backup.data.is_empty() => format!("{name} holds no data"),
+            None => return Ok(()),
+        },
+    };
+    Err(Failure::new(error).next("choose another one; list them with `belay backups`"))
 }
 
 /// The environment of a rollback: the input's, else that of the version's kind, else production.

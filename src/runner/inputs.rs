@@ -49,6 +49,8 @@ impl Inputs {
                 tag: text("BELAY_TAG"),
                 rollback: text("BELAY_ROLLBACK"),
                 reason: text("BELAY_REASON"),
+                restore_data: text("BELAY_RESTORE_DATA"),
+                confirm: text("BELAY_CONFIRM"),
                 dry_run: dry_run(text("BELAY_DRY_RUN").as_deref())?,
             },
             config: text("BELAY_CONFIG").map(PathBuf::from),

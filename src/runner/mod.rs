@@ -5,6 +5,7 @@ pub mod checklist;
 pub mod choices;
 pub mod commands;
 pub mod completion;
+pub mod consent;
 pub mod deploy;
 pub mod doctor;
 pub mod git;

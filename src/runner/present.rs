@@ -10,7 +10,7 @@ use crate::report::host_status::{
 };
 use crate::report::plan::{
     EndpointRole, PlanReport, PlannedBackup, PlannedEndpoint, PlannedHealth, PlannedImageReport,
-    PlannedService, PlannedSource,
+    PlannedRestore, PlannedService, PlannedSource,
 };
 use crate::wire::{BackupFacts, HostFacts, ServiceState};
 
@@ -170,10 +170,27 @@ pub fn plan(planned: &Planned) -> PlanReport {
             PlannedWork::Rollback { .. } => vec![],
         },
         health: health(plan),
+        restore: restore(plan, facts),
         choices: rollback_choices(facts),
         warnings: planned.warnings.clone(),
         refusals: vec![],
     }
+}
+
+fn restore(plan: &Plan, facts: &HostFacts) -> Option<PlannedRestore> {
+    let PlannedWork::Rollback { restore, .. } = &plan.work else {
+        return None;
+    };
+    let backup = facts
+        .backups
+        .iter()
+        .find(|b| Some(&b.name) == restore.as_ref())?;
+    Some(PlannedRestore {
+        backup: backup.name.clone(),
+        version: backup.tag.clone(),
+        taken: backup.created,
+        sources: backup.data.clone(),
+    })
 }
 
 fn rollback_words(to: &RollbackTo) -> String {

@@ -60,8 +60,8 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         Ok(Intent::Deploy { tag, revision }) => with_record(&session, Work::Deploy, |desk| {
             deploy::deploy(desk, &tag, revision.as_deref())
         }),
-        Ok(Intent::Rollback { to, reason }) => with_record(&session, Work::Rollback, |desk| {
-            deploy::rollback(desk, &to, reason.as_deref())
+        Ok(Intent::Rollback(wish)) => with_record(&session, Work::Rollback, |desk| {
+            deploy::rollback(desk, &wish)
         }),
     }
 }

@@ -164,6 +164,9 @@ pub struct BackupFacts {
     pub bytes: u64,
     /// Images that the backup names.
     pub images: usize,
+    /// The volumes and bind mounts whose data it holds, in words.
+    #[serde(default)]
+    pub data: Vec<String>,
     /// Sources whose copy may not be consistent, with the reason.
     pub inconsistent: Vec<String>,
     /// What a fresh look found, when one was asked for: nothing is well.

@@ -11,7 +11,7 @@ import unittest
 from ruamel.yaml import YAML
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-INPUTS = """command tag rollback reason service environment config host port user ssh-key ssh-key-passphrase known-hosts
+INPUTS = """command tag rollback reason restore-data confirm service environment config host port user ssh-key ssh-key-passphrase known-hosts
 token notify-url notify-on dry-run lock-wait install""".split()
 OUTPUTS = """outcome version previous-version revision environment-url deployment-id backup rolled-back failed-requests
 longest-gap-ms duration-ms image-size comment-posted""".split()

@@ -30,6 +30,7 @@ mod matrix;
 mod own_proxy;
 mod plain_compose;
 mod recovery;
+mod restore;
 mod secrets;
 mod shelf;
 mod systemd;

@@ -1,4 +1,4 @@
-//! The four transactions that every sweep runs over.
+//! The five transactions that every sweep runs over.
 
 use belay::agent::engine::{Ending, EngineError};
 use belay::agent::state;
@@ -7,7 +7,9 @@ use belay::model::journal;
 use belay::model::plan::{ConfirmRule, Plan};
 use belay::model::release::RollbackTo;
 
-use crate::support::site::{Photo, Saved, Site, Version, assert_same, deployment_of, rollback_to};
+use crate::support::site::{
+    Photo, Saved, Site, Version, assert_same, deployment_of, restore_of, rollback_to,
+};
 
 /// What a runner confirms with.
 pub(crate) const NONCE: &str = "5f3a90c1";
@@ -22,14 +24,17 @@ pub(crate) enum Case {
     OverAdopted,
     /// Back to the version before.
     Rollback,
+    /// The same, with the data that it had then.
+    Restore,
 }
 
 impl Case {
-    pub(crate) const ALL: [Case; 4] = [
+    pub(crate) const ALL: [Case; 5] = [
         Case::OnEmpty,
         Case::OverPrevious,
         Case::OverAdopted,
         Case::Rollback,
+        Case::Restore,
     ];
 
     /// Prepares a host for the transaction, once for a whole sweep.
@@ -50,9 +55,19 @@ impl Case {
                 site.must_deploy(&old);
                 site.must_deploy(&new);
             }
+            Case::Restore => {
+                site.must_deploy(&old);
+                site.hold("as v1.0.0 left it");
+                site.must_deploy(&new);
+                site.hold("as v1.1.0 spoilt it");
+            }
         }
         let mut plan = match self {
             Case::Rollback => rollback_to(RollbackTo::Previous),
+            Case::Restore => {
+                let backup = site.backups().last().expect("a backup").name.clone();
+                restore_of(RollbackTo::Previous, &backup)
+            }
             Case::OnEmpty | Case::OverPrevious | Case::OverAdopted => {
                 site.bring(&new);
                 deployment_of(&new)
@@ -82,7 +97,7 @@ impl Case {
     /// transaction that came as far as Fetch takes them, or a later prune does.
     fn photo(self, site: &Site) -> Photo {
         match self {
-            Case::Rollback => site.photo(),
+            Case::Rollback | Case::Restore => site.photo(),
             Case::OnEmpty | Case::OverPrevious | Case::OverAdopted => {
                 site.photo().before_arrival(&Version::second("v1.1.0"))
             }

@@ -80,6 +80,11 @@ fn a_rollback_survives_a_crash_anywhere() {
     sweep(Case::Rollback);
 }
 
+#[test]
+fn a_restore_survives_a_crash_anywhere() {
+    sweep(Case::Restore);
+}
+
 /// Crashes, then crashes again while the recovery is at work, at each of its calls.
 fn sweep_twice(case: Case, stride: usize) {
     let prepared = case.prepare();
@@ -111,6 +116,11 @@ fn sweep_twice(case: Case, stride: usize) {
 #[test]
 fn a_deployment_survives_a_crash_of_its_recovery() {
     sweep_twice(Case::OverPrevious, 7);
+}
+
+#[test]
+fn a_restore_survives_a_crash_of_its_recovery() {
+    sweep_twice(Case::Restore, 23);
 }
 
 #[test]

@@ -360,3 +360,17 @@ fn a_reboot_in_the_middle_unwinds_to_the_version_before() {
     site.check();
     assert_eq!(site.serving().as_deref(), Some("v1.0.0"));
 }
+
+/// Verbs list the journals without the lock while an engine removes the oldest ones. A link that leads nowhere is such a
+/// journal for ever: it is listed, and when it is read it is not there.
+#[test]
+fn a_journal_that_is_removed_while_somebody_looks_is_nobody_s_business() {
+    let site = Site::new();
+    site.must_deploy(&Version::first("v1.0.0"));
+    let gone = site.layout.journal(0);
+    std::os::unix::fs::symlink("/nowhere", gone).expect("made");
+    let unknown = belay::agent::state::find(&site.layout, "no such transaction");
+    assert_eq!(unknown.expect("readable"), None);
+    let open = belay::agent::state::open_transactions(&site.layout);
+    assert_eq!(open.expect("readable"), Vec::<u64>::new());
+}

@@ -13,6 +13,7 @@ mod journal;
 mod migrations;
 mod older;
 mod outage;
+mod restore;
 mod revival;
 mod rollback;
 mod saga;

@@ -13,12 +13,15 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use belay::agent::backup::{DataKind, DataReader, LogSource, ReadError, Sink};
+use belay::agent::backup::{
+    DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
+};
 use belay::agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageName, RunState,
 };
 use belay::agent::revive::Revival;
 use belay::model::compose::{PROFILES, active_profiles, leave_out_inactive, sha256};
+use belay::model::data::RestoredSource;
 use belay::model::gateway::{Admission, Change, Server};
 use belay::model::health::{Answer, VersionCheck};
 use belay::model::journal::BootTime;
@@ -82,6 +85,29 @@ pub enum Behaviour {
     OneShot(i32),
     /// A proxy of the user's: asks the containers of this service in turn, whichever run.
     Proxy(&'static str),
+}
+
+/// What a volume holds: files by name, and those that somebody has set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    pub files: BTreeMap<String, String>,
+    pub aside: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Content {
+    /// One file, `note`.
+    pub fn note(text: &str) -> Self {
+        Content {
+            files: BTreeMap::from([("note".to_owned(), text.to_owned())]),
+            aside: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Content::note("kept")
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +196,8 @@ pub struct World {
     pub networks: BTreeMap<String, String>,
     /// By name, with the project and a number of its own: a volume that was removed and made again is another one.
     pub volumes: BTreeMap<String, (String, u64)>,
+    /// What volumes hold, by their names; one that is not here holds what [`Content::default`] says.
+    pub data: BTreeMap<String, Content>,
     pub free_bytes: u64,
     pub compose: ComposeKind,
     /// Every start of a one-shot container, as `service version`.
@@ -278,6 +306,7 @@ impl FakeHost {
                 containers: vec![],
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
+                data: BTreeMap::new(),
                 free_bytes: 1 << 40,
                 compose: ComposeKind::Python,
                 one_shots: vec![],
@@ -815,6 +844,14 @@ impl Host for FakeHost {
     ) -> Box<dyn DataReader + 'a> {
         Box::new(FakeReader(self))
     }
+
+    fn data_writer<'a>(
+        &'a self,
+        _image: Option<&'a str>,
+        _project: &'a str,
+    ) -> Box<dyn DataWriter + 'a> {
+        Box::new(FakeWriter(self))
+    }
 }
 
 /// Measures at every call and while the clock moves.
@@ -948,8 +985,9 @@ impl FakeReader<'_> {
 }
 
 impl DataReader for FakeReader<'_> {
-    fn read(&self, _source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
-        let bytes = self.call("read_data", archive_of_a_volume())?;
+    fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
+        let content = self.0.world().content_of(source).clone();
+        let bytes = self.call("read_data", archive_of(&content))?;
         sink(&mut bytes.as_slice()).map_err(ReadError::Sink)
     }
 
@@ -966,12 +1004,107 @@ impl DataReader for FakeReader<'_> {
     }
 }
 
-fn archive_of_a_volume() -> Vec<u8> {
+/// Puts data into the fake host's volumes. Nobody may use them meanwhile.
+struct FakeWriter<'a>(&'a FakeHost);
+
+impl FakeWriter<'_> {
+    fn change(
+        &self,
+        name: &str,
+        source: &RestoredSource,
+        effect: impl FnOnce(&mut Content),
+    ) -> Result<(), ReadError> {
+        let done = self.0.try_call(name, |world| {
+            let user = world.user_of(&source.kind);
+            assert_eq!(user, None, "{name} beside a container that runs");
+            effect(world.content_of(&source.kind));
+            Ok(())
+        });
+        done.map_err(|error| ReadError::Docker {
+            what: name.to_owned(),
+            said: error.to_string(),
+        })
+    }
+}
+
+impl DataWriter for FakeWriter<'_> {
+    fn set_aside(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        self.change("set_aside", source, |content| {
+            let files = std::mem::take(&mut content.files);
+            content.aside.entry(mark.to_owned()).or_insert(files);
+        })
+    }
+
+    fn fill(&self, source: &RestoredSource, feed: Feed<'_>) -> Result<(), ReadError> {
+        let mut bytes = vec![];
+        feed(&mut bytes).map_err(ReadError::Sink)?;
+        self.change("fill", source, |content| {
+            content.files.extend(files_in(&bytes));
+        })
+    }
+
+    fn check(
+        &self,
+        source: &RestoredSource,
+        _mark: &str,
+        wanted: &[EntryRecord],
+    ) -> Result<(), ReadError> {
+        let found = self.0.world().content_of(&source.kind).files.clone();
+        let files = wanted.iter().filter(|e| e.is_file());
+        let wanted: Vec<&str> = files.map(|e| e.path.as_str()).collect();
+        assert_eq!(found.keys().collect::<Vec<_>>(), wanted);
+        self.change("check", source, |_| ())
+    }
+
+    fn put_back(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        self.change("put_back", source, |content| {
+            if let Some(files) = content.aside.remove(mark) {
+                content.files = files;
+            }
+        })
+    }
+
+    fn forget(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        let done = self.0.try_call("forget_aside", |world| {
+            world.content_of(&source.kind).aside.remove(mark);
+            Ok(())
+        });
+        done.map_err(|error| ReadError::Docker {
+            what: "forget".to_owned(),
+            said: error.to_string(),
+        })
+    }
+
+    fn sweep(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+}
+
+fn files_in(archive: &[u8]) -> Vec<(String, String)> {
+    let mut found = vec![];
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().expect("a tar") {
+        let mut entry = entry.expect("a tar");
+        let path = entry.path().expect("a path").display().to_string();
+        let name = path.strip_prefix(TOP).expect("under the top");
+        if entry.header().entry_type().is_file() {
+            let mut text = String::new();
+            io::Read::read_to_string(&mut entry, &mut text).expect("text");
+            found.push((name.trim_start_matches('/').to_owned(), text));
+        }
+    }
+    found
+}
+
+fn archive_of(content: &Content) -> Vec<u8> {
     let mut archive = tar::Builder::new(vec![]);
-    for (path, kind, content) in [
-        ("data/", tar::EntryType::Directory, b"".as_slice()),
-        ("data/note", tar::EntryType::Regular, b"kept".as_slice()),
-    ] {
+    let top = ("data/".to_owned(), tar::EntryType::Directory, String::new());
+    let files = content.files.iter().map(|(name, text)| {
+        let path = format!("data/{name}");
+        (path, tar::EntryType::Regular, text.clone())
+    });
+    for (path, kind, content) in std::iter::once(top).chain(files) {
+        let content = content.as_bytes();
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(0o755);
@@ -987,6 +1120,26 @@ fn archive_of_a_volume() -> Vec<u8> {
 }
 
 impl World {
+    /// What is at a place of data; a bind mount holds the same as a volume of its path's name.
+    fn content_of(&mut self, source: &DataKind) -> &mut Content {
+        let name = match source {
+            DataKind::Volume { name } => name.clone(),
+            DataKind::Bind { path } => path.display().to_string(),
+        };
+        self.data.entry(name).or_default()
+    }
+
+    /// A container that runs and has a volume.
+    fn user_of(&self, source: &DataKind) -> Option<String> {
+        let DataKind::Volume { name } = source else {
+            return None;
+        };
+        let has_it = |c: &&FakeContainer| c.volumes.contains(name);
+        let mut users = self.containers.iter().filter(has_it);
+        let running = users.find(|c| self.state(c) == RunState::Running);
+        running.map(|c| c.service.clone())
+    }
+
     /// Counts a call; tells whether the engine ends at this one.
     fn count(&mut self, name: String) -> Option<When> {
         self.calls.push(name);

@@ -27,9 +27,11 @@ use belay::model::yaml;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::fake_host::{Behaviour, FakeHost, FakeImage, VERSION_HEADER, World};
+use super::fake_host::{Behaviour, Content, FakeHost, FakeImage, VERSION_HEADER, World};
 
 pub const PROJECT: &str = "app";
+/// The database's.
+const VOLUME: &str = "app_data";
 pub const PRIMARY_URL: &str = "http://127.0.0.1:8080/api/status";
 pub const BACKUP_URL: &str = "http://127.0.0.1:8080/health";
 
@@ -233,7 +235,20 @@ pub fn deployment_of(version: &Version) -> Plan {
 }
 
 pub fn rollback_to(to: RollbackTo) -> Plan {
-    plan_for(PlannedWork::Rollback { to, reason: None })
+    plan_for(PlannedWork::Rollback {
+        to,
+        reason: None,
+        restore: None,
+    })
+}
+
+/// A rollback that puts a backup's data back as well.
+pub fn restore_of(to: RollbackTo, backup: &str) -> Plan {
+    plan_for(PlannedWork::Rollback {
+        to,
+        reason: None,
+        restore: Some(backup.to_owned()),
+    })
 }
 
 /// The root that has the project's name, as a host with Compose 1.x needs it.
@@ -433,6 +448,22 @@ impl Site {
     pub fn roll_back(&self, to: RollbackTo) -> Ending {
         self.engine(&rollback_to(to))
             .expect("the engine came to an end")
+    }
+
+    /// Has the database's volume hold something.
+    pub fn hold(&self, text: &str) {
+        let mut world = self.host.world();
+        world.data.insert(VOLUME.to_owned(), Content::note(text));
+    }
+
+    /// What the database's volume holds, with nothing set aside in it.
+    pub fn held(&self) -> Content {
+        self.host.world().data[VOLUME].clone()
+    }
+
+    /// Every backup, the newest last.
+    pub fn backups(&self) -> Vec<backup::BackupEntry> {
+        backup::list(self.root())
     }
 
     /// Deploys a version that must succeed.
@@ -672,6 +703,14 @@ impl Site {
                 .iter()
                 .map(|(name, (_, number))| format!("{name} {number}"))
                 .collect(),
+            data: world
+                .volumes
+                .keys()
+                .map(|name| {
+                    let content = world.data.get(name).cloned().unwrap_or_default();
+                    format!("{name} {content:?}")
+                })
+                .collect(),
             files: files_under(self.root()),
         }
     }
@@ -722,6 +761,8 @@ pub struct Photo {
     pub names: BTreeSet<String>,
     pub networks: BTreeSet<String>,
     pub volumes: BTreeSet<String>,
+    /// What they hold, and what somebody has left aside in them.
+    pub data: BTreeSet<String>,
     pub files: BTreeMap<PathBuf, String>,
 }
 
@@ -744,6 +785,7 @@ impl Photo {
             ("image", &self.names, &other.names),
             ("network", &self.networks, &other.networks),
             ("volume", &self.volumes, &other.volumes),
+            ("data", &self.data, &other.data),
         ];
         for (what, mine, others) in sets {
             told.extend(mine.difference(others).map(|x| format!("{what} + {x}")));

@@ -14,11 +14,11 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::archive::ArchiveWriter;
-use super::manifest::{Consistency, DataKind, LeftOut, SourceKind, SourceRecord, SourceState};
+use super::manifest::{Consistency, LeftOut, SourceKind, SourceRecord, SourceState};
 use super::names::{NEVER_INSIDE, checked_part, readable};
 use super::stream::{Noticed, copy_stream};
 use super::tar_out::{Kind, Meta};
-use super::{BackupError, BackupRequest, DataReader, DataSource, ReadError};
+use super::{BackupError, BackupRequest, DataKind, DataReader, DataSource, ReadError};
 
 /// Where configuration is in the archive.
 pub(super) const CONFIG: &str = "config";

@@ -5,13 +5,13 @@
 //! flipped bit passes unnoticed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::gzip::hex;
+use crate::model::data::DataKind;
 
 /// The version of the manifest's form.
 pub(super) const SCHEMA: u32 = 1;
@@ -27,6 +27,10 @@ pub enum Reason {
     /// A person asked for it.
     Manual,
     BeforeRollback,
+    /// Before data is put back from another backup: what is there then, with everything stopped.
+    BeforeRestore {
+        backup: String,
+    },
 }
 
 impl std::fmt::Display for Reason {
@@ -35,6 +39,9 @@ impl std::fmt::Display for Reason {
             Reason::BeforeDeploy { tag } => write!(f, "before the deployment of {tag}"),
             Reason::Manual => f.write_str("asked for"),
             Reason::BeforeRollback => f.write_str("before a rollback"),
+            Reason::BeforeRestore { backup } => {
+                write!(f, "before the data of {backup} was put back")
+            }
         }
     }
 }
@@ -52,25 +59,6 @@ pub struct ImageRecord {
     pub tags: Vec<String>,
     /// In bytes.
     pub size: u64,
-}
-
-/// Where data is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataKind {
-    /// A named volume, by the name that the engine has for it.
-    Volume { name: String },
-    /// A file or directory of the host, absolute.
-    Bind { path: PathBuf },
-}
-
-impl std::fmt::Display for DataKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DataKind::Volume { name } => write!(f, "volume {name}"),
-            DataKind::Bind { path } => write!(f, "{}", path.display()),
-        }
-    }
 }
 
 /// What keeps data from changing while it is copied.
@@ -120,6 +108,16 @@ pub enum SourceState {
     Within { path: String },
 }
 
+impl SourceState {
+    /// Whether there is a copy under the source's own place.
+    pub fn is_saved(&self) -> bool {
+        match self {
+            SourceState::Saved | SourceState::Inconsistent { .. } => true,
+            SourceState::Absent | SourceState::Within { .. } => false,
+        }
+    }
+}
+
 /// One source of the backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRecord {
@@ -164,6 +162,21 @@ pub struct EntryRecord {
     pub mode: String,
     #[serde(flatten)]
     pub kind: EntryKind,
+}
+
+impl EntryRecord {
+    /// Whether it is a file's own entry, not another name of one.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, EntryKind::File { .. })
+    }
+
+    /// The size of its content, in bytes.
+    pub fn size(&self) -> u64 {
+        match &self.kind {
+            EntryKind::File { size, .. } => *size,
+            EntryKind::Dir | EntryKind::Symlink { .. } | EntryKind::HardLink { .. } => 0,
+        }
+    }
 }
 
 /// Everything that is known about a backup.
@@ -243,6 +256,14 @@ impl Manifest {
         Ok(bytes)
     }
 
+    /// The data that was saved, for people.
+    pub fn data(&self) -> Vec<String> {
+        let saved =
+            |source: &&SourceRecord| source.source != SourceKind::Config && source.state.is_saved();
+        let sources = self.sources.iter().filter(saved);
+        sources.map(|source| source.source.to_string()).collect()
+    }
+
     /// Sources whose copy may not be consistent, each with the reason, for people.
     pub fn inconsistent(&self) -> Vec<String> {
         let words = |source: &SourceRecord| match &source.state {
@@ -256,11 +277,8 @@ impl Manifest {
 
     /// What the archive holds, uncompressed.
     pub(super) fn content_bytes(&self) -> u64 {
-        let size = |entry: &EntryRecord| match &entry.kind {
-            EntryKind::File { size, .. } => *size,
-            EntryKind::Dir | EntryKind::Symlink { .. } | EntryKind::HardLink { .. } => 0,
-        };
-        self.entries.iter().map(size).fold(0, u64::saturating_add)
+        let sizes = self.entries.iter().map(EntryRecord::size);
+        sizes.fold(0, u64::saturating_add)
     }
 }
 

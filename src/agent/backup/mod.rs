@@ -10,10 +10,13 @@
 //! nothing: see [`verify`].
 
 mod archive;
+pub mod aside;
 mod checked;
 mod collect;
 mod docker_reader;
+mod docker_writer;
 mod gzip;
+mod helper;
 mod manifest;
 mod names;
 mod read;
@@ -23,19 +26,24 @@ mod tar_in;
 mod tar_out;
 mod write;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::model::data::RestoredSource;
+
+pub use crate::model::data::DataKind;
 pub use docker_reader::DockerReader;
+pub use docker_writer::{DONE, DockerWriter};
 pub use manifest::{
-    Consistency, DataKind, EntryKind, EntryRecord, FileRecord, ImageRecord, LeftOut, Manifest,
-    ManifestError, Reason, SourceKind, SourceRecord, SourceState,
+    Consistency, EntryKind, EntryRecord, FileRecord, ImageRecord, LeftOut, Manifest, ManifestError,
+    Reason, SourceKind, SourceRecord, SourceState,
 };
 pub use names::{BackupName, Leads, NotABackupName};
 pub use read::{
-    ConfigEntry, ConfigKind, VerifyError, extract_config, extract_file, open_config, verify,
+    ConfigEntry, ConfigKind, SavedData, VerifyError, extract_config, extract_file, open_config,
+    verify,
 };
 pub use shelf::{BackupEntry, estimate, free_bytes, list, remove, sweep};
 pub use write::{PublishPoint, create, create_watched};
@@ -126,6 +134,40 @@ pub trait DataReader {
     /// The last `most` bytes, at the most, of a service's logs.
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError>;
 }
+
+/// Puts data in the place of other data, as an ordinary user cannot, and keeps what was there until nobody needs it.
+///
+/// Each call can be repeated. `mark` names what one transaction keeps aside.
+pub trait DataWriter {
+    /// Moves everything that is there aside, within the same file system. Again, it takes away what came since.
+    fn set_aside(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError>;
+
+    /// Puts in what `feed` gives: an uncompressed tar whose top directory (or one file) is named [`TOP`].
+    fn fill(&self, source: &RestoredSource, feed: Feed<'_>) -> Result<(), ReadError>;
+
+    /// Compares what is there now with a backup's records, hash by hash, and syncs it to the disk.
+    fn check(
+        &self,
+        source: &RestoredSource,
+        mark: &str,
+        wanted: &[EntryRecord],
+    ) -> Result<(), ReadError>;
+
+    /// Takes away what is there and moves back what was set aside. Finds nothing to do when nothing was.
+    fn put_back(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError>;
+
+    /// Removes what was set aside, for good.
+    fn forget(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError>;
+
+    /// Ends whatever an engine before this one left at work.
+    fn sweep(&self) -> Result<(), ReadError>;
+}
+
+/// The name of the top directory of a tar for [`DataWriter::fill`].
+pub const TOP: &str = "belay-data";
+
+/// Gives a stream.
+pub type Feed<'a> = &'a mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
 
 /// Takes a stream while it is open.
 pub type Sink<'a> = &'a mut dyn FnMut(&mut dyn Read) -> io::Result<()>;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
+use super::TOP;
 use super::archive::mode_text;
 use super::checked::{Budget, CheckedReader};
 use super::collect::CONFIG;
@@ -21,8 +22,9 @@ use super::gzip::hex;
 use super::manifest::{EntryKind, EntryRecord, FileRecord, LeftOut, Manifest, ManifestError};
 use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readable};
 use super::tar_in::{Entry, TarError};
-use super::tar_out::Kind;
+use super::tar_out::{Kind, write_end, write_header, write_padding};
 use crate::agent::durable;
+use crate::model::data::RestoredSource;
 
 /// The most configuration that is given out in memory, in bytes.
 const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;
@@ -60,6 +62,12 @@ pub enum VerifyError {
     NoSuchFile { name: String, path: String },
     #[error("the configuration in backup {name} is too large to be read into memory")]
     TooLarge { name: String },
+    #[error("could not give out what backup {name} holds")]
+    GivenOut {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A file of a saved configuration.
@@ -150,6 +158,92 @@ pub fn extract_config(root: &Path, name: &str, dest: &Path) -> Result<Vec<LeftOu
         None => Ok(()),
     })?;
     writer.finish()
+}
+
+/// A verified backup, to put data back from.
+pub struct SavedData(Opened);
+
+impl SavedData {
+    /// Opens a backup, and verifies all of it.
+    pub fn open(root: &Path, name: &str) -> Result<SavedData, VerifyError> {
+        Opened::verified(root, name).map(SavedData)
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
+    /// What the backup holds of a source; paths begin below its place in the archive.
+    pub fn entries(&self, source: &RestoredSource) -> Vec<EntryRecord> {
+        let below = |entry: &EntryRecord| {
+            let path = below(entry.path.as_bytes(), &source.path)?;
+            let path = String::from_utf8_lossy(path).into_owned();
+            let path = match source.is_file {
+                true => file_name(Path::new(&source.path)),
+                false => path,
+            };
+            Some(EntryRecord {
+                path,
+                ..entry.clone()
+            })
+        };
+        self.0.manifest.entries.iter().filter_map(below).collect()
+    }
+
+    /// Writes a source as a tar of its own, compared with the manifest on the way once more.
+    pub fn write(&self, source: &RestoredSource, out: &mut dyn Write) -> Result<(), VerifyError> {
+        let mut out = out;
+        let moved = |path: &[u8]| moved(path, source);
+        self.0.visit(&mut |entry, content| {
+            let Some(path) = moved(&entry.path) else {
+                return Ok(());
+            };
+            let kind = match &entry.kind {
+                Kind::HardLink(target) => match moved(target) {
+                    Some(target) => Kind::HardLink(target),
+                    None => return Ok(()),
+                },
+                kind => kind.clone(),
+            };
+            let written = write_header(&mut out, &path, &kind, &entry.meta, entry.size)
+                .and_then(|()| io::copy(content, &mut out).map(drop))
+                .and_then(|()| write_padding(&mut out, entry.size));
+            written.map_err(|source| self.given_out(source))
+        })?;
+        write_end(&mut out).map_err(|source| self.given_out(source))
+    }
+
+    fn given_out(&self, source: io::Error) -> VerifyError {
+        VerifyError::GivenOut {
+            name: self.0.name.to_string(),
+            source,
+        }
+    }
+}
+
+/// What a path of the archive is called below a source's place.
+fn below<'p>(path: &'p [u8], place: &str) -> Option<&'p [u8]> {
+    let rest = path.strip_prefix(place.as_bytes())?;
+    match rest.is_empty() {
+        true => Some(rest),
+        false => rest.strip_prefix(b"/"),
+    }
+}
+
+/// A path of the archive as a path of a source's own tar.
+fn moved(path: &[u8], source: &RestoredSource) -> Option<Vec<u8>> {
+    let rest = below(path, &source.path)?;
+    let mut moved = TOP.as_bytes().to_vec();
+    let name = file_name(Path::new(&source.path));
+    let rest = match source.is_file {
+        true => name.as_bytes(),
+        false => rest,
+    };
+    if !rest.is_empty() {
+        moved.push(b'/');
+        moved.extend_from_slice(rest);
+    }
+    Some(moved)
 }
 
 /// The path under the root of an entry; nothing for what is not configuration, and for the root itself.

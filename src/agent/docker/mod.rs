@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::api::{Api, filter};
 use self::inspected::InspectedContainer;
-use super::backup::{DataReader, DockerReader};
+use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
 use super::host::{Composition, Container, Host, HostError, Image, ImageName};
 use crate::model::compose::{PROFILES, active_profiles, leave_out_inactive};
@@ -522,6 +522,14 @@ impl Host for RealHost {
         project: &'a str,
     ) -> Box<dyn DataReader + 'a> {
         Box::new(DockerReader::new(image, project))
+    }
+
+    fn data_writer<'a>(
+        &'a self,
+        image: Option<&'a str>,
+        project: &'a str,
+    ) -> Box<dyn DataWriter + 'a> {
+        Box::new(DockerWriter::new(image, project))
     }
 }
 

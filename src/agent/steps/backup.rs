@@ -14,6 +14,7 @@ use crate::agent::layout::Layout;
 use crate::agent::lock::HostLock;
 use crate::agent::{durable, state};
 use crate::model::compose::{ComposeFile, MountSource};
+use crate::model::data::Restoration;
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
 use crate::model::plan::{DataRule, DataStrategy, Plan, PlannedWork};
@@ -47,8 +48,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         work.plan,
         previous.as_ref(),
         &project,
-        seq,
-        reason,
+        &Order::live(seq, reason),
     )?;
     for source in made.manifest.inconsistent() {
         work.warn(format!("the backup may not be consistent: {source}"));
@@ -94,6 +94,33 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A backup of what data really is, now that everything has stopped: before a restore replaces some of it. Returns its name.
+pub(super) fn before_restore(
+    work: &mut Work<'_>,
+    restoration: &Restoration,
+) -> Result<String, Failure> {
+    let order = Order {
+        seq: work.seq()?,
+        reason: Reason::BeforeRestore {
+            backup: restoration.backup.clone(),
+        },
+        consistency: Consistency::Stopped,
+        also: restoration.sources.iter().map(|s| s.kind.clone()).collect(),
+    };
+    let previous = work.previous()?;
+    let project = work.preflight()?.project.clone();
+    let made = make(
+        work.host,
+        work.layout,
+        work.plan,
+        previous.as_ref(),
+        &project,
+        &order,
+    )?;
+    work.note(format!("{} holds what is there now", made.name));
+    Ok(made.name)
+}
+
 /// What the backup may take at the worst, in bytes.
 pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
     let previous = work.previous()?;
@@ -103,8 +130,7 @@ pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
         work.plan,
         previous.as_ref(),
         project,
-        0,
-        Reason::Manual,
+        &Order::live(0, Reason::Manual),
     )?;
     let reader = work.host.data_reader(image.as_deref(), project);
     backup::estimate(&request, reader.as_ref()).map_err(|e| Failure::of(&e))
@@ -130,11 +156,32 @@ pub fn backup_now(
         plan,
         release.as_ref(),
         &current.project,
-        seq,
-        Reason::Manual,
+        &Order::live(seq, Reason::Manual),
     )?;
     super::prune::prune_backups(layout, plan.backup.keep)?;
     Ok(made.facts())
+}
+
+/// Which backup is wanted.
+struct Order {
+    /// The transaction that it belongs to.
+    seq: u64,
+    reason: Reason,
+    consistency: Consistency,
+    /// Data that is saved whatever the plan's rule says.
+    also: Vec<DataKind>,
+}
+
+impl Order {
+    /// While everything runs.
+    fn live(seq: u64, reason: Reason) -> Order {
+        Order {
+            seq,
+            reason,
+            consistency: Consistency::Live,
+            also: vec![],
+        }
+    }
 }
 
 fn make(
@@ -143,16 +190,18 @@ fn make(
     plan: &Plan,
     serving: Option<&Release>,
     project: &str,
-    seq: u64,
-    reason: Reason,
+    order: &Order,
 ) -> Result<BackupEntry, Failure> {
-    let (image, request) = request(host, layout, plan, serving, project, seq, reason)?;
+    let (image, request) = request(host, layout, plan, serving, project, order)?;
     let reader: Box<dyn DataReader + '_> = host.data_reader(image.as_deref(), project);
     reader.sweep().map_err(|e| Failure::of(&e))?;
     host.may_act().map_err(|e| Failure::of(&e))?;
     backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
     // After a crash the transaction's own backup may be there already; one that was published was verified.
-    let of_this = |entry: &BackupEntry| entry.manifest.seq == seq && entry.problem.is_none();
+    let of_this = |entry: &BackupEntry| {
+        let manifest = &entry.manifest;
+        (manifest.seq, &manifest.reason) == (order.seq, &order.reason) && entry.problem.is_none()
+    };
     if let Some(made) = backup::list(layout.root()).into_iter().find(of_this) {
         return Ok(made);
     }
@@ -174,8 +223,7 @@ fn request<'a>(
     plan: &'a Plan,
     serving: Option<&Release>,
     project: &str,
-    seq: u64,
-    reason: Reason,
+    order: &Order,
 ) -> Result<(Option<String>, BackupRequest<'a>), Failure> {
     let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
     let mut images = vec![];
@@ -212,17 +260,29 @@ fn request<'a>(
             }
         }
     }
-    let data = match serving {
+    let mut data = match serving {
         Some(release) => data_sources(layout, plan, release)?,
         None => vec![],
     };
+    for kind in &order.also {
+        if !data.iter().any(|source| source.kind == *kind) {
+            data.push(DataSource {
+                kind: kind.clone(),
+                services: vec![],
+                consistency: order.consistency,
+            });
+        }
+    }
+    for source in &mut data {
+        source.consistency = order.consistency;
+    }
     let reader_image = images.first().map(|image| image.id.clone());
     let request = BackupRequest {
         root: layout.root(),
         app: &plan.app,
-        seq,
+        seq: order.seq,
         now: host.now(),
-        reason,
+        reason: order.reason.clone(),
         release: serving.map(|r| r.name.clone()),
         revision: serving.and_then(|r| r.revision.clone()),
         images,
@@ -330,6 +390,12 @@ fn mounted_data(file: &ComposeFile, project: &str) -> Vec<DataSource> {
         .collect()
 }
 
+/// The data that a release uses.
+pub(super) fn mounted(file: &ComposeFile, project: &str) -> Vec<DataKind> {
+    let sources = mounted_data(file, project).into_iter();
+    sources.map(|source| source.kind).collect()
+}
+
 fn is_data(path: &str) -> bool {
     let path = std::path::Path::new(path);
     path != std::path::Path::new("/") && !NOT_DATA.iter().any(|system| path.starts_with(system))
@@ -339,6 +405,7 @@ impl BackupEntry {
     /// The backup as the runner is told of it.
     pub fn facts(self) -> BackupFacts {
         let inconsistent = self.manifest.inconsistent();
+        let data = self.manifest.data();
         BackupFacts {
             name: self.name,
             seq: self.manifest.seq,
@@ -348,6 +415,7 @@ impl BackupEntry {
             reason: self.manifest.reason.to_string(),
             bytes: self.manifest.archive.size,
             images: self.manifest.images.len(),
+            data,
             inconsistent,
             problem: self.problem,
             verified: false,

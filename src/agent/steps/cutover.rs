@@ -169,6 +169,15 @@ fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), Failure> {
 }
 
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+    match work.restoration()? {
+        // The version before must not see data that was put back; its own comes first.
+        Some(_) => Ok(()),
+        None => go_back(work),
+    }
+}
+
+/// Makes the version before serve, whatever serves now.
+pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), Failure> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
     let moves = work.moves()?;

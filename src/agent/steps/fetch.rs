@@ -32,11 +32,14 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     files::keep_displaced(work, &release)?;
     let previous = work.previous()?;
     let serving = previous.as_ref().map(|p| rendered(work, p)).transpose()?;
-    let moves = moves(
+    let mut moves = moves(
         &rendered(work, &release)?,
         by_itself(work, &release)?,
         serving.as_ref(),
     );
+    if work.restoration()?.is_some() {
+        moves.announce_a_gap("everything stops while its data is put back");
+    }
     if let Some(gap) = gateway_gap(&moves.gateway, previous.is_none()) {
         work.note(format!("a gap is to be expected {gap}"));
     }

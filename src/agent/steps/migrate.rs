@@ -1,11 +1,11 @@
 //! Migrate: runs the one-shot services of a new release, once, and insists that each ends well.
 //!
-//! A rollback runs none of them: data stays as it is. What a migration did to data is not undone either; the backup that
+//! A rollback runs none of them: data stays as it is, unless it asks for the data of a backup ([`super::restore`]). What a migration did to data is not undone either; the backup that
 //! was just taken holds the data from before.
 
 use std::time::Duration;
 
-use super::{Work, container_of, cutover, one_shots};
+use super::{Work, container_of, cutover, one_shots, restore};
 use crate::agent::host::RunState;
 use crate::model::compose::{ComposeFile, Condition};
 use crate::model::journal::Output;
@@ -17,7 +17,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     if work.deploy().is_none() {
-        return Ok(Output::Nothing);
+        return match work.restoration()? {
+            Some(restoration) => restore::perform(work, &restoration),
+            None => Ok(Output::Nothing),
+        };
     }
     let release = work.candidate()?;
     let services = one_shots(&release, &work.normalised(&release.name)?)?;
@@ -30,6 +33,9 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
 /// Takes away all that is new: Compose makes networks, volumes and the containers of dependencies for a migration, too.
 /// The undo of the cutover has brought the version before back by now.
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+    if let Some(restoration) = work.restoration()? {
+        restore::undo(work, &restoration)?;
+    }
     let project = work.preflight()?.project.clone();
     let previous = work.previous()?;
     cutover::remove_new_containers(work, previous.as_ref())?;

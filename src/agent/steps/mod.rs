@@ -17,6 +17,7 @@ mod preflight;
 mod probe;
 mod prune;
 mod publish;
+mod restore;
 mod retire;
 mod roll;
 mod start;
@@ -32,13 +33,14 @@ use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::state;
 use crate::model::compose::ComposeFile;
+use crate::model::data::Restoration;
 use crate::model::journal::{self, Begin, Entry, Event, KnownContainer, Output, PreflightOutput};
 use crate::model::moves::Moves;
 use crate::model::outcome::Failure;
 use crate::model::plan::{DeployWork, Plan, PlannedWork};
 use crate::model::release::{Release, ReleaseName};
 use crate::model::step::Step;
-use crate::model::strategy::Strategy;
+use crate::model::strategy::{GATEWAY_SERVICE, Strategy};
 
 pub use backup::backup_now;
 pub use preflight::settle_project;
@@ -150,6 +152,14 @@ impl<'a> Work<'a> {
             Some(Output::Preflight(output)) => Ok(output),
             _ => Err(Failure::new("the journal has no record of the preflight")),
         }
+    }
+
+    /// The data that this transaction puts back, if any.
+    pub fn restoration(&self) -> Result<Option<Restoration>, Failure> {
+        Ok(match journal::output(self.entries(), Step::Preflight) {
+            Some(Output::Preflight(output)) => output.restoration.clone(),
+            _ => None,
+        })
     }
 
     /// The name of the release that this transaction brings.
@@ -382,6 +392,8 @@ pub fn candidate_logs(
     };
     containers
         .iter()
+        // Whether it lets anybody in is told elsewhere; where it runs, its own words are only noise.
+        .filter(|c| c.service != GATEWAY_SERVICE || !c.is_alive())
         .filter(|c| {
             release
                 .services

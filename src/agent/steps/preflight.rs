@@ -1,13 +1,15 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
-use super::{Work, files};
+use super::{Work, files, restore};
 use crate::agent::layout::{Layout, RIVAL_FILES};
 use crate::agent::state;
 use crate::model::compose::{project_from_directory, repository_prefix};
 use crate::model::journal::{KnownContainer, Output, PreflightOutput};
 use crate::model::outcome::Failure;
 use crate::model::plan::PlannedWork;
-use crate::model::release::{Current, ReleaseName, RollbackChoice, choose_rollback};
+use crate::model::release::{
+    Current, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
+};
 use crate::model::tag::{self, Tag};
 
 /// What must stay free on the disk beyond what the backup may take, in bytes.
@@ -35,7 +37,14 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         // Without a way back that is known to be whole, nothing may begin.
         files::verify(work, &previous)?;
     }
-    let backup_estimate_bytes = super::backup::estimate(work, &project)?;
+    let restoration = restore::find(work, target.as_deref(), &project)?;
+    let mut backup_estimate_bytes = super::backup::estimate(work, &project)?;
+    if let Some((_, bytes)) = &restoration {
+        // A second backup, once everything has stopped, and what is put back beside what is kept until it is through.
+        backup_estimate_bytes = backup_estimate_bytes
+            .saturating_mul(2)
+            .saturating_add(*bytes);
+    }
     let free_bytes = enough_disk(work, backup_estimate_bytes)?;
     let containers = work
         .host
@@ -54,6 +63,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let prefix = repository_prefix(&project);
     Ok(Output::Preflight(Box::new(PreflightOutput {
         target,
+        restoration: restoration.map(|(restoration, _)| restoration),
         running: running.collect(),
         before: before.collect(),
         networks: work.host.networks(&project).map_err(|e| Failure::of(&e))?,
@@ -179,11 +189,15 @@ fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseNa
             check_order(&deploy.tag, current)?;
             Ok(None)
         }
-        PlannedWork::Rollback { to, .. } => {
+        PlannedWork::Rollback { to, restore, .. } => {
+            let choose = match restore {
+                Some(_) => choose_restore,
+                None => choose_rollback,
+            };
             let known = crate::agent::facts::known_releases(work.host, work.layout)
                 .map_err(|e| Failure::of(&e))?;
             let backups = crate::agent::facts::known_backups(work.layout);
-            match choose_rollback(to, current, &known, &backups) {
+            match choose(to, current, &known, &backups) {
                 RollbackChoice::Go(release) => Ok(Some(release.name)),
                 RollbackChoice::Already(why) => Err(Failure::new(why)),
                 RollbackChoice::Impossible { error, next } => Err(Failure::new(error).next(next)),

@@ -22,6 +22,7 @@ use crate::wire::Staged;
 const STAGED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+    super::restore::forget(work)?;
     let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
     let current = current.ok_or_else(|| Failure::new("nothing is recorded as serving"))?;
     let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;

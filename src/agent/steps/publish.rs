@@ -111,6 +111,14 @@ fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, Failure> {
         // An engine before this one came this far.
         return Ok(done.clone());
     }
+    if let Some(same) = before.as_ref().filter(|c| c.release == candidate.name) {
+        // Only its data came from another time: what served before it, and how it came, is as it was.
+        return Ok(Current {
+            seq,
+            since: work.host.now(),
+            ..same.clone()
+        });
+    }
     let how = match work.plan.work {
         PlannedWork::Deploy(_) => How::Deploy,
         PlannedWork::Rollback { .. } => How::Rollback,

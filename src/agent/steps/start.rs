@@ -142,7 +142,8 @@ fn start_one(work: &Work<'_>, container: &Container) -> Result<(), crate::agent:
     }
 }
 
-/// Whether a candidate needs a service that does not run yet: a cache, say, that comes with this release.
+/// Whether a candidate needs a service that does not run: a cache, say, that comes with this release, or a database that was
+/// stopped to get its data back.
 fn is_needed_and_new(
     work: &Work<'_>,
     moves: &Moves,
@@ -150,5 +151,6 @@ fn is_needed_and_new(
     service: &str,
 ) -> Result<bool, Failure> {
     let is_needed = moves.start_first().any(|s| file.needs(s, service));
-    Ok(is_needed && work.sides(service)?.incumbents.is_empty())
+    let mut incumbents = work.sides(service)?.incumbents.into_iter();
+    Ok(is_needed && !incumbents.any(|c| c.is_alive()))
 }

@@ -1,0 +1,120 @@
+//! Puts data in the place of other data through the Docker engine, so that no sudo is needed.
+//!
+//! Runs on the host, as a user of the docker group. What is there is moved aside, and back, by this very program inside a
+//! helper container that has the data mounted ([`aside`](super::aside)); the new content is unpacked by the engine
+//! (`docker cp`), which keeps owners, modes, times and attributes. Nothing else may use the data meanwhile.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::aside::Action;
+use super::helper::{Access, Helpers, MOUNTED, SHORT, SILENCE, docker, docker_command, feed};
+use super::manifest::EntryRecord;
+use super::{DataKind, DataWriter, Feed, ReadError};
+use crate::model::data::RestoredSource;
+
+/// Where a helper has this program.
+const PROGRAM: &str = "/belay-agent";
+
+/// What it prints at the end of its work. An exit status alone is no proof.
+pub const DONE: &str = "done";
+
+/// Writes an application's data through the engine.
+#[derive(Debug)]
+pub struct DockerWriter {
+    helpers: Helpers,
+}
+
+impl DockerWriter {
+    /// A writer for a project's data, through any image that the host has.
+    pub fn new(image: Option<&str>, project: &str) -> DockerWriter {
+        DockerWriter {
+            helpers: Helpers::new(image, project),
+        }
+    }
+
+    /// Runs this program beside the data.
+    fn run(
+        &self,
+        source: &RestoredSource,
+        action: Action,
+        mark: &str,
+        input: Feed<'_>,
+    ) -> Result<(), ReadError> {
+        let (kind, only) = mounted(source);
+        let mut words = vec![PROGRAM, "agent", "aside", action.name(), "--dir", MOUNTED];
+        words.extend(["--mark", mark]);
+        if let Some(only) = &only {
+            words.extend(["--only", only]);
+        }
+        let helper = self.helpers.create(&kind, Access::Write, &words)?;
+        let program = std::env::current_exe().map_err(ReadError::Start)?;
+        let to = format!("{}:{PROGRAM}", helper.id);
+        docker(["cp", &program.to_string_lossy(), &to], SHORT)?;
+        let start = ["start", "--attach", "--interactive", &helper.id];
+        let printed = feed(docker_command(start), input, SILENCE)?;
+        match printed.trim() == DONE {
+            true => Ok(()),
+            false => Err(ReadError::Docker {
+                what: action.name().to_owned(),
+                said: "it ended before its work was done".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a helper mounts, and the one name in it that is meant: a single file cannot be moved from where it is mounted.
+fn mounted(source: &RestoredSource) -> (DataKind, Option<String>) {
+    match &source.kind {
+        DataKind::Bind { path } if source.is_file => {
+            let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+            (DataKind::Bind { path: dir }, file_name(path))
+        }
+        kind => (kind.clone(), None),
+    }
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+impl DataWriter for DockerWriter {
+    fn set_aside(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        self.run(source, Action::SetAside, mark, &mut nothing)
+    }
+
+    fn fill(&self, source: &RestoredSource, content: Feed<'_>) -> Result<(), ReadError> {
+        let (kind, _) = mounted(source);
+        let helper = self.helpers.create(&kind, Access::Write, &["x"])?;
+        // To the directory above: only what has a name gets its mode and its owner.
+        let to = format!("{}:/", helper.id);
+        feed(docker_command(["cp", "-", &to]), content, SILENCE).map(drop)
+    }
+
+    fn check(
+        &self,
+        source: &RestoredSource,
+        mark: &str,
+        wanted: &[EntryRecord],
+    ) -> Result<(), ReadError> {
+        self.run(source, Action::Check, mark, &mut |out| {
+            serde_json::to_writer(out, wanted).map_err(io::Error::from)
+        })
+    }
+
+    fn put_back(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        self.run(source, Action::PutBack, mark, &mut nothing)
+    }
+
+    fn forget(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
+        self.run(source, Action::Forget, mark, &mut nothing)
+    }
+
+    fn sweep(&self) -> Result<(), ReadError> {
+        self.helpers.sweep()
+    }
+}
+
+fn nothing(_: &mut dyn Write) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,489 @@
+//! Containers that exist to have data mounted, and Docker called by argument lists, with a limit on its silence.
+//!
+//! Runs on the host, as a user of the docker group: the engine, which is root, reads and writes what is mounted. Any image
+//! will do, an empty one included. A helper is removed in every case; what a crash leaves, [`sweep`] finds by its label.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::names::checked_part;
+use super::{DataKind, Feed, ReadError, Sink};
+
+/// Marks helpers; its value is the project whose data they read.
+const LABEL: &str = "dev.belay.helper";
+/// Where a helper has the data.
+pub(super) const MOUNTED: &str = "/belay-data";
+
+/// How long a call may take that has little to do.
+pub(super) const SHORT: Duration = Duration::from_secs(60);
+/// How long a stream may say nothing.
+pub(super) const SILENCE: Duration = Duration::from_secs(120);
+/// The longest pause between two looks at a child.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The most that is kept of what a program says.
+const MOST_WORDS: u64 = 1024 * 1024;
+/// Where programs are looked for: SSH gives a session without login a short PATH.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
+/// Variables that Docker needs of ours.
+const PASSED_ON: [&str; 7] = [
+    "HOME",
+    "USER",
+    "LANG",
+    "DOCKER_HOST",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "XDG_RUNTIME_DIR",
+];
+
+/// What a helper may do with the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Makes helpers for one project's data, from any image that the host has.
+#[derive(Clone, Debug)]
+pub(super) struct Helpers {
+    image: Option<String>,
+    project: String,
+}
+
+impl Helpers {
+    pub(super) fn new(image: Option<&str>, project: &str) -> Helpers {
+        Helpers {
+            image: image.map(str::to_owned),
+            project: project.to_owned(),
+        }
+    }
+
+    /// Creates a helper that has data mounted at [`MOUNTED`], and would run a program if it were started.
+    pub(super) fn create(
+        &self,
+        source: &DataKind,
+        access: Access,
+        program: &[&str],
+    ) -> Result<Helper, ReadError> {
+        let image = self.image.as_deref().ok_or(ReadError::NoImage)?;
+        check_presence(source)?;
+        let label = format!("{LABEL}={}", self.project);
+        let mount = mount_of(source, access);
+        let options = [
+            "create",
+            "--pull=never",
+            // One that is started reads what it is given.
+            "--interactive",
+            "--label",
+            &label,
+            "--network",
+            "none",
+            "--user",
+            "0:0",
+            "--entrypoint",
+            "",
+            "--mount",
+            &mount,
+            image,
+        ];
+        let created = docker(options.into_iter().chain(program.iter().copied()), SHORT);
+        match created {
+            Ok(printed) => Ok(Helper {
+                id: printed.trim().to_owned(),
+            }),
+            Err(ReadError::Docker { said, .. }) if said.contains("path does not exist") => {
+                Err(ReadError::Absent)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends and removes every helper that somebody left.
+    pub(super) fn sweep(&self) -> Result<(), ReadError> {
+        let filter = format!("label={LABEL}={}", self.project);
+        let listed = docker(
+            ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter],
+            SHORT,
+        )?;
+        for id in listed.split_whitespace() {
+            remove_helper(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// A container that exists to have data mounted; removed when dropped.
+pub(super) struct Helper {
+    pub(super) id: String,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // What could not be removed is found by its label later.
+        let _ = remove_helper(&self.id);
+    }
+}
+
+fn remove_helper(id: &str) -> Result<(), ReadError> {
+    // `--volumes` takes those without a name, which an image's VOLUME has made for the helper; never named ones.
+    docker(["rm", "--force", "--volumes", id], SHORT).map(drop)
+}
+
+/// Docker would make a volume that does not exist.
+pub(super) fn check_presence(source: &DataKind) -> Result<(), ReadError> {
+    match source {
+        DataKind::Volume { name } => {
+            if checked_part(name).is_err() {
+                return Err(ReadError::Absent);
+            }
+            match docker(["volume", "inspect", "--format", "{{.Name}}", name], SHORT) {
+                Err(ReadError::Docker { said, .. })
+                    if said.to_lowercase().contains("no such volume") =>
+                {
+                    Err(ReadError::Absent)
+                }
+                other => other.map(drop),
+            }
+        }
+        DataKind::Bind { path } => match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::Absent),
+            // Only root may be able to look.
+            Ok(_) | Err(_) => Ok(()),
+        },
+    }
+}
+
+/// The words after `--mount`: a line of comma-separated values, where a comma in a path needs quotes.
+fn mount_of(source: &DataKind, access: Access) -> String {
+    let (kind, from, more) = match source {
+        // Without the option Docker would fill an empty volume from the helper's image.
+        DataKind::Volume { name } => ("volume", name.clone(), ",volume-nocopy"),
+        DataKind::Bind { path } => ("bind", path.to_string_lossy().into_owned(), ""),
+    };
+    let access = match access {
+        Access::Read => ",readonly",
+        Access::Write => "",
+    };
+    let field = format!("src={from}");
+    let field = match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field,
+    };
+    format!("type={kind},{field},dst={MOUNTED}{access}{more}")
+}
+
+pub(super) fn docker_command<'a>(words: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new("docker");
+    command
+        .args(words)
+        .env_clear()
+        .env("PATH", PATH)
+        .stdin(Stdio::null());
+    for name in PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// Runs Docker to its end and returns what it printed.
+pub(super) fn docker<'a>(
+    words: impl IntoIterator<Item = &'a str>,
+    limit: Duration,
+) -> Result<String, ReadError> {
+    let mut command = docker_command(words);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(ReadError::Start)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let out = scope.spawn(|| words_of(stdout));
+        let err = scope.spawn(|| words_of(stderr));
+        let status = wait(&Mutex::new(child), limit);
+        let (out, err) = (
+            out.join().unwrap_or_default(),
+            err.join().unwrap_or_default(),
+        );
+        settled(&command, status, &err, limit).map(|()| out)
+    })
+}
+
+/// Runs a command and hands what it prints to `sink`, unless it stays silent for too long.
+pub(super) fn stream(
+    mut command: Command,
+    sink: Sink<'_>,
+    silence: Duration,
+) -> Result<(), ReadError> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(ReadError::Start)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let child = Mutex::new(child);
+    let waiting_since = Mutex::new(None);
+    let (done, is_done) = channel::<()>();
+    thread::scope(|scope| {
+        let err = scope.spawn(|| words_of(stderr));
+        let (child_seen, since_seen) = (&child, &waiting_since);
+        let watchdog =
+            scope.spawn(move || kill_when_silent(child_seen, since_seen, silence, &is_done));
+        let mut output = Watched {
+            stream: stdout,
+            waiting_since: &waiting_since,
+        };
+        let taken = sink(&mut output).and_then(|()| io::copy(&mut output, &mut io::sink()));
+        // A program that still writes is told that nobody reads.
+        drop(output);
+        let status = wait(&child, SHORT);
+        drop(done);
+        let silent = watchdog.join().unwrap_or(false);
+        let err = err.join().unwrap_or_default();
+        if silent {
+            return Err(too_long(&command, silence));
+        }
+        taken.map_err(ReadError::Sink)?;
+        settled(&command, status, &err, SHORT)
+    })
+}
+
+/// Runs a command and gives it what `source` writes, unless it takes nothing for too long. Returns what it printed.
+pub(super) fn feed(
+    mut command: Command,
+    source: Feed<'_>,
+    silence: Duration,
+) -> Result<String, ReadError> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(ReadError::Start)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let child = Mutex::new(child);
+    let waiting_since = Mutex::new(None);
+    let (done, is_done) = channel::<()>();
+    thread::scope(|scope| {
+        let out = scope.spawn(|| words_of(stdout));
+        let err = scope.spawn(|| words_of(stderr));
+        let (child_seen, since_seen) = (&child, &waiting_since);
+        let watchdog =
+            scope.spawn(move || kill_when_silent(child_seen, since_seen, silence, &is_done));
+        let mut input = Watched {
+            stream: stdin,
+            waiting_since: &waiting_since,
+        };
+        let given = source(&mut input);
+        // Its end is what the program waits for.
+        drop(input);
+        let status = wait(&child, silence);
+        drop(done);
+        let silent = watchdog.join().unwrap_or(false);
+        let (out, err) = (
+            out.join().unwrap_or_default(),
+            err.join().unwrap_or_default(),
+        );
+        if silent {
+            return Err(too_long(&command, silence));
+        }
+        // A program that gave up says why; that its input broke off then is no news.
+        settled(&command, status, &err, silence)?;
+        given.map_err(ReadError::Sink)?;
+        Ok(out)
+    })
+}
+
+/// Watches over a stream until it is done; true when it had to be ended.
+fn kill_when_silent(
+    child: &Mutex<Child>,
+    waiting_since: &Mutex<Option<Instant>>,
+    silence: Duration,
+    is_done: &Receiver<()>,
+) -> bool {
+    while let Err(RecvTimeoutError::Timeout) = is_done.recv_timeout(LOOK) {
+        let since = *waiting_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_some_and(|since| since.elapsed() > silence) {
+            kill(child);
+            return true;
+        }
+    }
+    false
+}
+
+/// A program's input or output, with the time since when we wait for it.
+struct Watched<'a, S> {
+    stream: Option<S>,
+    waiting_since: &'a Mutex<Option<Instant>>,
+}
+
+impl<S> Watched<'_, S> {
+    fn wait_for(
+        &mut self,
+        work: impl FnOnce(&mut S) -> io::Result<usize>,
+        without: usize,
+    ) -> io::Result<usize> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(without);
+        };
+        let note = |since| {
+            *self
+                .waiting_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = since
+        };
+        note(Some(Instant::now()));
+        let result = work(stream);
+        note(None);
+        result
+    }
+}
+
+impl Read for Watched<'_, ChildStdout> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait_for(|stream| stream.read(buffer), 0)
+    }
+}
+
+impl Write for Watched<'_, ChildStdin> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.wait_for(|stream| stream.write(buffer), buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for a child's end; nothing when it took too long and was killed.
+pub(super) fn wait(child: &Mutex<Child>, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let status = child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_wait()?;
+        if status.is_some() {
+            return Ok(status);
+        }
+        if began.elapsed() > limit {
+            kill(child);
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(LOOK);
+    }
+}
+
+fn kill(child: &Mutex<Child>) {
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+pub(super) fn settled(
+    command: &Command,
+    status: io::Result<Option<ExitStatus>>,
+    said: &str,
+    limit: Duration,
+) -> Result<(), ReadError> {
+    match status.map_err(ReadError::Start)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            let said = if said.trim().is_empty() {
+                status.to_string()
+            } else {
+                said.trim().to_owned()
+            };
+            Err(ReadError::Docker {
+                what: described(command),
+                said,
+            })
+        }
+        None => Err(too_long(command, limit)),
+    }
+}
+
+fn too_long(command: &Command, limit: Duration) -> ReadError {
+    ReadError::TooLong {
+        what: described(command),
+        seconds: limit.as_secs(),
+    }
+}
+
+/// A call as messages name it: the program and its first words, which hold nobody's data.
+fn described(command: &Command) -> String {
+    let words = command
+        .get_args()
+        .take(2)
+        .filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for word in words {
+        text.push(' ');
+        text.push_str(&word.to_string_lossy());
+    }
+    text
+}
+
+fn words_of(stream: Option<impl Read>) -> String {
+    let Some(mut stream) = stream else {
+        return String::new();
+    };
+    let mut words = vec![];
+    // What could not be read is missing from a message; the exit status decides.
+    let _ = (&mut stream).take(MOST_WORDS).read_to_end(&mut words);
+    let _ = io::copy(&mut stream, &mut io::sink());
+    String::from_utf8_lossy(&words).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_it() {
+        let bind = |path: &str| mount_of(&DataKind::Bind { path: path.into() }, Access::Read);
+        let plain = bind("/srv/a b");
+        assert_eq!(plain, "type=bind,src=/srv/a b,dst=/belay-data,readonly");
+        let odd = bind("/srv/a,readonly=false,\"b");
+        assert_eq!(
+            odd,
+            "type=bind,\"src=/srv/a,readonly=false,\"\"b\",dst=/belay-data,readonly"
+        );
+    }
+
+    #[test]
+    fn a_stream_that_stays_silent_is_ended() {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let mut sink = |stream: &mut dyn Read| io::copy(stream, &mut io::sink()).map(drop);
+        let began = Instant::now();
+        let result = stream(command, &mut sink, Duration::from_millis(100));
+        assert!(
+            matches!(result, Err(ReadError::TooLong { .. })),
+            "{result:?}"
+        );
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_failure_after_the_stream_is_a_failure() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo half; echo no space >&2; exit 3"]);
+        let mut sink = |stream: &mut dyn Read| io::copy(stream, &mut io::sink()).map(drop);
+        let result = stream(command, &mut sink, SILENCE);
+        assert!(
+            matches!(&result, Err(ReadError::Docker { said, .. }) if said == "no space"),
+            "{result:?}"
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! An application's data: where it is, and what of it a transaction puts back.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where data is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataKind {
+    /// A named volume, by the name that the engine has for it.
+    Volume { name: String },
+    /// A file or directory of the host, absolute.
+    Bind { path: PathBuf },
+}
+
+impl std::fmt::Display for DataKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DataKind::Volume { name } => write!(f, "volume {name}"),
+            DataKind::Bind { path } => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// The data that a transaction puts back, as its preflight found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoration {
+    /// The backup that it comes from.
+    pub backup: String,
+    pub sources: Vec<RestoredSource>,
+}
+
+/// One volume or bind mount that is put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredSource {
+    pub kind: DataKind,
+    /// Where it is in the backup's archive.
+    pub path: String,
+    /// It is a single file, not a directory.
+    pub is_file: bool,
+}
