@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::lab::App;
 
 on_every_host!(
-    data_comes_back_when_a_person_asks_for_it,
+    data_comes_back_when_a_person_asks_for_it;
+    by turns:
     data_and_version_stay_what_they_were_when_it_fails,
     data_and_version_stay_what_they_were_when_the_engine_dies_in_the_middle,
 );
@@ -92,7 +93,7 @@ fn data_comes_back_when_a_person_asks_for_it(mut app: App) {
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     let newest = listed
         .as_array()
-        .and_then(|all| all.first())
+        .and_then(|all| all.last())
         .expect("a backup");
     let safety = newest["name"].as_str().expect("a name").to_owned();
     assert!(restored.summary.contains(&safety), "{}", restored.summary);

@@ -110,6 +110,26 @@ fn a_version_that_is_not_well_with_it_leaves_data_and_version_as_they_were() {
     assert_eq!(site.answered().as_deref(), Some("v1.1.0"));
 }
 
+/// It would write into the data of another time, or make something else of it.
+#[test]
+fn the_version_before_never_starts_on_data_that_is_about_to_go_again() {
+    let (site, backup) = spoilt();
+    let old = Version::first("v1.0.0").image("web").id;
+    let mut world = site.host.world();
+    world.images.get_mut(&old).expect("kept").behaviour = Behaviour::BadAfter(2_500);
+    drop(world);
+    let plan = restore_of(RollbackTo::Previous, &backup);
+    assert_eq!(run(&site, &plan), UNWOUND);
+    let started = site.host.world().beside_kept.clone();
+    assert!(started.contains(&"worker v1.0.0".to_owned()), "{started:?}");
+    assert!(
+        !started.iter().any(|s| s.ends_with("v1.1.0")),
+        "{started:?}"
+    );
+    site.check();
+    assert_eq!(site.held(), Content::note("spoilt"));
+}
+
 #[test]
 fn a_backup_that_is_damaged_is_refused_before_anything_stops() {
     let (site, backup) = spoilt();

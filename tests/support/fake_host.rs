@@ -198,6 +198,8 @@ pub struct World {
     pub volumes: BTreeMap<String, (String, u64)>,
     /// What volumes hold, by their names; one that is not here holds what [`Content::default`] says.
     pub data: BTreeMap<String, Content>,
+    /// Every start of a container, as `service version`, while something is kept aside in a volume.
+    pub beside_kept: Vec<String>,
     pub free_bytes: u64,
     pub compose: ComposeKind,
     /// Every start of a one-shot container, as `service version`.
@@ -307,6 +309,7 @@ impl FakeHost {
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
                 data: BTreeMap::new(),
+                beside_kept: vec![],
                 free_bytes: 1 << 40,
                 compose: ComposeKind::Python,
                 one_shots: vec![],
@@ -1351,6 +1354,11 @@ impl World {
 
     /// A container begins to run: at an address of its own, and a gateway with nothing in its memory.
     fn launch(&mut self, id: &str) {
+        if self.data.values().any(|content| !content.aside.is_empty()) {
+            let image = &self.images[&self.container(id).image_id];
+            let told = format!("{} {}", self.container(id).service, image.version);
+            self.beside_kept.push(told);
+        }
         let (now, number) = (self.now_ms, self.number());
         for container in self.containers.iter_mut().filter(|c| c.id == id) {
             container.life = Life::StartedAt(now);
