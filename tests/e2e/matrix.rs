@@ -4,7 +4,7 @@
 //! new one; that one serves; journal, run and last step of the job tell the same; the lock is free; nothing is left over;
 //! no request failed where Docker lived; and the next deployment needs nobody's help. `BELAY_FULL=1` plays every cell on
 //! every host, which takes hours; `BELAY_FULL=each` every fault once at each step, by turns before and after, by turns on
-//! either host. Without it only the faults that leave Docker and the disk alone are played like that. The table of all
+//! either host; `BELAY_CELL` names one cell to look at. Without it only the faults that leave Docker and the disk alone are played like that. The table of all
 //! cells that were played is in target/kill-matrix.md.
 
 use std::fmt::Write as _;
@@ -128,7 +128,14 @@ fn cells(fault: Fault, flavour: Flavour, tier: Tier) -> Vec<Cell> {
             step,
             moment,
         })
+        .filter(is_asked_for)
         .collect()
+}
+
+/// `BELAY_CELL="after probe"` plays that one alone, to look at it.
+fn is_asked_for(cell: &Cell) -> bool {
+    let name = format!("{} {}", cell.moment.name(), cell.step);
+    std::env::var("BELAY_CELL").map_or(true, |wanted| wanted == name)
 }
 
 /// Each step once: by turns before and after, by turns on either host, and the next fault the other way round.
@@ -270,7 +277,7 @@ fn play(app: &mut App, wire: &Wire, cell: Cell, old: &str, tag: &str) -> Row {
     if !troubles.is_empty() {
         troubles.push(running.log());
         let told = app.host.try_run(&format!(
-            "cd {ROOT}/.belay && tail -n 20 engine.log; cat journal/{seq:08}.log; docker ps -a"
+            "cd {ROOT}/.belay && tail -n 20 engine.log; cat journal/{seq:08}.log; docker ps -a; tail -n 60 /var/log/lab/dockerd.log"
         ));
         troubles.push(String::from_utf8_lossy(&told.stdout).into_owned());
     }
