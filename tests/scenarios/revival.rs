@@ -3,6 +3,7 @@
 use belay::agent::host::{Host, RunState};
 use belay::agent::revive;
 
+use crate::cases::Case;
 use crate::support::fake_host::{Crash, When};
 use crate::support::site::{Site, Version, deployment_of};
 
@@ -122,5 +123,33 @@ fn after_dockers_death_in_the_middle_the_host_settles_on_one_version() {
         site.host.sleep(std::time::Duration::from_secs(1));
         site.check();
         assert_eq!(site.serving().as_deref(), Some("v1.0.0"), "call {call}");
+    }
+}
+
+/// Docker dies at every call of a deployment, is back at once, and has left everything stopped. Whatever the engine was
+/// about to ask the gateway, it sees that there is none, instead of asking again and again.
+#[test]
+fn nobody_waits_for_a_gateway_that_ended_with_docker() {
+    let prepared = Case::OverPrevious.prepare();
+    let undisturbed = prepared.arrange();
+    undisturbed.engine().expect("it ends");
+    let (calls, _) = undisturbed.site.host.counted();
+    let usual_ms = undisturbed.site.host.now_ms();
+    for call in 1..=calls {
+        let arranged = prepared.arrange();
+        let site = &arranged.site;
+        let host = site.host.clone();
+        site.host.interrupt_at(call, move || host.docker_dies());
+        let ending = arranged.engine().expect("it ends");
+        let took = site.host.now_ms();
+        assert!(
+            took < usual_ms + 14_000,
+            "call {call}: {took} ms instead of {usual_ms}, {ending:?}, {:?}",
+            site.failures()
+        );
+        site.host.calm();
+        revive(site);
+        site.host.sleep(std::time::Duration::from_secs(1));
+        site.check_serving();
     }
 }

@@ -48,8 +48,17 @@ fn steer(
     let Some(gateway) = running_gateway(work)? else {
         return Ok(());
     };
-    let servers = servers_of(work, &gateway, &work.moves()?.fronts_moved())?;
-    steer_seen(work, &Seen { gateway, servers }, traffic, side_of)
+    match servers_of(work, &gateway, &work.moves()?.fronts_moved())? {
+        Some(servers) => steer_seen(work, &Seen { gateway, servers }, traffic, side_of),
+        // An undo brings it back with the others; whoever brings candidates needs it now.
+        None if [Traffic::OPEN, Traffic::RETURNED].contains(&traffic) => Ok(()),
+        None => Err(has_stopped()),
+    }
+}
+
+fn has_stopped() -> Failure {
+    Failure::new("the gateway has stopped")
+        .next("look at the gateway's log: docker-compose logs belay-gateway")
 }
 
 /// What a running gateway says.
@@ -90,7 +99,7 @@ pub(super) fn open(work: &Work<'_>) -> Result<(), Failure> {
                 .iter()
                 .any(|s| s.address.as_ref().is_some_and(is_gone))
         };
-        while has_stale(&servers_of(work, &gateway, &fronts)?)
+        while servers_of(work, &gateway, &fronts)?.is_some_and(|s| has_stale(&s))
             && !deadline.has_passed(&work.host.boot_time())
         {
             work.host.sleep(LOOK);
@@ -120,7 +129,7 @@ fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, Failure> {
     let fronts = work.moves()?.fronts_moved();
     let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
     loop {
-        let servers = servers_of(work, &gateway, &fronts)?;
+        let servers = servers_of(work, &gateway, &fronts)?.ok_or_else(has_stopped)?;
         let Some(unknown) = first_unknown(work, &servers, &fronts)? else {
             return Ok(Some(Seen { gateway, servers }));
         };
@@ -184,7 +193,9 @@ pub(super) fn await_idle_of(
     loop {
         let mut containers = work.containers()?;
         containers.retain(wanted);
-        let servers = servers_of(work, &gateway, &fronts)?;
+        let Some(servers) = servers_of(work, &gateway, &fronts)? else {
+            return Ok(true);
+        };
         let is_theirs = |address: &String| containers.iter().any(|c| c.addresses.contains(address));
         let busy = servers
             .iter()
@@ -208,18 +219,24 @@ pub(super) fn running_gateway(work: &Work<'_>) -> Result<Option<Container>, Fail
         .find(|c| c.service == GATEWAY_SERVICE && c.state == RunState::Running))
 }
 
+/// Nothing when the gateway has stopped meanwhile: Docker ends it with the others when its own engine was killed.
 fn servers_of(
     work: &Work<'_>,
     gateway: &Container,
     fronts: &[Front],
-) -> Result<Vec<Server>, Failure> {
+) -> Result<Option<Vec<Server>>, Failure> {
     let backends: Vec<String> = fronts.iter().map(Front::backend).collect();
     let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
     loop {
         match work.host.gateway_servers(&gateway.id) {
             Ok(mut servers) if !servers.is_empty() => {
                 servers.retain(|s| backends.contains(&s.backend));
-                return Ok(servers);
+                return Ok(Some(servers));
+            }
+            Ok(_) | Err(HostError::Command { .. } | HostError::Gone { .. })
+                if running_gateway(work)?.is_none_or(|now| now.id != gateway.id) =>
+            {
+                return Ok(None);
             }
             // A gateway that was started a moment ago does not listen yet.
             Ok(_) | Err(HostError::Command { .. })
