@@ -11,7 +11,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,8 @@ struct Server {
     asked: AtomicU64,
     proofs: AtomicUsize,
     gone: AtomicBool,
-    stalled: AtomicBool,
+    stalled: Mutex<bool>,
+    goes_on: Condvar,
 }
 
 impl Server {
@@ -72,7 +73,8 @@ impl Server {
             asked: AtomicU64::new(0),
             proofs: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
-            stalled: AtomicBool::new(false),
+            stalled: Mutex::new(false),
+            goes_on: Condvar::new(),
         });
         let (script, accepting): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&server));
         thread::spawn(move || {
@@ -94,9 +96,10 @@ impl Server {
     }
 
     fn stall(&self, time: Duration) {
-        self.stalled.store(true, Ordering::SeqCst);
+        *self.stalled.lock().expect("whole") = true;
         thread::sleep(time);
-        self.stalled.store(false, Ordering::SeqCst);
+        *self.stalled.lock().expect("whole") = false;
+        self.goes_on.notify_all();
     }
 
     fn wait_for(&self, requests: u64) {
@@ -156,7 +159,9 @@ impl Server {
             Deed::CutBody => (good("v1").trim_end_matches("\"}\n").into(), false),
             Deed::Drop | Deed::Reset => (String::new(), false),
             Deed::Wait => {
-                wait_until(|| !self.stalled.load(Ordering::SeqCst));
+                // Not by looking again and again: hundreds wait at once, and the load has to be able to go on.
+                let stalled = self.stalled.lock().expect("whole");
+                drop(self.goes_on.wait_while(stalled, |stalled| *stalled));
                 (good("v1"), true)
             }
             Deed::Never => {
