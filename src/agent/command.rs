@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::host::HostError;
 
 /// Variables that a program of ours may see, besides those given to it.
-const PASSED_ON: [&str; 7] = [
+pub(super) const PASSED_ON: [&str; 7] = [
     "HOME",
     "USER",
     "LANG",
@@ -21,7 +21,8 @@ const PASSED_ON: [&str; 7] = [
 ];
 
 /// Where programs are looked for: SSH gives a non-login session a short PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
+pub(super) const PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
 
 /// The longest look at how a child is doing.
 const LOOK: Duration = Duration::from_millis(10);

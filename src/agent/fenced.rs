@@ -247,34 +247,28 @@ struct FencedReader<'a> {
     fence: &'a Fence,
 }
 
-impl FencedReader<'_> {
-    fn check(&self) -> Result<(), ReadError> {
-        may_act(self.fence)
-    }
-}
-
 impl DataReader for FencedReader<'_> {
     fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
-        self.check()?;
+        may_act(self.fence)?;
         self.reader.read(source, sink)
     }
 
     fn size(&self, source: &DataKind) -> Result<u64, ReadError> {
-        self.check()?;
+        may_act(self.fence)?;
         self.reader.size(source)
     }
 
     fn sweep(&self) -> Result<(), ReadError> {
-        self.check()?;
+        may_act(self.fence)?;
         self.reader.sweep()
     }
 
     fn may_publish(&self) -> Result<(), ReadError> {
-        self.check()
+        may_act(self.fence)
     }
 
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError> {
-        self.check()?;
+        may_act(self.fence)?;
         self.reader.logs(source, most)
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::names::checked_part;
 use super::{DataKind, Feed, ReadError, Sink};
+use crate::agent::command::{PASSED_ON, PATH};
 
 /// Marks helpers; its value is the project whose data they read.
 const LABEL: &str = "dev.belay.helper";
@@ -28,18 +29,6 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The most that is kept of what a program says.
 const MOST_WORDS: u64 = 1024 * 1024;
-/// Where programs are looked for: SSH gives a session without login a short PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
-/// Variables that Docker needs of ours.
-const PASSED_ON: [&str; 7] = [
-    "HOME",
-    "USER",
-    "LANG",
-    "DOCKER_HOST",
-    "DOCKER_CONFIG",
-    "DOCKER_CONTEXT",
-    "XDG_RUNTIME_DIR",
-];
 
 /// What a helper may do with the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,17 +39,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         },
         PlannedWork::Rollback { .. } => Reason::BeforeRollback,
     };
-    let seq = work.seq()?;
-    let previous = work.previous()?;
-    let project = work.preflight()?.project.clone();
-    let made = make(
-        work.host,
-        work.layout,
-        work.plan,
-        previous.as_ref(),
-        &project,
-        &Order::live(seq, reason),
-    )?;
+    let made = make_in(work, &Order::live(work.seq()?, reason))?;
     for source in made.manifest.inconsistent() {
         work.warn(format!("the backup may not be consistent: {source}"));
     }
@@ -107,16 +97,7 @@ pub(super) fn before_restore(
         consistency: Consistency::Stopped,
         also: restoration.sources.iter().map(|s| s.kind.clone()).collect(),
     };
-    let previous = work.previous()?;
-    let project = work.preflight()?.project.clone();
-    let made = make(
-        work.host,
-        work.layout,
-        work.plan,
-        previous.as_ref(),
-        &project,
-        &order,
-    )?;
+    let made = make_in(work, &order)?;
     work.note(format!("{} holds what is there now", made.name));
     Ok(made.name)
 }
@@ -182,6 +163,20 @@ impl Order {
             also: vec![],
         }
     }
+}
+
+/// A backup of what served when the transaction began.
+fn make_in(work: &Work<'_>, order: &Order) -> Result<BackupEntry, Failure> {
+    let previous = work.previous()?;
+    let project = &work.preflight()?.project;
+    make(
+        work.host,
+        work.layout,
+        work.plan,
+        previous.as_ref(),
+        project,
+        order,
+    )
 }
 
 fn make(
