@@ -19,6 +19,8 @@ mod fake_github;
 mod ledger;
 #[path = "github/pulls.rs"]
 mod pulls;
+#[path = "github/rules.rs"]
+mod rules;
 
 use std::io::Write as _;
 use std::path::Path;

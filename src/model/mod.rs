@@ -33,4 +33,5 @@ pub mod step;
 pub mod sticky;
 pub mod strategy;
 pub mod tag;
+pub mod tag_rules;
 pub mod yaml;

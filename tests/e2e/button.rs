@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
+use crate::fake_github::world::{Environment, Ruleset};
 use crate::lab::App;
 
 on_every_host!(;
@@ -71,6 +72,9 @@ fn the_doctor_finds_what_is_wrong_and_how_to_mend_it(mut app: App) {
     let well = app.press(json!({"command": "doctor"}));
     well.says("/api/status answered 200");
     well.says("sees deployment");
+    well.says("may create deployments");
+    well.says("whoever may push can move or delete a version tag");
+    the_rules_of_the_repository_are_judged(&mut app);
 
     app.edit("belay.yml", |text| text.replace("/api/status", "/nowhere"));
     let run = app.press(json!({"command": "doctor"}));
@@ -95,6 +99,42 @@ fn the_doctor_finds_what_is_wrong_and_how_to_mend_it(mut app: App) {
     assert_eq!(run.exit, 10, "{}", run.log);
     run.says("helth");
     assert_eq!(app.serving().as_deref(), Some("v1.0.0"));
+}
+
+fn the_rules_of_the_repository_are_judged(app: &mut App) {
+    let rules = |admitted: &[(&str, &str)]| Environment {
+        policy: json!({"protected_branches": false, "custom_branch_policies": true}),
+        admitted: admitted
+            .iter()
+            .map(|(kind, pattern)| ((*kind).to_owned(), (*pattern).to_owned()))
+            .collect(),
+    };
+    app.github.change(|world| {
+        let environment = rules(&[("branch", "v*")]);
+        world
+            .environments
+            .insert("production".to_owned(), environment);
+        world.rulesets = vec![Ruleset {
+            name: "releases".to_owned(),
+            enforcement: "active".to_owned(),
+            include: vec!["refs/tags/v*".to_owned()],
+            rules: json!([{"type": "update"}, {"type": "deletion"}]),
+        }];
+    });
+    let run = app.press(json!({"command": "doctor"}));
+    assert_eq!(run.exit, 10, "{}", run.log);
+    run.says("v1.1.0 may not deploy to production: no tag rule matches it");
+    run.says("fix: Settings > Environments > production");
+    run.says("can be neither moved nor deleted");
+    app.github.change(|world| {
+        let environment = rules(&[("tag", "v*")]);
+        world
+            .environments
+            .insert("production".to_owned(), environment);
+    });
+    let run = app.press(json!({"command": "doctor"}));
+    assert_eq!(run.exit, 0, "{}", run.log);
+    run.says("the button that rolls back runs on one");
 }
 
 /// Takes messages until the test ends, and answers the first one that it cannot just now.

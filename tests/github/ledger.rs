@@ -50,7 +50,7 @@ impl Stage {
     }
 
     /// Pauses are noted instead of waited for.
-    fn patience(&self) -> Patience {
+    pub(crate) fn patience(&self) -> Patience {
         let pauses = Arc::clone(&self.pauses);
         Patience::with_pause(move |length| {
             pauses.lock().expect("no panic").push(length);

@@ -103,22 +103,26 @@ pub enum Call {
     ReadTags,
     Compare,
     ReadPulls,
+    ReadEnvironment,
+    ReadRulesets,
 }
 
 impl Call {
-    /// The line that the workflow's `permissions:` needs for it.
-    pub fn permission(self) -> &'static str {
-        match self {
+    /// The line that the workflow's `permissions:` needs for it, where there is one for it.
+    pub fn permission(self) -> Option<&'static str> {
+        Some(match self {
             Self::CreateDeployment
             | Self::SetStatus
             | Self::ListDeployments
             | Self::ListStatuses => "deployments: write",
-            Self::ReadRun => "actions: read",
+            Self::ReadRun | Self::ReadEnvironment => "actions: read",
             Self::ResolveTag | Self::ReadTags | Self::Compare => "contents: read",
             Self::ReadReviews | Self::ReadPulls => "pull-requests: read",
             Self::ReadChecks => "checks: read",
             Self::ReadComments | Self::WriteComment => "pull-requests: write",
-        }
+            // Part of what every token may ("metadata").
+            Self::ReadRulesets => return None,
+        })
     }
 }
 
@@ -138,6 +142,8 @@ impl fmt::Display for Call {
             Self::ReadTags => "read the tags on GitHub",
             Self::Compare => "compare two commits on GitHub",
             Self::ReadPulls => "read the pull requests of a commit on GitHub",
+            Self::ReadEnvironment => "read the rules of the environment on GitHub",
+            Self::ReadRulesets => "read the rulesets on GitHub",
         })
     }
 }
@@ -214,7 +220,7 @@ impl GitHubError {
             }
             Self::Forbidden { call, .. } => Some(format!(
                 "add \"{}\" under \"permissions:\" in the workflow",
-                call.permission()
+                call.permission()?
             )),
             Self::Limited {
                 wait: Some(wait), ..

@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) refs: BTreeMap<String, String>,
     /// Workflow runs and their status, `completed` or another.
     pub(crate) runs: BTreeMap<u64, String>,
+    pub(crate) environments: BTreeMap<String, Environment>,
+    pub(crate) rulesets: Vec<Ruleset>,
     pub(crate) requests: Vec<Seen>,
     pub(crate) violations: Vec<String>,
     pub(crate) faults: Vec<Fault>,
@@ -71,6 +73,25 @@ pub(crate) struct Pull {
     pub(crate) head: String,
     /// Those that GitHub knows it by, on any branch.
     pub(crate) commits: Vec<String>,
+}
+
+/// The settings of an environment: as in GitHub's own example, but for what is said here.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Environment {
+    /// As in its answer: `null`, or which kind of policy there is.
+    pub(crate) policy: Value,
+    /// `branch` or `tag`, and the pattern.
+    pub(crate) admitted: Vec<(String, String)>,
+}
+
+/// A ruleset for tags.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Ruleset {
+    pub(crate) name: String,
+    pub(crate) enforcement: String,
+    pub(crate) include: Vec<String>,
+    /// As in its answer.
+    pub(crate) rules: Value,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -327,6 +348,19 @@ impl World {
             ("GET", ["actions", "runs", id]) => {
                 self.get_run(id, example("/repos/{owner}/{repo}/actions/runs/{run_id}"))
             }
+            ("GET", ["environments", name]) => self.get_environment(
+                name,
+                example("/repos/{owner}/{repo}/environments/{environment_name}"),
+            ),
+            ("GET", ["environments", name, "deployment-branch-policies"]) => {
+                self.list_policies(ask, name)
+            }
+            ("GET", ["rulesets"]) => {
+                self.list_rulesets(ask, example("/repos/{owner}/{repo}/rulesets"))
+            }
+            ("GET", ["rulesets", id]) => {
+                self.get_ruleset(id, example("/repos/{owner}/{repo}/rulesets/{ruleset_id}"))
+            }
             ("GET", ["issues", number, "comments"]) => self.list_comments(ask, &repository, number),
             ("POST", ["issues", number, "comments"]) => {
                 self.create_comment(ask, &repository, number)
@@ -360,7 +394,9 @@ impl World {
         let body = ask.body.clone().unwrap_or_default();
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         let flag = |name: &str| body.get(name).and_then(Value::as_bool);
-        let ref_ = text("ref").unwrap_or_default();
+        let Some(ref_) = text("ref") else {
+            return Reply::error(422, "Invalid request.\n\n\"ref\" wasn't supplied.");
+        };
         let Some(sha) = self.resolve(&ref_) else {
             return Reply::error(422, &format!("No ref found for: {ref_}"));
         };
@@ -613,6 +649,57 @@ impl World {
         Reply::new(200, run)
     }
 
+    fn get_environment(&self, name: &str, example: Option<Value>) -> Reply {
+        let Some(environment) = self.environments.get(name) else {
+            return Reply::not_found();
+        };
+        let mut shown = example.unwrap_or_default();
+        shown["name"] = json!(name);
+        shown["deployment_branch_policy"] = environment.policy.clone();
+        Reply::new(200, shown)
+    }
+
+    fn list_policies(&self, ask: &Ask, name: &str) -> Reply {
+        let Some(environment) = self.environments.get(name) else {
+            return Reply::not_found();
+        };
+        let row = |(kind, pattern): &(String, String)| json!({"id": 1, "node_id": "POLICY", "name": pattern, "type": kind});
+        let mut reply = paged(ask, environment.admitted.iter().map(row).collect());
+        reply.body = json!({
+            "total_count": environment.admitted.len(), "branch_policies": reply.body,
+        });
+        reply
+    }
+
+    /// Rulesets are known by their place in the list.
+    fn list_rulesets(&self, ask: &Ask, example: Option<Value>) -> Reply {
+        let pattern = example.unwrap_or_default()[0].clone();
+        let row = |(at, ruleset): (usize, &Ruleset)| {
+            let mut row = pattern.clone();
+            row["id"] = json!(at);
+            row["name"] = json!(ruleset.name);
+            row["enforcement"] = json!(ruleset.enforcement);
+            row["target"] = json!("tag");
+            row
+        };
+        paged(ask, self.rulesets.iter().enumerate().map(row).collect())
+    }
+
+    fn get_ruleset(&self, id: &str, example: Option<Value>) -> Reply {
+        let at = id.parse().unwrap_or(usize::MAX);
+        let Some(ruleset) = self.rulesets.get(at) else {
+            return Reply::not_found();
+        };
+        let mut shown = example.unwrap_or_default();
+        shown["id"] = json!(at);
+        shown["name"] = json!(ruleset.name);
+        shown["target"] = json!("tag");
+        shown["enforcement"] = json!(ruleset.enforcement);
+        shown["conditions"]["ref_name"] = json!({"include": ruleset.include, "exclude": []});
+        shown["rules"] = ruleset.rules.clone();
+        Reply::new(200, shown)
+    }
+
     fn list_comments(&self, ask: &Ask, repository: &str, number: &str) -> Reply {
         let rows = self
             .comments
@@ -732,15 +819,16 @@ fn paged(ask: &Ask, rows: Vec<Value>) -> Reply {
                 .map(|(name, value)| format!("{name}={value}"))
                 .chain([format!("page={page}")])
                 .collect();
-            let rest = ask.segments[3..].join("/");
-            let Ask {
-                api_url, segments, ..
-            } = ask;
-            let id = super::server::repository_id(&format!("{}/{}", segments[1], segments[2]));
-            format!(
-                "<{api_url}/repositories/{id}/{rest}?{}>; rel=\"{rel}\"",
-                query.join("&")
-            )
+            let [_, owner, name, rest @ ..] = ask.segments.as_slice() else {
+                return String::new();
+            };
+            let id = super::server::repository_id(&format!("{owner}/{name}"));
+            let mut url = url::Url::parse(&ask.api_url).expect("the asker reached it");
+            url.path_segments_mut()
+                .expect("it is http")
+                .extend(["repositories", &id])
+                .extend(rest);
+            format!("<{url}?{}>; rel=\"{rel}\"", query.join("&"))
         };
         reply.headers.push((
             "link",

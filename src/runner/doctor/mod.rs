@@ -4,12 +4,13 @@
 //! Runs on a laptop or the runner. Changes nothing that serves; it brings the agent to the host, as any contact does. What
 //! depends on something that is wrong is not looked at, and says so.
 
+mod github;
+
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::github::GitHubClient;
 use super::link::Link;
 use super::session::{Session, compose_file, runtime};
 use super::{git, source::Source};
@@ -26,9 +27,10 @@ use crate::wire::{Examined, HostFacts, Supervisor, Verb};
 
 /// A clock that is further off than this confuses whoever compares logs, and certificates.
 const CLOCK_OFF: Duration = Duration::from_secs(30);
+
 /// Looks at everything.
 pub fn examine(session: &Session<'_>) -> Vec<Finding> {
-    let mut findings = history(&session.dir);
+    let (mut findings, next) = history(&session.dir);
     let settings = match session.release_settings() {
         Ok(settings) => {
             findings.push(Finding::good("configuration", describe(&settings)));
@@ -49,7 +51,7 @@ pub fn examine(session: &Session<'_>) -> Vec<Finding> {
             vec![]
         }
     };
-    findings.extend(github(session, &settings));
+    findings.extend(github(session, &settings, &next));
     match session.link(&settings) {
         Ok(link) => {
             findings.push(Finding::good(
@@ -96,17 +98,18 @@ fn describe(settings: &Settings) -> String {
     format!("{} in {}", settings.app, settings.environment)
 }
 
-/// Whether the order of versions can be judged, and which tag could come next.
-fn history(dir: &Path) -> Vec<Finding> {
+/// Whether the order of versions can be judged, and the tags that could come next.
+fn history(dir: &Path) -> (Vec<Finding>, Vec<Tag>) {
     let what = "Git history";
     let facts = match git::repository_facts(dir, "HEAD") {
         Ok(facts) => facts,
         Err(error) => {
-            return vec![Finding::bad(
+            let finding = Finding::bad(
                 what,
                 Failure::of(&error).error,
                 "run this in a checkout of the application's repository",
-            )];
+            );
+            return (vec![finding], vec![]);
         }
     };
     let whole = match facts.history {
@@ -118,10 +121,10 @@ fn history(dir: &Path) -> Vec<Finding> {
         History::Complete => Finding::good(what, "whole"),
     };
     let next = next_tags(facts.tags.keys().map(String::as_str));
-    let next: Vec<&str> = next.iter().map(Tag::as_str).collect();
+    let names: Vec<&str> = next.iter().map(Tag::as_str).collect();
     let count = words::count(facts.tags.len(), "version tag", "version tags");
-    let tags = format!("{count}; the next could be {}", next.join(" or "));
-    vec![whole, Finding::good("tags", tags)]
+    let tags = format!("{count}; the next could be {}", names.join(" or "));
+    (vec![whole, Finding::good("tags", tags)], next)
 }
 
 /// The Compose file, and the TCP ports that it takes on the host.
@@ -156,38 +159,21 @@ fn published_ports(
     Ok((Finding::good("Compose file", text), found))
 }
 
-/// Whether the token may see the deployments. That it may write them shows with the first one: GitHub has no other way to
-/// ask.
-fn github(session: &Session<'_>, settings: &Settings) -> Option<Finding> {
-    session.origin()?;
-    let what = "GitHub token";
-    let runtime = runtime().ok()?;
-    let Some(client) = session.github(&runtime) else {
-        return Some(Finding::careful(
-            what,
-            "there is none, so GitHub is told nothing",
-            "leave the input `token` as it is",
-        ));
+/// What GitHub says, where there is one.
+fn github(session: &Session<'_>, settings: &Settings, next: &[Tag]) -> Vec<Finding> {
+    if session.origin().is_none() {
+        return vec![];
+    }
+    let Ok(runtime) = runtime() else {
+        return vec![];
     };
-    let environment = settings.environment.as_str();
-    let seen = runtime.block_on(GitHubClient::latest_successful(&client, environment));
-    Some(match seen {
-        Ok(Some(live)) => Finding::good(
-            what,
-            format!("sees deployment {} of {environment}", live.id),
-        ),
-        Ok(None) => Finding::good(
-            what,
-            format!("sees that {environment} has no deployment yet"),
-        ),
-        Err(error) => Finding::bad(
-            what,
-            error.in_words(),
-            error
-                .hint()
-                .unwrap_or_else(|| "see githubstatus.com".to_owned()),
-        ),
-    })
+    let client = session.github(&runtime);
+    github::examine(
+        &runtime,
+        client.as_ref(),
+        settings.environment.as_str(),
+        next,
+    )
 }
 
 fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
