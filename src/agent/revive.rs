@@ -4,13 +4,9 @@
 //! Runs on the host, in the engine that settles what an earlier one left: under the lock, when no transaction is open. Never
 //! a reason to fail: what could not be started is told, and tried again at the next contact.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::command::Call;
-use super::docker::RealHost;
 use super::host::{Host, HostError};
 use super::layout::Layout;
 use super::lock::HostLock;
@@ -135,179 +131,9 @@ fn words(started: &[String], failed: &[String]) -> String {
     text
 }
 
-// --- the real one ----------------------------------------------------------------------------------------------------
-
-/// How long starting one container may take.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Ticks a second of the times in `/proc`: part of Linux's interface, and the same on every machine that Belay runs on.
-const TICKS: u64 = 100;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    id: String,
-    image: String,
-    state: InspectedState,
-    config: InspectedConfig,
-    host_config: InspectedHostConfig,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InspectedState {
-    finished_at: Timestamp,
-    #[serde(default)]
-    error: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InspectedConfig {
-    #[serde(default)]
-    labels: Option<std::collections::BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InspectedHostConfig {
-    restart_policy: InspectedPolicy,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InspectedPolicy {
-    #[serde(default)]
-    name: String,
-}
-
-impl From<Inspected> for Ended {
-    fn from(inspected: Inspected) -> Self {
-        let labels = inspected.config.labels.unwrap_or_default();
-        let label = |name: &str| labels.get(&format!("com.docker.compose.{name}"));
-        Ended {
-            container: inspected.id,
-            service: label("service").cloned().unwrap_or_default(),
-            image_id: inspected.image,
-            restart_policy: inspected.host_config.restart_policy.name,
-            one_off: label("oneoff").is_some_and(|text| text.eq_ignore_ascii_case("true")),
-            finished: inspected.state.finished_at,
-            start_failed: !inspected.state.error.is_empty(),
-        }
-    }
-}
-
-impl Revival for RealHost {
-    fn last_start(&self) -> Result<Option<EngineStart>, HostError> {
-        // The engine makes this network anew at each start, after it has ended what it found running and before it answers.
-        let call = Call::new([
-            "docker",
-            "network",
-            "inspect",
-            "--format",
-            "{{json .Created}}",
-            "bridge",
-        ]);
-        // A host may have been told to have no such network: then there is no evidence.
-        let Ok(printed) = call.run() else {
-            return Ok(None);
-        };
-        let Ok(until) = serde_json::from_slice::<Timestamp>(&printed.stdout) else {
-            return Ok(None);
-        };
-        let since_boot = Host::boot_time(self).ms;
-        let now = Timestamp::now();
-        let started = process_ages("dockerd", since_boot)
-            .into_iter()
-            .filter_map(|ms| now.checked_sub(SignedDuration::from_millis(ms)).ok())
-            // There may be several engines on one machine. The one that came last before the network made it, or an
-            // innocent one did: then too little counts as Docker's doing, never too much.
-            .filter(|from| *from <= until)
-            .max();
-        Ok(started.map(|from| EngineStart { from, until }))
-    }
-
-    fn ended(&self, project: &str) -> Result<Vec<Ended>, HostError> {
-        let filter = format!("label=com.docker.compose.project={project}");
-        let words = [
-            "docker",
-            "ps",
-            "--all",
-            "--quiet",
-            "--no-trunc",
-            "--filter",
-            "status=exited",
-            "--filter",
-            &filter,
-        ];
-        let listed = Call::new(words).run()?;
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let ids: Vec<&str> = listed.split_whitespace().collect();
-        if ids.is_empty() {
-            return Ok(vec![]);
-        }
-        // A container that went away meanwhile is no error: the others are still printed.
-        let (_, printed) = Call::new(["docker", "inspect"].into_iter().chain(ids)).run_to_end()?;
-        let inspected: Vec<Inspected> =
-            serde_json::from_slice(&printed.stdout).map_err(|source| HostError::Answer {
-                what: "docker inspect".to_owned(),
-                source,
-            })?;
-        Ok(inspected.into_iter().map(Ended::from).collect())
-    }
-
-    fn start_again(&self, container: &str) -> Result<(), HostError> {
-        Call::new(["docker", "start", container])
-            .deadline(PATIENCE)
-            .run()
-            .map(drop)
-    }
-}
-
-/// How long ago, in milliseconds, each process of this name was started.
-fn process_ages(name: &str, since_boot_ms: u64) -> Vec<i64> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return vec![];
-    };
-    let stats = entries.filter_map(|entry| {
-        let path = entry.ok()?.path();
-        path.file_name()?.to_str()?.parse::<u32>().ok()?;
-        std::fs::read_to_string(path.join("stat")).ok()
-    });
-    stats
-        .filter_map(|stat| started_after_boot_ms(&stat, name))
-        .map(|started| i64::try_from(since_boot_ms.saturating_sub(started)).unwrap_or(i64::MAX))
-        .collect()
-}
-
-/// When a process was started, from its line in `/proc/PID/stat`, if it has this name.
-fn started_after_boot_ms(stat: &str, name: &str) -> Option<u64> {
-    // The name stands in brackets and may itself hold any character; the last bracket ends it.
-    let (before, after) = stat.rsplit_once(") ")?;
-    let (_, found) = before.split_once('(')?;
-    let ticks: u64 = after.split(' ').nth(19)?.parse().ok()?;
-    (found == name).then_some(ticks * 1000 / TICKS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_line_tells_its_start() {
-        let line =
-            "812 (docker) d) S 1 812 812 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 12 0 114213 2 3 4\n";
-        assert_eq!(started_after_boot_ms(line, "docker) d"), Some(1_142_130));
-        assert_eq!(started_after_boot_ms(line, "dockerd"), None);
-        assert_eq!(started_after_boot_ms("nonsense", "dockerd"), None);
-    }
-
-    #[test]
-    fn the_age_of_a_process_is_found() {
-        let name = std::fs::read_to_string("/proc/self/comm").expect("Linux");
-        let since = Host::boot_time(&RealHost::new()).ms;
-        let ages = process_ages(name.trim(), since);
-        assert!(ages.iter().any(|ms| (0..600_000).contains(ms)), "{ages:?}");
-    }
 
     #[test]
     fn what_was_done_is_told() {

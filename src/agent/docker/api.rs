@@ -4,6 +4,8 @@
 //! Runs on the host. Paths have no version, so the engine speaks its newest; what is used here is in every one since
 //! 1.41 (Docker 20.10): <https://docs.docker.com/reference/api/engine/>.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 use super::super::host::HostError;
 use super::{SHORT, docker};
 
+const USUAL_ADDRESS: &str = "unix:///var/run/docker.sock";
+
 /// A client of the engine that Docker's own client would ask.
 #[derive(Debug)]
 pub(super) struct Api {
@@ -24,16 +28,13 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Asks Docker's client where its engine is, because a context or a variable may say so.
+    /// Finds the engine. Docker's client is asked where it is when a context or a variable may say so.
     pub(super) fn find() -> Result<Self, HostError> {
-        let words = [
-            "context",
-            "inspect",
-            "--format",
-            "{{.Endpoints.docker.Host}}",
-        ];
-        let printed = docker(words).run()?;
-        let address = String::from_utf8_lossy(&printed.stdout).trim().to_owned();
+        let variable = |name: &str| std::env::var(name).ok();
+        let address = match is_where_it_usually_is(variable) {
+            true => USUAL_ADDRESS.to_owned(),
+            false => asked_address()?,
+        };
         let Some(socket) = address.strip_prefix("unix://") else {
             return Err(HostError::NoEngine(format!(
                 "it is at {address}, and Belay needs the engine of this machine, at a socket"
@@ -88,6 +89,49 @@ impl Api {
             .map(drop)
     }
 
+    /// Runs a program in a container to its end, and returns what it printed.
+    pub(super) fn exec(&self, container: &str, argv: &[&str]) -> Result<String, HostError> {
+        #[derive(Deserialize)]
+        struct Made {
+            #[serde(rename = "Id")]
+            id: String,
+        }
+        #[derive(Deserialize)]
+        struct Ended {
+            /// The engine may not know it yet when the program's output has just ended.
+            #[serde(rename = "ExitCode")]
+            exit_code: Option<i64>,
+        }
+        let what = format!("docker exec {container} {}", argv.first().unwrap_or(&""));
+        let ask = |path: &str, body: &Value| {
+            let request = self.client.post(url(path)).json(body);
+            let answer = self.send(&what, request, SHORT)?.bytes();
+            answer.map_err(|error| self.unanswered(&what, &error, SHORT))
+        };
+        let made = ask(
+            &format!("/containers/{container}/exec"),
+            &json!({"Cmd": argv, "AttachStdout": true, "AttachStderr": true}),
+        )?;
+        let made: Made = serde_json::from_slice(&made).map_err(|source| HostError::Answer {
+            what: what.clone(),
+            source,
+        })?;
+        let start = json!({"Detach": false, "Tty": false});
+        let printed = ask(&format!("/exec/{}/start", made.id), &start)?;
+        let [stdout, stderr] = streams(&printed);
+        let ended: Ended = self.get(&format!("/exec/{}/json", made.id))?;
+        match ended.exit_code {
+            None | Some(0) => Ok(stdout),
+            Some(code) => Err(HostError::Command {
+                what,
+                said: match stderr.trim() {
+                    "" => format!("exit code {code}"),
+                    said => said.to_owned(),
+                },
+            }),
+        }
+    }
+
     fn send(
         &self,
         what: &str,
@@ -121,6 +165,51 @@ impl Api {
             }
         }
     }
+}
+
+/// Whether nothing chooses another engine than the usual one: no variable, and no context in the client's own settings
+/// (<https://docs.docker.com/engine/manage-resources/contexts/>).
+fn is_where_it_usually_is(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if given("DOCKER_HOST")
+        .or_else(|| given("DOCKER_CONTEXT"))
+        .is_some()
+    {
+        return false;
+    }
+    let of_home = || Some(Path::new(&given("HOME")?).join(".docker"));
+    let settings = given("DOCKER_CONFIG").map(PathBuf::from).or_else(of_home);
+    let Some(settings) = settings else {
+        return false;
+    };
+    match std::fs::read_to_string(settings.join("config.json")) {
+        Ok(text) => !text.contains("currentContext"),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn asked_address() -> Result<String, HostError> {
+    let words = [
+        "context",
+        "inspect",
+        "--format",
+        "{{.Endpoints.docker.Host}}",
+    ];
+    let printed = docker(words).run()?;
+    Ok(String::from_utf8_lossy(&printed.stdout).trim().to_owned())
+}
+
+/// Takes apart what a program without a terminal printed: pieces of standard output (1) and standard error (2), each after
+/// its stream, three zeros and its length (<https://docs.docker.com/reference/api/engine/>, "Attach to a container").
+fn streams(mut bytes: &[u8]) -> [String; 2] {
+    let mut streams = [vec![], vec![]];
+    while let Some((&[stream, _, _, _, a, b, c, d], rest)) = bytes.split_first_chunk() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let (piece, rest) = rest.split_at(length.min(rest.len()));
+        streams[usize::from(stream == 2)].extend_from_slice(piece);
+        bytes = rest;
+    }
+    streams.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The host's name in it is of no use to anybody.
@@ -160,6 +249,45 @@ mod tests {
             "port is already allocated"
         );
         assert_eq!(said("bad gateway\n"), "bad gateway");
+    }
+
+    #[test]
+    fn the_client_is_asked_only_where_something_may_choose_another_engine() {
+        let home = tempfile::tempdir().expect("a directory");
+        let folder = home.path().join(".docker");
+        let usual = |name: &str, value: &str| {
+            let home = home.path().display().to_string();
+            is_where_it_usually_is(|asked| match asked {
+                _ if asked == name => Some(value.to_owned()),
+                "HOME" => Some(home.clone()),
+                _ => None,
+            })
+        };
+        assert!(usual("DOCKER_HOST", ""));
+        assert!(!usual("DOCKER_HOST", "tcp://203.0.113.9:2375"));
+        assert!(!usual("DOCKER_CONTEXT", "other"));
+        assert!(!usual("HOME", ""));
+        std::fs::create_dir(&folder).expect("a directory");
+        std::fs::write(folder.join("config.json"), r#"{"auths": {}}"#).expect("written");
+        assert!(usual("", ""));
+        let chosen = r#"{"currentContext": "rootless"}"#;
+        std::fs::write(folder.join("config.json"), chosen).expect("written");
+        assert!(!usual("", ""));
+        assert!(usual("DOCKER_CONFIG", "/nowhere"));
+    }
+
+    #[test]
+    fn what_a_program_printed_is_taken_apart() {
+        let mut bytes = vec![];
+        for (stream, text) in [(1, "ab"), (2, "no\n"), (1, ""), (1, "c\n")] {
+            let length = u8::try_from(text.len()).expect("short");
+            bytes.extend([stream, 0, 0, 0, 0, 0, 0, length]);
+            bytes.extend(text.as_bytes());
+        }
+        assert_eq!(streams(&bytes), ["abc\n", "no\n"]);
+        // Cut off, and nothing at all.
+        assert_eq!(streams(&bytes[..9]), ["a", ""]);
+        assert_eq!(streams(&bytes[..5]), ["", ""]);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::super::host::{Container, DockerHealth, RunState};
+use crate::model::revival::Ended;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,6 +42,9 @@ struct InspectedState {
     status: String,
     #[serde(default)]
     exit_code: i32,
+    finished_at: Timestamp,
+    #[serde(default)]
+    error: String,
     health: Option<InspectedHealth>,
 }
 
@@ -80,31 +85,61 @@ struct InspectedPolicy {
     name: String,
 }
 
+impl InspectedConfig {
+    /// What Compose has noted under this name.
+    fn label(&self, name: &str) -> String {
+        let labels = self.labels.as_ref();
+        labels
+            .and_then(|labels| labels.get(&format!("com.docker.compose.{name}")))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Made by `docker compose run`.
+    fn is_one_off(&self) -> bool {
+        self.label("oneoff").eq_ignore_ascii_case("true")
+    }
+}
+
+impl InspectedPolicy {
+    /// Compose 1.x leaves it out where Docker's own client says so.
+    fn in_words(self) -> String {
+        match self.name {
+            name if name.is_empty() => "no".to_owned(),
+            name => name,
+        }
+    }
+}
+
+impl From<InspectedContainer> for Ended {
+    fn from(inspected: InspectedContainer) -> Self {
+        Ended {
+            service: inspected.config.label("service"),
+            one_off: inspected.config.is_one_off(),
+            container: inspected.id,
+            image_id: inspected.image,
+            restart_policy: inspected.host_config.restart_policy.in_words(),
+            finished: inspected.state.finished_at,
+            start_failed: !inspected.state.error.is_empty(),
+        }
+    }
+}
+
 impl From<InspectedContainer> for Container {
     fn from(inspected: InspectedContainer) -> Self {
-        let labels = inspected.config.labels.unwrap_or_default();
-        let label = |name: &str| {
-            labels
-                .get(&format!("com.docker.compose.{name}"))
-                .cloned()
-                .unwrap_or_default()
-        };
+        let config = inspected.config;
         Container {
             id: inspected.id,
             name: inspected.name.trim_start_matches('/').to_owned(),
-            service: label("service"),
+            service: config.label("service"),
+            working_dir: config.label("project.working_dir"),
+            one_off: config.is_one_off(),
             image_id: inspected.image,
-            image: inspected.config.image,
+            image: config.image,
             state: run_state(&inspected.state.status, inspected.state.exit_code),
             health: inspected.state.health.and_then(docker_health),
             restarts: inspected.restart_count,
-            restart_policy: match inspected.host_config.restart_policy.name {
-                // Compose 1.x leaves it out where Docker's own client says so.
-                name if name.is_empty() => "no".to_owned(),
-                name => name,
-            },
-            working_dir: label("project.working_dir"),
-            one_off: label("oneoff").eq_ignore_ascii_case("true"),
+            restart_policy: inspected.host_config.restart_policy.in_words(),
             addresses: inspected
                 .network_settings
                 .and_then(|settings| settings.networks)

@@ -5,12 +5,14 @@
 //! nothing is read off a table and nothing passes a shell.
 
 mod api;
+mod compose;
 mod inspected;
+mod revival;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::api::{Api, filter};
+use self::compose::{ComposeProgram, find_compose};
 use self::inspected::InspectedContainer;
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
@@ -49,6 +52,8 @@ struct Listed {
     id: String,
     #[serde(rename = "ImageID")]
     image_id: String,
+    #[serde(rename = "State")]
+    state: String,
 }
 
 /// A network, or a volume.
@@ -56,48 +61,6 @@ struct Listed {
 struct Named {
     #[serde(rename = "Name")]
     name: String,
-}
-
-/// Which Compose the host has.
-#[derive(Clone, Debug)]
-struct ComposeProgram {
-    argv: Vec<String>,
-    version: String,
-    /// The Go one, which prints JSON; the Python one (1.x) prints YAML only.
-    prints_json: bool,
-}
-
-/// What was found before, else what is found now: a host whose Docker is being updated may have none for a moment.
-fn find_compose(known: &Mutex<Option<ComposeProgram>>) -> Option<ComposeProgram> {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    if known.is_none() {
-        *known = ComposeProgram::find();
-    }
-    known.clone()
-}
-
-impl ComposeProgram {
-    /// Both are asked for their version: `docker compose` without the plugin is a different, working command.
-    fn find() -> Option<Self> {
-        let candidates = [vec!["docker", "compose"], vec!["docker-compose"]];
-        candidates.into_iter().find_map(Self::at)
-    }
-
-    fn at(argv: Vec<&str>) -> Option<Self> {
-        let words = argv.iter().copied().chain(["version", "--short"]);
-        let printed = Call::new(words.map(str::to_owned)).run().ok()?;
-        let version = String::from_utf8_lossy(&printed.stdout)
-            .trim()
-            .trim_start_matches('v')
-            .to_owned();
-        version
-            .starts_with(|c: char| c.is_ascii_digit())
-            .then(|| ComposeProgram {
-                argv: argv.into_iter().map(str::to_owned).collect(),
-                prints_json: !version.starts_with("1."),
-                version,
-            })
-    }
 }
 
 impl RealHost {
@@ -138,6 +101,12 @@ impl RealHost {
         argv.extend(["--file".to_owned(), composition.file.display().to_string()]);
         argv.extend(words.iter().map(|w| (*w).to_owned()));
         Ok(Call::new(argv))
+    }
+
+    /// Sends a line to the gateway's runtime API.
+    fn runtime(&self, gateway: &str, line: &str) -> Result<String, HostError> {
+        let port = gateway::RUNTIME_PORT.to_string();
+        self.api()?.exec(gateway, &["sh", "-c", SPEAK, line, &port])
     }
 
     /// Compose 1.x puts a container's ID before its name while it is replaced. When the new one could not start and the
@@ -479,12 +448,12 @@ impl Host for RealHost {
     }
 
     fn gateway_servers(&self, gateway: &str) -> Result<Vec<Server>, HostError> {
-        Ok(gateway::servers(&runtime(gateway, gateway::LOOK)?))
+        Ok(gateway::servers(&self.runtime(gateway, gateway::LOOK)?))
     }
 
     fn change_gateway(&self, gateway: &str, changes: &[Change]) -> Result<(), HostError> {
         let commands: Vec<String> = changes.iter().map(gateway::command).collect();
-        let said = runtime(gateway, &commands.join("; "))?;
+        let said = self.runtime(gateway, &commands.join("; "))?;
         // HAProxy says nothing when it did what it was told.
         match said.lines().find(|line| !line.trim().is_empty()) {
             None => Ok(()),
@@ -540,12 +509,6 @@ exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1 && printf "%s\n" "$0" >&3 &&
 while IFS= read -r line <&3; do printf "%s\n" "$line"; done' "$0" "$1"
 else printf "%s\n" "$0" | nc 127.0.0.1 "$1"
 fi"#;
-
-fn runtime(gateway: &str, line: &str) -> Result<String, HostError> {
-    let port = gateway::RUNTIME_PORT.to_string();
-    let printed = docker(["exec", gateway, "sh", "-c", SPEAK, line, &port]).run()?;
-    Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
-}
 
 /// The name that images use for a machine's architecture.
 pub fn image_architecture(machine: &str) -> &str {
