@@ -27,12 +27,15 @@ fn clients_are_known_on_every_port(mut app: App) {
   raw:
     <<: *app
     ports: [\"8082:8080\"]
+  raw2:
+    <<: *app
+    ports: [\"8083:8080\"]
 
 volumes:";
         text.replace("\nvolumes:\n  data:", &format!("{more}\n  data:"))
     });
     app.edit("belay.yml", |text| {
-        let more = "\n  api: {strategy: start-first}\n  raw: {strategy: start-first, mode: tcp, proxy-protocol: v1}\n";
+        let more = "\n  api: {strategy: start-first}\n  raw: {strategy: start-first, mode: tcp, proxy-protocol: v1}\n  raw2: {strategy: start-first, mode: tcp, proxy-protocol: v2}\n";
         text.replace("\n  web: {strategy: start-first}\n", &format!("\n  web: {{strategy: start-first}}{more}"))
     });
     app.release("v1.0.0", "");
@@ -44,12 +47,14 @@ volumes:";
         .host
         .run(&format!("kill $(cat {asked}.pid); sort {asked} | uniq -c"));
     assert!(
-        answers.contains("8081 200") && answers.contains("8082 200"),
+        ["8081 200", "8082 200", "8083 200"]
+            .iter()
+            .all(|answer| answers.contains(answer)),
         "{answers}"
     );
     assert_eq!(
         answers.lines().count(),
-        2,
+        3,
         "another answer than 200: {answers}"
     );
 
@@ -72,6 +77,8 @@ volumes:";
     let head = app.host.run("curl -s http://127.0.0.1:8082/request");
     assert!(head.starts_with("PROXY TCP4 "), "{head}");
     assert!(field(&head, "x-forwarded-for").is_none(), "{head}");
+    let head = app.host.run("curl -s http://127.0.0.1:8083/request");
+    assert!(head.starts_with("PROXY2 TCP4 "), "{head}");
     app.check("");
 }
 
@@ -82,13 +89,13 @@ fn field<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
-/// Asks the two ports that the lab does not publish, ten times a second, until it is ended. Returns where the answers are.
+/// Asks the ports that the lab does not publish, ten times a second, until it is ended. Returns where the answers are.
 fn asked_all_the_time(app: &App) -> &'static str {
     let file = "/tmp/asked";
     app.host.run(&format!(
         "rm -f {file}
          (for i in $(seq 1200); do
-              for port in 8081 8082; do
+              for port in 8081 8082 8083; do
                   echo $port $(curl -s -o /dev/null -m 5 -w '%{{http_code}}' http://127.0.0.1:$port/version) >>{file}
               done
               sleep 0.1

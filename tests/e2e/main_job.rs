@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::lab::{App, ROOT};
 
 on_every_host!(
-    tags_are_deployed_and_the_button_goes_back,
+    tags_are_deployed_and_the_button_goes_back;
+    by turns:
     what_is_not_new_is_refused_or_left,
 );
 

@@ -8,9 +8,9 @@ use crate::lab::{App, ROOT};
 
 on_every_host!(
     what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,
-    dockers_death_in_the_middle_is_settled_without_anybody,
-    an_engine_that_is_woken_when_its_time_is_over_changes_nothing;
+    dockers_death_in_the_middle_is_settled_without_anybody;
     by turns:
+    an_engine_that_is_woken_when_its_time_is_over_changes_nothing,
     what_dies_all_at_once_is_settled_at_the_next_contact,
     a_power_cut_in_the_middle_is_settled_at_boot,
 );

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::lab::App;
 
-on_every_host!(
-    data_comes_back_when_a_person_asks_for_it;
+on_every_host!(;
     by turns:
+    data_comes_back_when_a_person_asks_for_it,
     data_and_version_stay_what_they_were_when_it_fails,
     data_and_version_stay_what_they_were_when_the_engine_dies_in_the_middle,
 );

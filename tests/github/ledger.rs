@@ -323,7 +323,10 @@ async fn after_a_rollback_the_version_before_is_what_github_shows() {
                 "POST deployments/{}/statuses success \"v1.1.0 is live again\" -> 201",
                 first + 4
             ),
-            "POST deployments/1/statuses inactive \"replaced by v1.1.0\" -> 201".to_owned(),
+            format!(
+                "POST deployments/1/statuses inactive \"v1.1.0 goes on as deployment {}\" -> 201",
+                first + 4
+            ),
         ]
     );
     assert_eq!(

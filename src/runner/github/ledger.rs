@@ -355,8 +355,8 @@ impl Ledger {
         self.kept.finished = true;
         self.keep();
         if ending.state == State::Success {
-            let tag = self.kept.opening.tag.clone();
-            self.retire_replaced(id, &tag).await;
+            let why = format!("replaced by {}", self.kept.opening.tag);
+            self.retire_replaced(id, &why).await;
         }
         true
     }
@@ -386,7 +386,8 @@ impl Ledger {
         };
         let update = ending.update(&self.kept.opening.log_url);
         if self.set_status(deployment.id, &update).await {
-            self.retire_replaced(deployment.id, &restored.tag).await;
+            let why = format!("{} goes on as deployment {}", restored.tag, deployment.id);
+            self.retire_replaced(deployment.id, &why).await;
         }
     }
 
@@ -520,7 +521,7 @@ impl Ledger {
     }
 
     /// GitHub retires replaced deployments by itself, but not those of production.
-    async fn retire_replaced(&mut self, id: u64, tag: &str) {
+    async fn retire_replaced(&mut self, id: u64, why: &str) {
         let Some(client) = self.client().cloned() else {
             return;
         };
@@ -531,10 +532,7 @@ impl Ledger {
         else {
             return;
         };
-        match client
-            .set_inactive(live, &format!("replaced by {tag}"))
-            .await
-        {
+        match client.set_inactive(live, why).await {
             Ok(()) => self.kept.live = Some(id),
             Err(error) => self.note(&error),
         }
