@@ -1048,28 +1048,34 @@ fn much_complaint_is_cut_at_its_beginning() {
 }
 
 #[test]
-fn a_caller_that_has_seen_enough_gets_no_status_and_may_go_on() {
+fn a_caller_that_has_seen_enough_waits_for_nobody() {
     let server = Server::usual();
-    let connection = server.connect();
-    let mut seen = 0;
-    let exit = connection
-        .exec(
-            &sh("yes"),
-            &mut io::empty(),
-            &mut |chunk| {
-                seen += chunk.len();
-                if seen > 1_000_000 {
+    for (script, enough) in [("yes", 1_000_000), ("echo one; sleep 60", 1)] {
+        let connection = server.connect();
+        let mut seen = 0;
+        let mut stopped = None;
+        let exit = connection
+            .exec(
+                &sh(script),
+                &mut io::empty(),
+                &mut |chunk| {
+                    seen += chunk.len();
+                    if seen < enough {
+                        return ControlFlow::Continue(());
+                    }
+                    stopped = Some(Instant::now());
                     ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-            exec_limits(),
-        )
-        .unwrap();
-    assert_eq!((exit.status, exit.eof), (None, false));
-    assert!(!exit.success());
-    assert_eq!(run(&connection, "echo again", b"").unwrap().1, "again\n");
+                },
+                exec_limits(),
+            )
+            .unwrap();
+        let waited = stopped.expect("it printed").elapsed();
+        assert!(waited < Duration::from_millis(500), "{script}: {waited:?}");
+        assert_eq!((exit.status, exit.eof), (None, false));
+        assert!(!exit.success());
+        let error = run(&connection, "echo again", b"").unwrap_err();
+        assert_eq!(error.class(), Class::LinkLost);
+    }
 }
 
 #[test]

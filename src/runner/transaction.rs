@@ -336,7 +336,7 @@ impl Watch {
         plan: &Plan,
         watcher: &mut dyn Watcher,
     ) -> Result<(), Failure> {
-        let confirmed = self.confirmed;
+        let waits = !self.confirmed && !matches!(plan.confirm, ConfirmRule::Host);
         let (entries, users) = (&mut self.entries, &mut self.users);
         let stopped = persistently(link, LOST_PATIENCE, |link| {
             let from = entries.len() as u64;
@@ -347,11 +347,9 @@ impl Watch {
                     entries.push(entry);
                     users.look(plan, entries);
                 }
-                let pause = !confirmed && awaits_confirmation(entries);
-                if pause {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
+                match waits && awaits_confirmation(entries) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
                 }
             })
         });
@@ -380,9 +378,6 @@ fn confirm(
     nonce: &Nonce,
     watcher: &mut dyn Watcher,
 ) -> Result<(), Failure> {
-    if matches!(plan.confirm, ConfirmRule::Host) {
-        return Ok(());
-    }
     let wait = link.reconnect();
     extend(link, plan, watcher);
     if let Err(trouble) = public_health(&plan.health, link.interrupt()) {

@@ -71,7 +71,7 @@ impl Connection {
     /// [`ErrorKind::WouldBlock`] and is asked again soon, so that the link is looked after meanwhile. `on_stdout` sees
     /// the output in chunks as it comes and may stop the transfer.
     ///
-    /// After an error the connection is of no more use, save after [`SshError::ExecRefused`].
+    /// After a stop, and after an error, the connection is of no more use, save after [`SshError::ExecRefused`].
     pub fn exec(
         &self,
         command: &Command,
@@ -113,7 +113,11 @@ impl Connection {
             calm: Calm::default(),
         };
         let end = pump.pump(input, on_stdout)?;
-        pump.say_goodbye();
+        match end {
+            End::Closed => pump.say_goodbye(),
+            // A command that is silent just now would only notice with its next word that nobody listens.
+            End::Enough => self.abandon(),
+        }
         Ok(pump.into_exit(end, &mark))
     }
 
