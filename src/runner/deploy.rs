@@ -275,7 +275,10 @@ fn try_deploy(
     })?;
     outcome.durations.transfer_ms = shipped.map(|s| s.ms);
     outcome.durations.transfer_bytes = shipped.map(|s| s.bytes);
-    refuse_moved_tag(desk, tag, &revision)?;
+    refuse_moved_tag(desk, tag, &revision).inspect_err(|moved| {
+        // What was sent for it goes again. What stays is removed by a later Prune.
+        let _ = transaction::withdraw(&link, &plan.tx, &moved.error);
+    })?;
     finish(desk, &mut link, &plan, &nonce, outcome);
     Ok(None)
 }

@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
+use crate::fake_github::world::Deployment;
 use crate::lab::{App, ROOT};
 
 on_every_host!(
     tags_are_deployed_and_the_button_goes_back;
     by turns:
     what_is_not_new_is_refused_or_left,
+    a_tag_that_is_moved_on_its_way_is_refused,
 );
 
 fn tags_are_deployed_and_the_button_goes_back(mut app: App) {
@@ -114,4 +116,36 @@ fn what_is_not_new_is_refused_or_left(mut app: App) {
             "{deployment:?}"
         );
     }
+}
+
+fn a_tag_that_is_moved_on_its_way_is_refused(mut app: App) {
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    app.release("v1.1.0", "");
+    let running = app.begin_push("v1.1.0");
+    // While the run builds, somebody has pushed the tag again, for another commit.
+    app.github.change(|world| {
+        let other = "f".repeat(40);
+        world.refs.insert("tags/v1.1.0".to_owned(), other);
+    });
+    let run = app.wait(running);
+    run.ends("refused", "v1.0.0").says("v1.1.0 was moved from");
+    let words = app.github.look(|world| {
+        let statuses = |row: &Deployment| row.statuses.iter().map(|s| s.state.clone()).collect();
+        let newest = world.deployments.iter().rev().take(2).map(statuses);
+        newest.collect::<Vec<Vec<String>>>()
+    });
+    assert_eq!(
+        words[0].last().map(String::as_str),
+        Some("failure"),
+        "{words:?}"
+    );
+    assert_eq!(
+        words[1].last().map(String::as_str),
+        Some("success"),
+        "{words:?}"
+    );
+    // The same commit under a tag of its own is deployed.
+    app.release("v1.1.1", "");
+    app.push("v1.1.1").ends("deployed", "v1.1.1");
 }

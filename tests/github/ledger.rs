@@ -652,14 +652,21 @@ async fn a_token_that_may_only_read_ends_in_one_warning() {
 }
 
 #[tokio::test]
-async fn a_conflict_and_a_merge_are_explained() {
-    for (status, words) in [
+async fn what_github_refuses_is_explained() {
+    for (status, message, words) in [
+        (
+            422,
+            Some("No ref found for: v1.2.0"),
+            "refused (status 422): No ref found for: v1.2.0",
+        ),
         (
             409,
+            None,
             "refused (status 409): Conflict: Commit status checks failed for v1.2.0. (ci/build is pending)",
         ),
         (
             202,
+            None,
             "refused (status 202): Auto-merged main into v1.2.0 on deployment.",
         ),
     ] {
@@ -667,6 +674,7 @@ async fn a_conflict_and_a_merge_are_explained() {
         stage.fake.fault(Fault {
             method: "POST".into(),
             status,
+            message: message.map(str::to_owned),
             ..Fault::default()
         });
         let ledger = deploy(&stage).await;
