@@ -103,6 +103,22 @@ impl RealHost {
         Ok(Call::new(argv))
     }
 
+    /// The project's containers that are wanted, each looked at by itself. One that goes away meanwhile is left out.
+    fn inspect_all(
+        &self,
+        project: &str,
+        is_wanted: impl Fn(&Listed) -> bool,
+    ) -> Result<Vec<InspectedContainer>, HostError> {
+        let api = self.api()?;
+        let listed: Vec<Listed> =
+            api.get(&format!("/containers/json{}&all=true", of_project(project)))?;
+        let mut inspected = vec![];
+        for Listed { id, .. } in listed.iter().filter(|listed| is_wanted(listed)) {
+            inspected.extend(api.get_if_there(&format!("/containers/{id}/json"))?);
+        }
+        Ok(inspected)
+    }
+
     /// Sends a line to the gateway's runtime API.
     fn runtime(&self, gateway: &str, line: &str) -> Result<String, HostError> {
         let port = gateway::RUNTIME_PORT.to_string();
@@ -207,16 +223,8 @@ impl Host for RealHost {
     }
 
     fn containers(&self, project: &str) -> Result<Vec<Container>, HostError> {
-        let api = self.api()?;
-        let listed: Vec<Listed> =
-            api.get(&format!("/containers/json{}&all=true", of_project(project)))?;
-        let mut containers = vec![];
-        for Listed { id, .. } in listed {
-            let found: Option<InspectedContainer> =
-                api.get_if_there(&format!("/containers/{id}/json"))?;
-            containers.extend(found.map(Container::from));
-        }
-        Ok(containers)
+        let inspected = self.inspect_all(project, |_| true)?;
+        Ok(inspected.into_iter().map(Container::from).collect())
     }
 
     fn images_in_use(&self) -> Result<Vec<String>, HostError> {

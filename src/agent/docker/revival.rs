@@ -7,8 +7,7 @@ use serde::Deserialize;
 
 use super::super::host::{Host, HostError};
 use super::super::revive::Revival;
-use super::inspected::InspectedContainer;
-use super::{Listed, RealHost, of_project};
+use super::RealHost;
 use crate::model::revival::{Ended, EngineStart};
 
 /// How long starting one container may take.
@@ -41,17 +40,8 @@ impl Revival for RealHost {
     }
 
     fn ended(&self, project: &str) -> Result<Vec<Ended>, HostError> {
-        let api = self.api()?;
-        let all: Vec<Listed> =
-            api.get(&format!("/containers/json{}&all=true", of_project(project)))?;
-        let mut ended = vec![];
-        for listed in all.iter().filter(|listed| listed.state == "exited") {
-            // One that went away meanwhile is no error.
-            let found: Option<InspectedContainer> =
-                api.get_if_there(&format!("/containers/{}/json", listed.id))?;
-            ended.extend(found.map(Ended::from));
-        }
-        Ok(ended)
+        let inspected = self.inspect_all(project, |listed| listed.state == "exited")?;
+        Ok(inspected.into_iter().map(Ended::from).collect())
     }
 
     fn start_again(&self, container: &str) -> Result<(), HostError> {
