@@ -150,13 +150,11 @@ fn is_its_turn(fault: Fault, number: usize, moment: Moment, flavour: Flavour) ->
 #[derive(Clone, Debug)]
 struct Row {
     cell: Cell,
-    host: String,
+    flavour: Flavour,
     told: String,
     serving: String,
     decided: Duration,
     requests: Option<Report>,
-    /// What is not as one would like, and is Docker's own.
-    remark: Option<&'static str>,
     troubles: Vec<String>,
 }
 
@@ -214,7 +212,7 @@ fn play(app: &mut App, wire: &Wire, cell: Cell, old: &str, tag: &str) -> Row {
     app.release(tag, "");
     let seq = app.host.run(&format!("cat {ROOT}/.belay/seq"));
     let seq = seq.parse::<u64>().expect("a number") + 1;
-    let (mut troubles, mut remark) = (vec![], None);
+    let mut troubles = vec![];
     let load = start_load(app).map_err(|why| troubles.push(why)).ok();
     let mut trap = Trap::set(&app.host, cell.step, cell.moment, cell.fault);
     let mut running = app.begin_push(tag);
@@ -277,11 +275,6 @@ fn play(app: &mut App, wire: &Wire, cell: Cell, old: &str, tag: &str) -> Row {
             left = app.troubles();
             left.is_empty().then_some(())
         });
-        if cell.fault.takes_docker() && app.serving().as_deref() == Some(expected) {
-            let before = left.len();
-            left.retain(|trouble| !is_only_called_restarting(trouble));
-            remark = (left.len() < before).then_some("Docker calls it restarting");
-        }
         troubles.extend(left);
     }
     if !troubles.is_empty() {
@@ -293,22 +286,15 @@ fn play(app: &mut App, wire: &Wire, cell: Cell, old: &str, tag: &str) -> Row {
     }
     Row {
         cell,
-        host: app.host.name.clone(),
+        flavour: app.host.flavour,
         told: run
             .map(|run| run.output("outcome").to_owned())
             .unwrap_or_default(),
         serving,
         decided,
         requests,
-        remark,
         troubles,
     }
-}
-
-/// Docker 26 that was killed sometimes says for ever that a container restarts which it has started again and which serves.
-/// Only another start of the container, with a gap, would make it say something else; the next deployment does.
-fn is_only_called_restarting(trouble: &str) -> bool {
-    trouble.contains("should run 1 times") && trouble.ends_with("restarting\"]")
 }
 
 fn start_load(app: &App) -> Result<Load, String> {
@@ -412,7 +398,7 @@ fn write_down(row: Row) {
     say(&format!("e2e: kill matrix {}", line(&row)));
     let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
     rows.push(row);
-    rows.sort_by_key(|row| (row.host.clone(), row.cell));
+    rows.sort_by_key(|row| (row.flavour.name(), row.cell));
     fs::write(checkout().join("target/kill-matrix.md"), table(&rows)).expect("written");
 }
 
@@ -442,11 +428,7 @@ fn line(row: &Row) -> String {
         None => Default::default(),
     };
     let verdict = match row.troubles.first() {
-        None => ["right"]
-            .into_iter()
-            .chain(row.remark)
-            .collect::<Vec<_>>()
-            .join("; "),
+        None => "right".to_owned(),
         Some(trouble) => format!(
             "**{}**",
             trouble.lines().next().unwrap_or_default().replace('|', "/")
@@ -454,7 +436,7 @@ fn line(row: &Row) -> String {
     };
     format!(
         "| {} | {} | {} {} | {} | {} | {} ms | {total} | {failed} | {gap} | {verdict} |",
-        row.host,
+        row.flavour.name(),
         fault.name(),
         moment.name(),
         step.name(),

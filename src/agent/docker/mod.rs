@@ -8,6 +8,7 @@ mod api;
 mod compose;
 mod inspected;
 mod revival;
+mod shim;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -117,6 +118,13 @@ impl RealHost {
             inspected.extend(api.get_if_there(&format!("/containers/{id}/json"))?);
         }
         Ok(inspected)
+    }
+
+    /// Starts a container that does not run.
+    fn start_within(&self, container: &str, deadline: Duration) -> Result<(), HostError> {
+        shim::await_end(container);
+        let path = format!("/containers/{container}/start");
+        self.api()?.post(&path, None, deadline)
     }
 
     /// Sends a line to the gateway's runtime API.
@@ -335,6 +343,13 @@ impl Host for RealHost {
     }
 
     fn up(&self, composition: &Composition, service: &str) -> Result<(), HostError> {
+        let containers = self.containers(&composition.project)?;
+        for container in containers.iter().filter(|c| c.service == service) {
+            // Compose may start one that has ended.
+            if !container.is_alive() {
+                shim::await_end(&container.id);
+            }
+        }
         let words = ["up", "--detach", "--no-deps", "--no-build", service];
         self.compose_call(composition, &words)?
             .deadline(LONG)
@@ -369,8 +384,7 @@ impl Host for RealHost {
     }
 
     fn start(&self, container: &str) -> Result<(), HostError> {
-        let path = format!("/containers/{container}/start");
-        self.api()?.post(&path, None, SHORT)
+        self.start_within(container, SHORT)
     }
 
     fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError> {

@@ -45,8 +45,7 @@ impl Revival for RealHost {
     }
 
     fn start_again(&self, container: &str) -> Result<(), HostError> {
-        let path = format!("/containers/{container}/start");
-        self.api()?.post(&path, None, PATIENCE)
+        self.start_within(container, PATIENCE)
     }
 }
 
