@@ -20,7 +20,7 @@ fn a_restart_changes_no_version_and_leaves_everything_well(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
     let containers = |app: &App| {
-        let project = &app.host.project;
+        let project = app.host.project;
         let filter = format!("label=com.docker.compose.project={project}");
         let started =
             "{{.Id}} {{index .Config.Labels \"com.docker.compose.service\"}} {{.State.StartedAt}}";

@@ -83,7 +83,7 @@ fn hosts_and_keys_that_are_not_right_are_refused(mut app: App) {
 fn a_disk_without_room_is_seen_before_anything_changes(mut app: App) {
     app.release("v1.0.0", "");
     app.push("v1.0.0").ends("deployed", "v1.0.0");
-    let project = app.host.project.clone();
+    let project = app.host.project;
     app.host.run(&format!(
         "dd if=/dev/urandom of=/var/lib/docker/volumes/{project}_data/_data/large bs=1M count=24 2>/dev/null
          install -d -o deploy -g deploy {ROOT}/backups

@@ -87,7 +87,7 @@ fn behind_nginx_that_asks_only_once_start_first_is_refused(mut app: App) {
     app.release("v1.2.0", "");
     let deployed = app.push("v1.2.0");
     deployed.ends("deployed", "v1.2.0");
-    let project = &app.host.project;
+    let project = app.host.project;
     let proxy = format!(
         "docker ps -q --filter label=com.docker.compose.project={project} --filter label=com.docker.compose.service=proxy"
     );

@@ -112,7 +112,7 @@ fn served_soon(app: &App, version: &str) {
 }
 
 fn what_ran_before_belay_came_is_adopted(mut app: App) {
-    let project = app.host.project.clone();
+    let project = app.host.project;
     app.host
         .run("tar -C /opt/foreign -c app | docker import - hand/app:v1 >/dev/null");
     // Compose 1.x refuses a file with a name; there the folder has it.
