@@ -44,6 +44,8 @@ const READY_MS: u64 = 500;
 const ONE_SHOT_MS: u64 = 700;
 /// How often a container that ends at once is started again by its restart policy.
 const RESTART_MS: u64 = 1000;
+/// Whoever waits for so long in all would wait for ever; a test is to fail then, not to go on with it.
+const FOREVER_MS: u64 = 6 * 3_600_000;
 
 /// The wall clock of a host that has just started.
 pub const WALL_MS: i64 = 1_734_273_022_000;
@@ -226,6 +228,7 @@ pub struct World {
     /// Containers that Docker could not start when it started.
     pub start_failed: BTreeSet<String>,
     now_ms: u64,
+    slept_ms: u64,
     boot: u32,
     made: u64,
     fallible_calls: usize,
@@ -325,6 +328,7 @@ impl FakeHost {
                 docker_started_ms: (0, 0),
                 start_failed: BTreeSet::new(),
                 now_ms: 0,
+                slept_ms: 0,
                 boot: 1,
                 made: 0,
                 fallible_calls: 0,
@@ -530,6 +534,8 @@ impl Host for FakeHost {
 
     fn sleep(&self, time: Duration) {
         let due = self.call("sleep", |world| {
+            world.slept_ms += time.as_millis() as u64;
+            assert!(world.slept_ms < FOREVER_MS, "somebody waits for ever");
             // Looks in between, as a measurement does that goes on all the time.
             for _ in 0..4 {
                 world.now_ms += time.as_millis() as u64 / 4;
