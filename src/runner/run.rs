@@ -128,10 +128,7 @@ fn with_record(
             let mut telling = telling.borrow_mut();
             telling.last_word(&outcome);
             outcome.warnings.extend(telling.warnings());
-            // Whoever cancels a run waits for its end.
-            if !session.interrupt.is_raised() {
-                follow_up(session, &telling.runtime, &mut outcome);
-            }
+            follow_up(session, &telling.runtime, &mut outcome);
             publish(actions, &outcome, telling.deployment_id());
             // What is not known yet, `finalize` finds out and tells.
             if outcome.word != Word::Unknown || !actions.in_actions() {
@@ -160,6 +157,8 @@ fn follow_up(session: &Session<'_>, runtime: &tokio::runtime::Runtime, outcome: 
     };
     let told = runtime.block_on(async {
         tokio::select! {
+            // Where there is nothing to look up, that is known at once.
+            biased;
             told = completion::follow_up(session, &client, origin, outcome) => told,
             () = enough => vec!["not every checklist was completed: there was no time".to_owned()],
         }
