@@ -25,7 +25,7 @@ use self::compose::{ComposeProgram, find_compose};
 use self::inspected::InspectedContainer;
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
-use super::host::{Composition, Container, Host, HostError, Image, ImageName};
+use super::host::{Composition, Container, Host, HostError, Image, ImageName, RunState};
 use crate::model::compose::{PROFILES, active_profiles, leave_out_inactive};
 use crate::model::gateway::{self, Change, Server};
 use crate::model::health::{Answer, VersionCheck};
@@ -345,8 +345,8 @@ impl Host for RealHost {
     fn up(&self, composition: &Composition, service: &str) -> Result<(), HostError> {
         let containers = self.containers(&composition.project)?;
         for container in containers.iter().filter(|c| c.service == service) {
-            // Compose may start one that has ended.
-            if !container.is_alive() {
+            // Compose may start one that has ended. One that is paused has its shim for good reason.
+            if matches!(container.state, RunState::Exited(_)) {
                 shim::await_end(&container.id);
             }
         }

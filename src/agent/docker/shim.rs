@@ -7,6 +7,8 @@
 //! news of *that* end, and so on for ever, until Docker can neither stop nor remove it (seen with Docker 26.1 and containerd
 //! 1.7.24; why shims hold the news back: containerd's issue 9719 and pull request 10651). So nobody starts a container whose
 //! old shim is still there.
+//!
+//! Runs on the host. Reads `/proc` and nothing else, and cannot fail: when the time is over, Docker is asked all the same.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Waits until nothing is left of the run of this container, whose full ID this is, that Docker says has ended. Where
-/// processes of others cannot be seen, there is nothing to wait for.
+/// Waits until nothing is left of the run of this container, whose full ID this is, that Docker says has ended; not for one
+/// that runs or is paused. Where processes of others cannot be seen, there is nothing to wait for.
 pub(super) fn await_end(container: &str) {
     let began = Instant::now();
     while is_there(Path::new("/proc"), container) && began.elapsed() < PATIENCE {
