@@ -158,6 +158,7 @@ pub(crate) fn give_a_small_disk(host: &Host) {
     host.run(&format!(
         "mount -t tmpfs -o size=512m,uid=$(id -u deploy),gid=$(id -g deploy),mode=755 none {ROOT}"
     ));
+    host.name_the_project();
 }
 
 /// Waits on the host for a record of the next transaction, and does its part of the fault in the same moment.

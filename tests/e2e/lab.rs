@@ -84,12 +84,14 @@ impl Flavour {
     }
 
     /// The Compose project on each host of this kind, of which there are as many as names. Each has another one: it tells
-    /// their images apart on the one engine that builds them. Compose 1.x knows a project by its folder's name only.
+    /// their images apart on the one engine that builds them.
     ///
-    /// Two hosts at once leave the processor idle for a third of the time, and four are in each other's way.
+    /// Two hosts at once leave the processor idle for a third of the time, and four keep it busy: that shortens hours, when
+    /// every test is played on both kinds, and makes single tests slower.
     fn projects(self) -> &'static [&'static str] {
         match self {
             Flavour::Debian13 => &["ntplatform13", "ntplatform13b"],
+            Flavour::Debian12 if all_is_wanted() => &["ntplatform", "ntplatformb"],
             Flavour::Debian12 => &["ntplatform"],
             Flavour::Systemd => &["ntplatformsd"],
         }
@@ -104,9 +106,8 @@ impl Flavour {
     /// Whether a test that is played on one kind of host only is played on this one: one in six on Debian 12, whose only
     /// host is then as busy as each of the others.
     fn has_its_turn(self, test: &str) -> bool {
-        let is_all = std::env::var("BELAY_FULL").as_deref() == Ok("1");
         let is_older_ones = test.bytes().fold(0_u8, u8::wrapping_add) % 6 == 1;
-        is_all || is_older_ones == (self == Flavour::Debian12)
+        all_is_wanted() || is_older_ones == (self == Flavour::Debian12)
     }
 
     fn pool(self) -> &'static Pool {
@@ -119,6 +120,11 @@ impl Flavour {
             Flavour::Systemd => &SYSTEMD,
         }
     }
+}
+
+/// Every test on every kind of host, with every cell of the kill matrix.
+fn all_is_wanted() -> bool {
+    std::env::var("BELAY_FULL").as_deref() == Ok("1")
 }
 
 /// Makes each of these functions a test. They are given an [`App`] whose host is empty. Those under `by turns`, which hardly
@@ -267,8 +273,19 @@ impl Host {
              rm -rf {ROOT} && install -d -o deploy -g deploy -m 0755 {ROOT}"
         );
         self.run(&script);
+        self.name_the_project();
         if !self.try_run("docker inspect foreign").status.success() {
             self.settle_a_stranger();
+        }
+    }
+
+    /// Compose 1.x does not know `name:`, and takes a project for its folder's namesake unless `.env` says otherwise.
+    pub(crate) fn name_the_project(&self) {
+        let project = self.project;
+        if self.flavour == Flavour::Debian12 && !ROOT.ends_with(&format!("/{project}")) {
+            self.run(&format!(
+                "echo COMPOSE_PROJECT_NAME={project} >{ROOT}/.env && chown deploy: {ROOT}/.env"
+            ));
         }
     }
 

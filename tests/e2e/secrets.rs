@@ -217,7 +217,7 @@ fn lay_out(app: &mut App) -> Canaries {
     )
     .expect("written");
     app.host.run(&format!(
-        "cat >{ROOT}/.env <<'END'\nSESSION_KEY='{dot_env}'\nEND\nchown deploy: {ROOT}/.env && chmod 0600 {ROOT}/.env"
+        "cat >>{ROOT}/.env <<'END'\nSESSION_KEY='{dot_env}'\nEND\nchown deploy: {ROOT}/.env && chmod 0600 {ROOT}/.env"
     ));
     app.write("settings.env", &format!("MAIL_PASSWORD={env_file}\n"));
     app.write("license.txt", &format!("{shipped}\n"));

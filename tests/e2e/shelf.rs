@@ -12,7 +12,7 @@ on_every_host!(
 );
 
 fn seven_deployments_leave_five_backups_and_three_versions(mut app: App) {
-    app.host.run(&format!("printf 'COLOUR=blue\\n' >{ROOT}/.env && chown deploy: {ROOT}/.env && chmod 0640 {ROOT}/.env"));
+    app.host.run(&format!("printf 'COLOUR=blue\\n' >>{ROOT}/.env && chown deploy: {ROOT}/.env && chmod 0640 {ROOT}/.env"));
     for number in 0..7 {
         let tag = format!("v1.{number}.0");
         app.release(&tag, "");
