@@ -6,6 +6,8 @@ set -euo pipefail
 
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 box=$(mktemp -d)
+# shellcheck source=tests/action/facts.sh
+. "$tree/tests/action/facts.sh"
 server=
 stop() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
@@ -285,23 +287,6 @@ the_source_reads_nothing_that_the_key_leaves_out() {
 
 # --- running them ---
 
-facts() { sed -n '/^# --- the facts/,/^# --- running/s/^\([a-z0-9_]*\)() {$/\1/p' "${BASH_SOURCE[0]}"; }
-
 serve
 stand_ins
-failed=0 count=0
-for fact in $(facts); do
-  fresh
-  count=$((count + 1))
-  # Not in a condition: `set -e` has to stay on inside the test.
-  set +e
-  report=$(set -e; "$fact" 2>&1)
-  result=$?
-  set -e
-  if [ "$result" -ne 0 ]; then
-    failed=$((failed + 1))
-    printf 'FAILED %s\n%s\n' "$fact" "$report"
-  fi
-done
-printf 'install: %s facts, %s failed\n' "$count" "$failed"
-[ "$failed" -eq 0 ]
+play install

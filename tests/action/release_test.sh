@@ -6,6 +6,8 @@ set -euo pipefail
 
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 box=$(mktemp -d)
+# shellcheck source=tests/action/facts.sh
+. "$tree/tests/action/facts.sh"
 trap 'rm -rf "$box"' EXIT
 export GITHUB_REPOSITORY=example/belay GITHUB_REF_NAME=v0.1.0
 git_() { git -C "$box/tree" -c user.name=belay -c user.email=belay@example.com "$@"; }
@@ -138,22 +140,5 @@ an_older_draft_is_replaced_and_a_published_version_is_not() {
 
 # --- running them ---
 
-facts() { sed -n '/^# --- the facts/,/^# --- running/s/^\([a-z0-9_]*\)() {$/\1/p' "${BASH_SOURCE[0]}"; }
-
 stand_in
-failed=0 count=0
-for fact in $(facts); do
-  fresh
-  count=$((count + 1))
-  # Not in a condition: `set -e` has to stay on inside the test.
-  set +e
-  report=$(set -e; "$fact" 2>&1)
-  result=$?
-  set -e
-  if [ "$result" -ne 0 ]; then
-    failed=$((failed + 1))
-    printf 'FAILED %s\n%s\n' "$fact" "$report"
-  fi
-done
-printf 'release: %s facts, %s failed\n' "$count" "$failed"
-[ "$failed" -eq 0 ]
+play release
