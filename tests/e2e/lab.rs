@@ -123,7 +123,7 @@ impl Flavour {
 }
 
 /// Every test on every kind of host, with every cell of the kill matrix.
-fn all_is_wanted() -> bool {
+pub(crate) fn all_is_wanted() -> bool {
     std::env::var("BELAY_FULL").as_deref() == Ok("1")
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use belay::model::step::Step;
 
 use crate::faults::{Fault, Moment, Trap, Wire, give_a_small_disk};
-use crate::lab::{App, Flavour, ROOT, Run, Running, checkout, say};
+use crate::lab::{App, Flavour, ROOT, Run, Running, all_is_wanted, checkout, say};
 use crate::load::{Load, Report, Shape};
 
 on_every_host!(
@@ -97,7 +97,7 @@ enum Tier {
 impl Tier {
     fn wanted() -> Tier {
         match std::env::var("BELAY_FULL").as_deref() {
-            Ok("1") => Tier::Full,
+            _ if all_is_wanted() => Tier::Full,
             Ok("each") => Tier::Each,
             _ => Tier::Short,
         }
