@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::action::Workflow;
 use crate::fake_github::world::{self, Deployment};
 use crate::faults::{Fault, Moment, Trap, Wire};
-use crate::lab::{App, ROOT, Run, Running, push_event, say};
+use crate::lab::{App, ROOT, Run, Running, all_is_wanted, push_event, say};
 
 on_every_host!(;
     by turns:
@@ -201,9 +201,8 @@ fn a_run_that_is_cancelled_after_its_end_leaves_only_the_checklists_undone(mut a
 // --- the real action, at any moment ----------------------------------------------------------------------------------
 
 fn a_workflow_that_is_cancelled_at_any_moment_tells_the_truth(mut app: App) {
-    let full = std::env::var("BELAY_FULL").as_deref() == Ok("1");
     let mut dice = Dice::thrown(&app.host.name);
-    let moments: u32 = if full { 12 } else { 2 };
+    let moments: u32 = if all_is_wanted() { 12 } else { 2 };
     app.edit("belay.yml", |text| format!("{text}confirm: 10s\n"));
     deployed(&mut app, "v1.0.0");
     let began = Instant::now();

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::{App, Flavour, ROOT, say};
+use crate::lab::{App, Flavour, ROOT, all_is_wanted, say};
 
 on_every_host!(
     what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,
@@ -211,8 +211,7 @@ fn containers_that_docker_died_busy_with_come_back_to_stay(mut app: App) {
 
 /// What takes long and hardly differs there.
 fn is_left_out_on(app: &App) -> bool {
-    let full = std::env::var("BELAY_FULL").as_deref() == Ok("1");
-    let left_out = app.host.flavour == Flavour::Debian12 && !full;
+    let left_out = app.host.flavour == Flavour::Debian12 && !all_is_wanted();
     if left_out {
         say("SKIPPED, NOTHING WAS RUN: Docker's death on debian12 needs BELAY_FULL=1");
     }
@@ -286,8 +285,8 @@ fn look(app: &App) -> String {
 fn an_engine_that_is_woken_when_its_time_is_over_changes_nothing(mut app: App) {
     deployed(&mut app, "v1.0.0");
     // The others are as well, with the time that they take: `dist-scripts/test --full`.
-    let steps: &[&str] = match std::env::var("BELAY_FULL").as_deref() {
-        Ok("1") => &[
+    let steps: &[&str] = match all_is_wanted() {
+        true => &[
             "preflight",
             "unpack",
             "fetch",
@@ -298,7 +297,7 @@ fn an_engine_that_is_woken_when_its_time_is_over_changes_nothing(mut app: App) {
             "confirm",
             "publish",
         ],
-        _ => &["cutover", "publish"],
+        false => &["cutover", "publish"],
     };
     let mut woken = 0;
     for (number, step) in steps.iter().enumerate() {

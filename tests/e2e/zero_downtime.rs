@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lab::{App, ROOT, checkout, say};
+use crate::lab::{App, ROOT, all_is_wanted, checkout, say};
 use crate::load::{Kind, Load, Report, Shape};
 
 on_every_host!(
@@ -32,7 +32,7 @@ enum Bad {
 }
 
 fn deployments_and_rollbacks_cost_no_request(mut app: App) {
-    let full = std::env::var("BELAY_FULL").as_deref() == Ok("1");
+    let full = all_is_wanted();
     let (rounds, shape): (Vec<&[Bad]>, Shape) = match full {
         true => ([&[Bad::Candidate][..], &[Bad::InBake]].repeat(5), long()),
         false => (vec![&[Bad::Candidate, Bad::InBake]], short()),
