@@ -207,8 +207,6 @@ enum AgentCommand {
         #[arg(long)]
         tx: String,
         #[arg(long)]
-        id: Vec<String>,
-        #[arg(long)]
         reference: Vec<String>,
     },
     Begin(Root),
@@ -567,9 +565,8 @@ fn agent(verb: AgentCommand) -> u8 {
         AgentCommand::Load {
             root,
             tx,
-            id,
             reference,
-        } => verbs::say(out, &verbs::load(&layout(&root), &tx, &id, &reference)),
+        } => verbs::say(out, &verbs::load(&layout(&root), &tx, &reference)),
         AgentCommand::Begin(root) => with_plan(out, |plan, out| {
             let answer = verbs::begin(&layout(&root), plan, out);
             verbs::say(out, &answer)

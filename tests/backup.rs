@@ -109,6 +109,7 @@ fn request(root: &Path) -> BackupRequest<'_> {
             service: "web".to_owned(),
             reference: "belay/shop-web:0123456789ab".to_owned(),
             id: format!("sha256:{}", "01".repeat(32)),
+            engine_id: format!("sha256:{}", "02".repeat(32)),
             digests: vec!["example.com/shop/web@sha256:ab".to_owned()],
             tags: vec!["belay/shop-web:0123456789ab".to_owned()],
             size: 12_345_678,

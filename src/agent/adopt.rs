@@ -3,7 +3,7 @@
 //! Runs on the host, under the lock, before a transaction begins. It changes nothing that serves: the user's file is
 //! copied as it is, and the images that its containers run are written down.
 
-use super::host::{Composition, Host};
+use super::host::{Composition, Host, HostError, Image, ImageContent};
 use super::layout::{Layout, RIVAL_FILES};
 use super::lock::HostLock;
 use super::state;
@@ -59,6 +59,7 @@ pub fn adopt(
         fronts: vec![],
         wishes: vec![],
         gateway: GatewayRule::Off,
+        store: Some(host.engine().map_err(|e| Failure::of(&e))?.store),
         project,
     };
     let place = layout.release(&release.name);
@@ -123,25 +124,25 @@ fn services(
     let root = layout.root().display().to_string();
     let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
     let classified = classify(file, &[], &GatewayRule::Off, None).map_err(|e| Failure::of(&e))?;
-    let mut services = vec![];
+    let mut services: Vec<ReleaseService> = vec![];
     for classified in classified {
         let container = containers
             .iter()
             .find(|c| c.service == classified.service && c.working_dir == root);
-        let image_id = container.map(|c| c.image_id.clone()).unwrap_or_default();
-        let image = if image_id.is_empty() {
-            None
-        } else {
-            host.image(&image_id).map_err(|e| Failure::of(&e))?
-        };
+        let found = container.map(|c| identified(host, &c.image_id)).transpose();
+        let found = found.map_err(|e| Failure::of(&e))?.flatten();
         services.push(ReleaseService {
             reference: file
                 .image(&classified.service)
                 .unwrap_or("built")
                 .to_owned(),
-            image_id,
+            size: found.as_ref().map_or(0, |(_, content)| content.size),
+            layers: found
+                .as_ref()
+                .map_or(vec![], |(image, _)| image.layers.clone()),
+            config: found.map_or(String::new(), |(_, content)| content.config),
+            engine_id: container.map(|c| c.image_id.clone()),
             pin: String::new(),
-            size: image.map_or(0, |image| image.size),
             strategy: match classified.strategy {
                 Strategy::OneShot => Strategy::OneShot,
                 _ => Strategy::StopFirst,
@@ -153,6 +154,14 @@ fn services(
         });
     }
     Ok(services)
+}
+
+/// A container's image; nothing when it is gone although the container is not.
+fn identified(host: &dyn Host, id: &str) -> Result<Option<(Image, ImageContent)>, HostError> {
+    match host.image(id)? {
+        Some(image) => Ok(Some((image, host.image_content(id)?))),
+        None => Ok(None),
+    }
 }
 
 fn pointer(host: &dyn Host, release: &Release) -> Current {
@@ -193,6 +202,7 @@ mod tests {
             fronts: vec![],
             wishes: vec![],
             gateway: GatewayRule::Off,
+            store: None,
         };
         state::make_dir(layout.release(&release.name).dir()).expect("made");
         state::write_json(&layout.release(&release.name).record(), &release).expect("written");

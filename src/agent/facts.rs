@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
+use super::images::{Images, Wanted};
 use super::layout::Layout;
 use super::{backup, lock, revive, state, supervise};
 use crate::model::error_lines::ErrorLines;
@@ -45,6 +46,7 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
             .map_err(|e| Failure::of(&e))?,
         None => vec![],
     };
+    let images = Images::new(host, serving.as_slice());
     Ok(HostFacts {
         language: LANGUAGE,
         now: host.now(),
@@ -54,8 +56,11 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
             .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?,
         total_bytes: total_bytes(layout)?,
         releases: known_releases(host, layout).map_err(|e| Failure::of(&e))?,
-        images: serving.as_ref().map(service_images).unwrap_or_default(),
-        services: containers.iter().map(service_state).collect(),
+        images: service_images(&images, serving.as_slice()).map_err(|e| Failure::of(&e))?,
+        services: containers
+            .iter()
+            .map(|container| service_state(container, &images))
+            .collect(),
         backups: backup_facts(layout),
         holder: lock::holder(layout)
             .map_err(|e| Failure::new(format!("could not look at the lock: {e}")))?,
@@ -91,9 +96,14 @@ pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelea
 
 fn missing_images(host: &dyn Host, release: &Release) -> Result<Vec<String>, HostError> {
     let mut missing = vec![];
-    for service in release.services.iter().filter(|s| !s.image_id.is_empty()) {
-        if host.image(&service.image_id)?.is_none() {
-            missing.push(format!("{} ({})", service.name, service.image_id));
+    let images = Images::new(host, std::slice::from_ref(release));
+    for service in release
+        .services
+        .iter()
+        .filter(|s| !s.engine_id().is_empty())
+    {
+        if images.find(&Wanted::released(service))?.is_none() {
+            missing.push(format!("{} ({})", service.name, service.config));
         }
     }
     Ok(missing)
@@ -161,26 +171,30 @@ fn changes(layout: &Layout, old: &str, new: &str) -> Result<Vec<ServiceChange>, 
 fn side(layout: &Layout, name: &str) -> Result<Option<Side>, state::StateError> {
     let file = state::normalised(layout, name)?;
     let release = state::release(layout, name)?;
-    let image = |service: ReleaseService| (service.name, service.image_id);
+    let image = |service: ReleaseService| (service.name, service.config);
     Ok(file.zip(release).map(|(file, release)| Side {
         file,
         images: release.services.into_iter().map(image).collect(),
     }))
 }
 
-fn service_images(release: &Release) -> Vec<ServiceImage> {
-    release
-        .services
-        .iter()
-        .map(|s| ServiceImage {
-            service: s.name.clone(),
-            id: s.image_id.clone(),
-            size: s.size,
-        })
-        .collect()
+fn service_images(
+    images: &Images<'_>,
+    serving: &[Release],
+) -> Result<Vec<ServiceImage>, HostError> {
+    let mut found = vec![];
+    for service in serving.iter().flat_map(|release| &release.services) {
+        found.push(ServiceImage {
+            service: service.name.clone(),
+            id: service.config.clone(),
+            size: service.size,
+            is_there: images.find(&Wanted::released(service))?.is_some(),
+        });
+    }
+    Ok(found)
 }
 
-fn service_state(container: &Container) -> ServiceState {
+fn service_state(container: &Container, images: &Images<'_>) -> ServiceState {
     ServiceState {
         service: container.service.clone(),
         container: container.name.clone(),
@@ -196,7 +210,7 @@ fn service_state(container: &Container) -> ServiceState {
             DockerHealth::Healthy => "healthy".to_owned(),
             DockerHealth::Unhealthy(_) => "unhealthy".to_owned(),
         }),
-        image_id: container.image_id.clone(),
+        image_id: images.recorded(&container.image_id),
         restarts: container.restarts,
     }
 }

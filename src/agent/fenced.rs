@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink,
 };
-use super::host::{Composition, Container, Host, HostError, Image, ImageName};
+use super::host::{Composition, Container, Host, HostError, Image, ImageContent, ImageName};
 use super::layout::Layout;
 use super::lock::{HostLock, Mark};
 use super::state::{self, StateError};
@@ -112,6 +112,7 @@ impl Host for Fenced<'_> {
         fn containers(project: &str) -> Vec<Container>;
         fn images_in_use() -> Vec<String>;
         fn image(reference: &str) -> Option<Image>;
+        fn image_content(id: &str) -> ImageContent;
         fn image_names(prefix: &str) -> Vec<ImageName>;
         fn name_image(id: &str, reference: &str) -> ();
         fn forget_image(reference: &str) -> ();

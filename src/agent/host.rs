@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::backup::{DataReader, DataWriter};
 use super::fenced::Overtaken;
+use crate::archive::ArchiveError;
 use crate::model::gateway::{Change, Server};
 use crate::model::health::{Answer, VersionCheck};
 use crate::model::journal::BootTime;
@@ -43,6 +44,12 @@ pub enum HostError {
     NoEngine(String),
     #[error("there is no Docker Compose on this host")]
     NoCompose,
+    #[error("could not find out which image {id} is")]
+    Unidentified {
+        id: String,
+        #[source]
+        source: ArchiveError,
+    },
     #[error(transparent)]
     Overtaken(#[from] Overtaken),
 }
@@ -53,6 +60,7 @@ pub struct Container {
     pub id: String,
     pub name: String,
     pub service: String,
+    /// What the engine calls the image that it was made from.
     pub image_id: String,
     /// What the container was created from, as its Compose file said.
     pub image: String,
@@ -94,22 +102,34 @@ pub enum DockerHealth {
     Unhealthy(String),
 }
 
-/// An image of the engine.
+/// An image of the engine, as far as a look at it tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
+    /// What this engine calls it: not its identity ([`crate::model::image`]).
     pub id: String,
+    /// The digests of its unpacked layers, the lowest one first.
+    pub layers: Vec<String>,
     pub tags: Vec<String>,
     pub digests: Vec<String>,
     pub architecture: String,
-    pub size: u64,
     /// Paths that the image declares to hold data (`VOLUME`).
     pub volumes: Vec<String>,
+}
+
+/// What an image is beyond what a look at it tells. An engine with the containerd store has to read the image for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageContent {
+    /// The digest of its config: its identity.
+    pub config: String,
+    /// Its layers when unpacked, in bytes, as the engine's store counts them.
+    pub size: u64,
 }
 
 /// A name that the engine has for an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageName {
     pub reference: String,
+    /// The engine's ID of the image.
     pub id: String,
 }
 
@@ -138,7 +158,10 @@ pub trait Host {
     fn containers(&self, project: &str) -> Result<Vec<Container>, HostError>;
     /// The images of all containers on the host, whoever's they are.
     fn images_in_use(&self) -> Result<Vec<String>, HostError>;
+    /// An image by one of its names, or by the engine's ID.
     fn image(&self, reference: &str) -> Result<Option<Image>, HostError>;
+    /// What the image is that the engine calls `id`.
+    fn image_content(&self, id: &str) -> Result<ImageContent, HostError>;
     /// Names of images that begin with a prefix.
     fn image_names(&self, prefix: &str) -> Result<Vec<ImageName>, HostError>;
     fn name_image(&self, id: &str, reference: &str) -> Result<(), HostError>;

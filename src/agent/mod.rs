@@ -10,6 +10,7 @@ pub mod engine;
 pub mod facts;
 pub mod fenced;
 pub mod host;
+pub mod images;
 pub mod journal;
 pub mod layout;
 pub mod lock;

@@ -28,8 +28,8 @@ use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::step::Step;
 use crate::prober::ask_timed;
 use crate::wire::{
-    Answer, BackupFacts, Begun, Confirmed, Examined, HostFacts, Line, Loaded, LookBack, Restarted,
-    Staged,
+    Answer, BackupFacts, Begun, Confirmed, Examined, HostFacts, Line, Loaded, LoadedImage,
+    LookBack, Restarted, Staged,
 };
 
 /// How often a waiting verb looks again.
@@ -137,17 +137,12 @@ pub fn recover(layout: &Layout) -> Answer<HostFacts> {
     facts(layout)
 }
 
-/// `load`: takes an image stream from the channel into the engine, and says which of the wanted images are there.
-pub fn load(layout: &Layout, tx: &str, ids: &[String], references: &[String]) -> Answer<Loaded> {
-    answer(try_load(layout, tx, ids, references))
+/// `load`: takes an image stream from the channel into the engine, and says what the engine has under its names then.
+pub fn load(layout: &Layout, tx: &str, references: &[String]) -> Answer<Loaded> {
+    answer(try_load(layout, tx, references))
 }
 
-fn try_load(
-    layout: &Layout,
-    tx: &str,
-    ids: &[String],
-    references: &[String],
-) -> Result<Loaded, Failure> {
+fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, Failure> {
     prepared(layout)?;
     let host = RealHost::new();
     // Written down first: a prune of another transaction must not take what is just arriving.
@@ -164,18 +159,17 @@ fn try_load(
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push_str(&String::from_utf8_lossy(&output.stderr));
     let mut loaded = Loaded {
-        present: vec![],
-        missing: vec![],
+        images: vec![],
         said: said.trim().to_owned(),
     };
-    for id in ids {
-        let there = host.image(id).map_err(stumbled)?.is_some();
-        if there {
-            &mut loaded.present
-        } else {
-            &mut loaded.missing
+    for reference in references {
+        if let Some(image) = host.image(reference).map_err(stumbled)? {
+            loaded.images.push(LoadedImage {
+                reference: reference.clone(),
+                id: image.id,
+                layers: image.layers,
+            });
         }
-        .push(id.clone());
     }
     Ok(loaded)
 }
@@ -283,7 +277,7 @@ pub fn forget_staged(host: &dyn Host, layout: &Layout, tx: &str) -> Result<(), F
     let releases = state::releases(layout).map_err(stumbled)?;
     let is_needed = |id: &str| {
         let mut services = releases.iter().flat_map(|release| &release.services);
-        services.any(|service| service.image_id == id)
+        services.any(|service| service.engine_id() == id)
     };
     for reference in &staged.references {
         let image = host.image(reference).map_err(stumbled)?;

@@ -4,6 +4,25 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// What carries a build out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// `docker build`, whatever that is on the runner.
+    Docker,
+    /// The plugin, with whichever builder was chosen for it. One that runs in a container of its own keeps the image to
+    /// itself unless it is told to give it to Docker.
+    Buildx,
+}
+
+impl Builder {
+    fn command(self) -> &'static [&'static str] {
+        match self {
+            Builder::Docker => &["docker", "build"],
+            Builder::Buildx => &["docker", "buildx", "build", "--load"],
+        }
+    }
+}
+
 /// One image to build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
@@ -258,18 +277,18 @@ impl Build {
     /// and the revision when it asks for them.
     pub fn argv(
         &self,
+        builder: Builder,
         directory: &str,
         reference: &str,
         platform: Option<&str>,
         labels: &[(String, String)],
         offered: &[(String, String)],
     ) -> Vec<String> {
-        let mut argv = vec![
-            "docker".to_owned(),
-            "build".to_owned(),
-            "--tag".to_owned(),
-            reference.to_owned(),
-        ];
+        let command = builder.command().iter().copied();
+        let mut argv: Vec<String> = command
+            .chain(["--tag", reference])
+            .map(str::to_owned)
+            .collect();
         let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
         if let Some(platform) = platform {
             option("--platform", platform.to_owned());

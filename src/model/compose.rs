@@ -537,8 +537,8 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
 
 /// The reference that pins an image in a rendered file. It names the content (the ID), so the same image keeps the same
 /// pin and Compose leaves its container alone.
-pub fn pin(project: &str, service: &str, image_id: &str) -> String {
-    let digits = image_id.strip_prefix("sha256:").unwrap_or(image_id);
+pub fn pin(project: &str, service: &str, config: &str) -> String {
+    let digits = config.strip_prefix("sha256:").unwrap_or(config);
     format!(
         "{}:{}",
         repository(project, service),

@@ -235,8 +235,16 @@ pub struct KnownContainer {
 pub struct FetchedImage {
     pub service: String,
     pub reference: String,
+    /// The image's identity: the digest of its config.
     pub id: String,
+    /// The digests of its unpacked layers, the lowest one first.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    /// What the host's engine calls it; the same as `id` in journals of older versions.
+    #[serde(default)]
+    pub engine_id: String,
     pub pin: String,
+    /// Its layers when unpacked, in bytes.
     pub size: u64,
     /// Paths that the image declares to hold data.
     #[serde(default)]

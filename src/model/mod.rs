@@ -11,6 +11,7 @@ pub mod event;
 pub mod gateway;
 pub mod health;
 pub mod history;
+pub mod image;
 pub mod intent;
 pub mod journal;
 pub mod measure;

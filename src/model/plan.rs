@@ -1,9 +1,12 @@
 //! Everything that the host needs to know to carry out one transaction: what the runner sends, and what a dry run shows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, Period, Settings};
 use super::health::{Degraded, HealthRules, VersionCheck};
+use super::image::Content;
 use super::journal::Holder;
 use super::release::RollbackTo;
 use super::strategy::{DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy};
@@ -147,10 +150,41 @@ pub struct PlannedImage {
     pub service: String,
     /// The reference under which it arrives, `belay/<app>-<service>:<tag>`.
     pub reference: String,
-    /// The image ID; the host must have exactly this one.
+    /// The image's identity, the digest of its config: the host must have exactly this one.
     pub id: String,
+    /// The digests of its unpacked layers, the lowest one first.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    /// The manifest that it is sent with, where that is known: an engine with the containerd store has it for its ID.
+    #[serde(default)]
+    pub manifest: Option<String>,
+    /// Its layers when unpacked, in bytes.
     pub size: u64,
     pub source: ImageSource,
+}
+
+impl Plan {
+    /// Takes down which manifests the images were sent with, by their references.
+    pub fn note_manifests(&mut self, manifests: &BTreeMap<String, String>) {
+        let PlannedWork::Deploy(deploy) = &mut self.work else {
+            return;
+        };
+        for image in &mut deploy.images {
+            if let Some(manifest) = manifests.get(&image.reference) {
+                image.manifest = Some(manifest.clone());
+            }
+        }
+    }
+}
+
+impl PlannedImage {
+    /// What the image is.
+    pub fn content(&self) -> Content {
+        Content {
+            config: self.id.clone(),
+            layers: self.layers.clone(),
+        }
+    }
 }
 
 /// How an image reaches the host.

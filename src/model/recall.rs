@@ -86,6 +86,8 @@ mod tests {
                     service: "web".to_owned(),
                     reference: "a".to_owned(),
                     id: "sha256:1".to_owned(),
+                    layers: vec![],
+                    engine_id: "sha256:packed".to_owned(),
                     pin: "a".to_owned(),
                     size: 10,
                     volumes: vec![],

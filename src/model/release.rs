@@ -4,13 +4,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::gateway::Front;
+use super::image::{Content, ImageStore};
 use super::plan::GatewayRule;
 use super::strategy::{Strategy, StrategyWish};
 
 /// The name of a release's directory, `<seq>-<tag>`: unique on the host, and in order of deployment.
 pub type ReleaseName = String;
 
-/// The record of one release, written once into its directory and never changed.
+/// The record of one release, written once into its directory. Only what the engine calls its images is changed later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Release {
     pub schema: u32,
@@ -28,6 +29,9 @@ pub struct Release {
     /// Files that the release puts beside the Compose file.
     pub files: Vec<ReleaseFile>,
     pub created: Timestamp,
+    /// Where the host's engine kept images when the release was made; not known of older ones.
+    #[serde(default)]
+    pub store: Option<ImageStore>,
     /// The published ports that the release's gateway has; none for a release without one.
     #[serde(default)]
     pub fronts: Vec<Front>,
@@ -56,8 +60,17 @@ pub struct ReleaseService {
     pub name: String,
     /// What the user's own file called the image (or `built` for one that Belay built).
     pub reference: String,
-    pub image_id: String,
-    /// The reference in the rendered file: `belay/<project>-<service>:<12 digits of the ID>`.
+    /// The image's identity: the digest of its config ([`super::image`]). Empty where there was no container to tell it.
+    #[serde(rename = "image_id")]
+    pub config: String,
+    /// The digests of its unpacked layers, the lowest one first; none in records of older versions.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    /// What this host's engine calls the image, when that is not its identity. Looked up anew by each transaction that
+    /// brings the release; compared with nothing but what the same engine says.
+    #[serde(default)]
+    pub engine_id: Option<String>,
+    /// The reference in the rendered file: `belay/<project>-<service>:<12 digits of the identity>`.
     pub pin: String,
     pub size: u64,
     pub strategy: Strategy,
@@ -68,6 +81,21 @@ pub struct ReleaseService {
     /// Paths that the image declares to hold data (`VOLUME`).
     #[serde(default)]
     pub image_volumes: Vec<String>,
+}
+
+impl ReleaseService {
+    /// What this host's engine calls the image: what its containers are compared with. Empty where it is not known.
+    pub fn engine_id(&self) -> &str {
+        self.engine_id.as_deref().unwrap_or(&self.config)
+    }
+
+    /// What the image is.
+    pub fn content(&self) -> Content {
+        Content {
+            config: self.config.clone(),
+            layers: self.layers.clone(),
+        }
+    }
 }
 
 /// A file that a release puts under the root.

@@ -113,7 +113,7 @@ pub struct ReleaseFacts {
     pub seq: u64,
     pub standing: Standing,
     pub hold: Hold,
-    /// IDs of its images.
+    /// What the engine calls the images that it needs, and the names that it has for them.
     pub images: Vec<String>,
 }
 
@@ -180,6 +180,7 @@ fn has_place(release: &ReleaseFacts, releases: &[ReleaseFacts], keep: usize) -> 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFacts {
     pub reference: String,
+    /// What the host's engine calls the image.
     pub id: String,
 }
 
@@ -205,6 +206,7 @@ pub fn images_to_remove(
     let removable = |image: &&ImageFacts| {
         image.reference.starts_with(&prefix)
             && !needed.contains(image.id.as_str())
+            && !needed.contains(image.reference.as_str())
             && !in_use.contains(&image.id)
     };
     let reason = format!("not an image of the last {keep} versions");

@@ -35,6 +35,7 @@ pub struct EngineStart {
 pub struct Ended {
     pub container: String,
     pub service: String,
+    /// What the engine calls the image that it was made from.
     pub image_id: String,
     pub restart_policy: String,
     /// Made by `docker compose run`.
@@ -63,7 +64,8 @@ pub fn left_stopped<'e>(
 fn is_left(release: &Release, ended: &Ended, start: EngineStart) -> bool {
     let service = release.service(&ended.service);
     let serves = service.is_none_or(|s| {
-        s.strategy != Strategy::OneShot && (s.image_id.is_empty() || s.image_id == ended.image_id)
+        s.strategy != Strategy::OneShot
+            && (s.engine_id().is_empty() || s.engine_id() == ended.image_id)
     });
     serves
         && !ended.one_off
@@ -104,7 +106,10 @@ mod tests {
         let service = |name: &str, strategy| ReleaseService {
             name: name.to_owned(),
             reference: "built".to_owned(),
-            image_id: format!("sha256:{name}"),
+            // The engine has the containerd store: its ID is not the identity.
+            config: format!("sha256:config of {name}"),
+            layers: vec![],
+            engine_id: Some(format!("sha256:{name}")),
             pin: String::new(),
             size: 0,
             strategy,
@@ -130,6 +135,7 @@ mod tests {
             fronts: vec![],
             wishes: vec![],
             gateway: crate::model::plan::GatewayRule::Off,
+            store: None,
         }
     }
 

@@ -10,10 +10,12 @@ use serde_json::Value;
 
 use super::choices::rollback_choices;
 use super::consent;
+use super::engine::Engine;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
 use super::session::{Session, compose_file, untouched};
+use super::ship;
 use super::source::Source;
 use super::ssh::Interrupt;
 use super::transaction::{self, Nonce, Watcher, random_hex};
@@ -31,7 +33,7 @@ use crate::model::release::{RollbackChoice, RollbackTo, choose_restore, choose_r
 use crate::model::strategy::{Classified, GATEWAY_SERVICE, classify};
 use crate::model::tag::{self, Ancestry, Tag};
 use crate::model::yaml;
-use crate::wire::{HostFacts, LookBack, Verb};
+use crate::wire::{HostFacts, LookBack, ServiceImage, Verb};
 
 /// Most that all shipped files together may weigh, in bytes.
 const SHIPPED_LIMIT: usize = 16 * 1024 * 1024;
@@ -228,6 +230,8 @@ fn try_deploy(
         repository_url: repository_url.as_deref(),
         directory: &directory,
         facts: &facts,
+        engine: Engine::find()
+            .map_err(|e| Failure::of(&e).next("Docker is needed on the runner"))?,
         interrupt: &desk.session.interrupt,
     };
     let watcher = &mut *desk.watcher;
@@ -248,7 +252,7 @@ fn try_deploy(
         images: made.images.clone(),
         strategies: strategy_wishes(&settings),
     }));
-    let plan = plan::compose(
+    let mut plan = plan::compose(
         work,
         &settings,
         project,
@@ -268,13 +272,17 @@ fn try_deploy(
             warnings,
         }));
     }
-    let shipped = images::ship(&link, &plan.tx, &made.images, &facts).inspect_err(|_| {
-        if desk.session.interrupt.is_raised() {
-            transaction::take_back(&mut link, &plan.tx);
-        }
-    })?;
-    outcome.durations.transfer_ms = shipped.map(|s| s.ms);
-    outcome.durations.transfer_bytes = shipped.map(|s| s.bytes);
+    let shipped =
+        ship::ship(&link, &plan.tx, &made.images, &made.packing, &facts).inspect_err(|_| {
+            if desk.session.interrupt.is_raised() {
+                transaction::take_back(&mut link, &plan.tx);
+            }
+        })?;
+    if let Some(shipped) = shipped {
+        outcome.durations.transfer_ms = Some(shipped.ms);
+        outcome.durations.transfer_bytes = Some(shipped.bytes);
+        plan.note_manifests(&shipped.manifests);
+    }
     refuse_moved_tag(desk, tag, &revision).inspect_err(|moved| {
         // What was sent for it goes again. What stays is removed by a later Prune.
         let _ = transaction::withdraw(&link, &plan.tx, &moved.error);
@@ -500,10 +508,13 @@ fn ask_facts(link: &Link, outcome: &mut Outcome) -> Result<HostFacts, Failure> {
 }
 
 fn serves_already(facts: &HostFacts, tag: &Tag, revision: &str) -> bool {
-    facts
+    let is_current = facts
         .current
         .as_ref()
-        .is_some_and(|c| c.tag == tag.as_str() && c.revision.as_deref() == Some(revision))
+        .is_some_and(|c| c.tag == tag.as_str() && c.revision.as_deref() == Some(revision));
+    // What is recorded cannot be what serves when its images are gone, as after a switch to another image store.
+    let is_known = |image: &&ServiceImage| !image.id.is_empty();
+    is_current && facts.images.iter().filter(is_known).all(|i| i.is_there)
 }
 
 /// The project in the names of images: the one that serves has settled it.

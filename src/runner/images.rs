@@ -1,27 +1,22 @@
-//! Images on the runner: built from the user's Dockerfiles (or given), tested, measured, and sent to the host.
+//! Images on the runner: built from the user's Dockerfiles (or given), tested and measured. [`super::ship`] sends them.
 //!
-//! Runs on the runner. The host is touched only by [`ship`], which adds images and nothing else.
+//! Runs on the runner. Nothing of it touches the host.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Instant;
 
-use flate2::Compression;
-use flate2::read::GzEncoder;
-use serde::Deserialize;
-
-use super::link::{Link, LinkError};
-use super::program::{self, ProgramError, argv, run, run_telling};
+use super::engine::{Engine, EngineError, Identified, builder_name};
+use super::program::{argv, run, run_telling};
 use super::ssh::Interrupt;
 use crate::model::build::{Build, BuildProblem, declared};
 use crate::model::compose::repository;
 use crate::model::config::{self, Excess, Gateway, Settings};
+use crate::model::image::Naming;
 use crate::model::outcome::{Failure, ImageReport};
 use crate::model::plan::{ImageSource, PlannedImage};
 use crate::model::strategy::GATEWAY_SERVICE;
-use crate::wire::{HostFacts, Loaded, Verb};
+use crate::wire::HostFacts;
 
 /// What an image is made for.
 pub struct Making<'a> {
@@ -34,6 +29,7 @@ pub struct Making<'a> {
     /// The directory of the Compose file.
     pub directory: &'a Path,
     pub facts: &'a HostFacts,
+    pub engine: Engine,
     pub interrupt: &'a Interrupt,
 }
 
@@ -41,18 +37,12 @@ pub struct Making<'a> {
 #[derive(Debug, Default)]
 pub struct Made {
     pub images: Vec<PlannedImage>,
+    /// How they are packed, where the runner's engine keeps them packed.
+    pub packing: Vec<Naming>,
     pub reports: Vec<ImageReport>,
     pub warnings: Vec<String>,
     pub build_ms: Option<u64>,
     pub test_ms: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    id: String,
-    size: u64,
-    architecture: String,
 }
 
 /// The variables that a `build` section may use. The run's own environment is not among them: an image must not depend on
@@ -86,7 +76,7 @@ pub fn make(
     test_all(making, builds, &mut made, tell)?;
     judge_sizes(making, &mut made)?;
     // It is none of the application's images, so their rules are not for it.
-    made.images.extend(gateway_image(making, tell)?);
+    add_gateway(making, &mut made, tell)?;
     Ok(made)
 }
 
@@ -126,6 +116,7 @@ fn build_one(
     })?;
     let platform = platform(making);
     let argv = build.argv(
+        making.engine.builder,
         &directory,
         &reference,
         platform.as_deref(),
@@ -140,7 +131,19 @@ fn build_one(
         ))
         .next("build it in a checkout of this tag to see the same error")
     })?;
+    if !making.engine.has(&reference) {
+        return Err(kept_to_itself(&build.service));
+    }
     Ok(reference)
+}
+
+/// A builder that is not Docker's own keeps what it builds in its cache.
+fn kept_to_itself(service: &str) -> Failure {
+    let builder = builder_name().unwrap_or_else(|| "that was chosen".to_owned());
+    Failure::new(format!(
+        "the builder {builder} has built the image of {service} and not given it to Docker"
+    ))
+    .next("choose Docker's own builder (`docker buildx use default`), or one that can load its images into Docker")
 }
 
 /// The platform to build for: the settings', or the host's when it is not the runner's.
@@ -195,7 +198,7 @@ fn take_given(
     name: &str,
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<String, Failure> {
-    if inspect(name).is_err() {
+    if !making.engine.has(name) {
         run_telling(&argv(["docker", "pull", name]), making.interrupt, tell).map_err(|e| {
             Failure::new(format!(
                 "the image {name} of {service} is not here: {}",
@@ -210,49 +213,25 @@ fn take_given(
 }
 
 /// The gateway's image, where the runner is to send it.
-fn gateway_image(
+fn add_gateway(
     making: &Making<'_>,
+    made: &mut Made,
     tell: &mut dyn FnMut(&[u8]),
-) -> Result<Option<PlannedImage>, Failure> {
+) -> Result<(), Failure> {
     let Gateway::On {
         image,
         source: config::ImageSource::Stream,
     } = &making.settings.gateway
     else {
-        return Ok(None);
+        return Ok(());
     };
     let reference = take_given(making, GATEWAY_SERVICE, image.as_str(), tell)?;
-    let inspected = inspect(&reference).map_err(|e| Failure::of(&e))?;
     let platform = format!("linux/{}", making.facts.engine.architecture);
-    let next = format!("docker pull --platform {platform} {}", image.as_str());
-    refuse_other_architecture(
-        making,
-        "the gateway",
-        &inspected,
-        &format!("run `{next}` in an earlier step of the workflow"),
-    )?;
-    Ok(Some(PlannedImage {
-        service: GATEWAY_SERVICE.to_owned(),
-        reference,
-        id: inspected.id,
-        size: inspected.size,
-        source: ImageSource::Stream,
-    }))
-}
-
-fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
-    let printed = run(&argv([
-        "docker",
-        "image",
-        "inspect",
-        "--format",
-        "{{json .}}",
-        reference,
-    ]))?;
-    serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
-        what: "docker image inspect".to_owned(),
-        source,
-    })
+    let pull = format!("docker pull --platform {platform} {}", image.as_str());
+    let next = format!("run `{pull}` in an earlier step of the workflow");
+    let identified = identify(making, "the gateway", &reference, &next)?;
+    plan_it(made, GATEWAY_SERVICE, reference, identified);
+    Ok(())
 }
 
 fn add(
@@ -261,47 +240,60 @@ fn add(
     service: &str,
     reference: String,
 ) -> Result<(), Failure> {
-    let image = inspect(&reference).map_err(|e| Failure::of(&e))?;
     let architecture = &making.facts.engine.architecture;
     let next = format!("set `images.platform: linux/{architecture}` in belay.yml");
-    refuse_other_architecture(making, service, &image, &next)?;
+    let identified = identify(making, service, &reference, &next)?;
+    let mut before = making.facts.images.iter();
     made.reports.push(ImageReport {
         service: service.to_owned(),
         reference: reference.clone(),
-        id: image.id.clone(),
-        size: image.size,
-        previous_size: making
-            .facts
-            .images
-            .iter()
-            .find(|i| i.service == service)
-            .map(|i| i.size),
+        id: identified.content.config.clone(),
+        size: identified.size,
+        previous_size: before.find(|i| i.service == service).map(|i| i.size),
         budget: Some(making.settings.images.budget.get()),
     });
-    made.images.push(PlannedImage {
-        service: service.to_owned(),
-        reference,
-        id: image.id,
-        size: image.size,
-        source: ImageSource::Stream,
-    });
+    plan_it(made, service, reference, identified);
     Ok(())
 }
 
-/// An image that the host's processor cannot run is found before it travels.
-fn refuse_other_architecture(
+fn plan_it(made: &mut Made, service: &str, reference: String, identified: Identified) {
+    let Identified {
+        content,
+        manifest,
+        size,
+    } = identified;
+    made.images.push(PlannedImage {
+        service: service.to_owned(),
+        reference: reference.clone(),
+        id: content.config,
+        layers: content.layers,
+        manifest: manifest.as_ref().map(|manifest| manifest.digest.clone()),
+        size,
+        source: ImageSource::Stream,
+    });
+    let naming = |manifest| Naming {
+        reference,
+        manifest,
+    };
+    made.packing.extend(manifest.map(naming));
+}
+
+/// What an image is. One that the host's processor cannot run is found before it travels.
+fn identify(
     making: &Making<'_>,
     of: &str,
-    image: &Inspected,
+    reference: &str,
     next: &str,
-) -> Result<(), Failure> {
+) -> Result<Identified, Failure> {
     let wanted = &making.facts.engine.architecture;
-    if image.architecture == *wanted {
-        return Ok(());
-    }
-    let made = &image.architecture;
-    let error = format!("the image of {of} is made for {made}, but the host is {wanted}");
-    Err(Failure::new(error).next(next))
+    let found = making.engine.identify(reference, wanted);
+    found.map_err(|error| match error {
+        EngineError::OtherPlatform { there, wanted } => Failure::new(format!(
+            "the image of {of} is made for {there}, but the host is {wanted}"
+        ))
+        .next(next),
+        other => Failure::of(&other),
+    })
 }
 
 /// Runs the test command inside each built image, once for each different one.
@@ -392,90 +384,6 @@ fn excess(rule: Excess, text: String, warnings: &mut Vec<String>) -> Result<(), 
 
 fn mb(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
-/// What a transfer cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shipped {
-    pub ms: u64,
-    /// Bytes on the wire.
-    pub bytes: u64,
-}
-
-/// Sends the images that the host lacks, through its `docker load`, over the one connection.
-pub fn ship(
-    link: &Link,
-    tx: &str,
-    images: &[PlannedImage],
-    facts: &HostFacts,
-) -> Result<Option<Shipped>, Failure> {
-    let missing: Vec<&PlannedImage> = images
-        .iter()
-        .filter(|image| !facts.images.iter().any(|there| there.id == image.id))
-        .collect();
-    if missing.is_empty() {
-        return Ok(None);
-    }
-    let began = Instant::now();
-    let mut words = vec!["--tx", tx];
-    for image in &missing {
-        words.extend(["--id", &image.id, "--reference", &image.reference]);
-    }
-    let mut save = program::command("docker")
-        .arg("save")
-        .args(missing.iter().map(|image| &image.reference))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| Failure::new(format!("could not run docker save: {e}")))?;
-    let stream = save
-        .stdout
-        .take()
-        .ok_or_else(|| Failure::new("docker save gave no stream"))?;
-    // It may work for long before it gives anything; meanwhile the link is looked after, and interrupts are noticed.
-    rustix::io::ioctl_fionbio(&stream, true)
-        .map_err(|e| Failure::new(format!("could not prepare the stream of docker save: {e}")))?;
-    let mut counted = Counted {
-        inner: GzEncoder::new(stream, Compression::fast()),
-        bytes: 0,
-    };
-    let loaded: Result<Loaded, LinkError> = link.ask_with_stream(Verb::Load, &words, &mut counted);
-    let bytes = counted.bytes;
-    drop(counted);
-    if loaded.is_err() {
-        // It may be far from noticing that nobody listens any more.
-        let _ = save.kill();
-    }
-    let status = save
-        .wait()
-        .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
-    let loaded = loaded.map_err(|e| e.failure())?;
-    if !status.success() {
-        return Err(Failure::new(format!("docker save failed ({status})")));
-    }
-    if let Some(id) = loaded.missing.first() {
-        return Err(Failure::new(format!(
-            "the image {id} did not arrive on the host: {}",
-            loaded.said
-        )));
-    }
-    Ok(Some(Shipped {
-        ms: elapsed_ms(began),
-        bytes,
-    }))
-}
-
-struct Counted<R> {
-    inner: R,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.bytes += read as u64;
-        Ok(read)
-    }
 }
 
 fn elapsed_ms(began: Instant) -> u64 {

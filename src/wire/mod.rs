@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::error_lines::ErrorLines;
 use crate::model::history::PastDeployment;
+use crate::model::image::ImageStore;
 use crate::model::journal::{End, Entry, Holder};
 use crate::model::outcome::Failure;
 use crate::model::release::{Current, KnownRelease};
@@ -132,13 +133,18 @@ pub struct EngineFacts {
     /// As images name it: `amd64`, `arm64`.
     pub architecture: String,
     pub live_restore: bool,
+    pub store: ImageStore,
 }
 
+/// The image of a service of the release that serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceImage {
     pub service: String,
+    /// Its identity: the digest of its config.
     pub id: String,
     pub size: u64,
+    /// Whether the host's engine still has it.
+    pub is_there: bool,
 }
 
 /// A container of the project, for people.
@@ -148,6 +154,7 @@ pub struct ServiceState {
     pub container: String,
     pub state: String,
     pub health: Option<String>,
+    /// The image's identity where a release names it, else what the engine calls it.
     pub image_id: String,
     pub restarts: u32,
 }
@@ -235,10 +242,19 @@ pub struct LookBack {
 /// What an image transfer came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// IDs that the host has now.
-    pub present: Vec<String>,
-    pub missing: Vec<String>,
+    /// What the host's engine has now under the names that were sent.
+    pub images: Vec<LoadedImage>,
     pub said: String,
+}
+
+/// What an engine has under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedImage {
+    pub reference: String,
+    /// What the engine calls it.
+    pub id: String,
+    /// The digests of its unpacked layers, the lowest one first.
+    pub layers: Vec<String>,
 }
 
 /// A runner's images for a transaction that is yet to begin.

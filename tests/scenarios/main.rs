@@ -9,6 +9,7 @@ mod cases;
 mod crash;
 mod fenced;
 mod files;
+mod images;
 mod journal;
 mod migrations;
 mod older;

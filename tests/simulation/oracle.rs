@@ -272,7 +272,7 @@ fn the_books_are_right(life: &Life) {
         let world = site.host.world();
         for service in &release.services {
             assert!(
-                service.image_id.is_empty() || world.images.contains_key(&service.image_id),
+                service.engine_id().is_empty() || world.images.contains_key(service.engine_id()),
                 "{} of {} has lost its image",
                 service.name,
                 release.name

@@ -17,13 +17,14 @@ use belay::agent::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
 };
 use belay::agent::host::{
-    Composition, Container, DockerHealth, Host, HostError, Image, ImageName, RunState,
+    Composition, Container, DockerHealth, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
 use belay::agent::revive::Revival;
 use belay::model::compose::{PROFILES, active_profiles, leave_out_inactive, sha256};
 use belay::model::data::RestoredSource;
 use belay::model::gateway::{Admission, Change, Server};
 use belay::model::health::{Answer, VersionCheck};
+use belay::model::image::ImageStore;
 use belay::model::journal::BootTime;
 use belay::model::measure::{Measured, Recorder};
 use belay::model::revival::{Ended, EngineStart};
@@ -114,24 +115,40 @@ impl Default for Content {
 
 #[derive(Clone, Debug)]
 pub struct FakeImage {
+    /// What an engine with the containerd store calls it; one with a graph driver calls it by its identity.
     pub id: String,
+    /// Its identity.
+    pub config: String,
     pub version: String,
     pub behaviour: Behaviour,
 }
 
 impl FakeImage {
-    /// An image with content of its own: `name`, `version` and what it does make its ID.
+    /// An image with content of its own: `name`, `version` and what it does make it what it is.
     pub fn new(name: &str, version: &str, behaviour: Behaviour) -> Self {
-        let id = format!(
-            "sha256:{}",
-            sha256(format!("{name} {version} {behaviour:?}").as_bytes())
-        );
+        let content = format!("{name} {version} {behaviour:?}");
         FakeImage {
-            id,
+            id: digest(&format!("packed {content}")),
+            config: digest(&content),
             version: version.to_owned(),
             behaviour,
         }
     }
+
+    /// The same image under another ID, as it comes from another engine.
+    #[must_use]
+    pub fn packed_again(mut self) -> Self {
+        self.id = digest(&format!("packed again {}", self.id));
+        self
+    }
+
+    pub fn layers(&self) -> Vec<String> {
+        vec![digest(&format!("layer of {}", self.config))]
+    }
+}
+
+fn digest(text: &str) -> String {
+    format!("sha256:{}", sha256(text.as_bytes()))
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +205,9 @@ pub enum ComposeKind {
 /// The state of the host. Tests may read and arrange anything in it. A clone has no timers.
 #[derive(Clone, Debug)]
 pub struct World {
+    /// Where the engine keeps its images.
+    pub store: ImageStore,
+    /// By the engine's IDs.
     pub images: BTreeMap<String, FakeImage>,
     pub names: BTreeMap<String, String>,
     /// What could be pulled.
@@ -305,6 +325,8 @@ impl FakeHost {
     pub fn new() -> Self {
         FakeHost {
             world: Arc::new(Mutex::new(World {
+                // The stricter one: whoever takes an ID for an identity is found out.
+                store: ImageStore::Containerd,
                 images: BTreeMap::new(),
                 names: BTreeMap::new(),
                 registry: BTreeMap::new(),
@@ -429,9 +451,17 @@ impl FakeHost {
 
     /// Puts an image on the host under a name, as `docker load` or `docker build` does.
     pub fn load(&self, reference: &str, image: &FakeImage) {
+        self.world().put(reference, image.clone());
+    }
+
+    /// An administrator has the engine keep its images elsewhere and starts it again: it knows nothing of those that it
+    /// had, nor of their containers, which have ended. Volumes and networks are not in the store.
+    pub fn switch_store(&self, store: ImageStore) {
         let mut world = self.world();
-        world.images.insert(image.id.clone(), image.clone());
-        world.names.insert(reference.to_owned(), image.id.clone());
+        world.store = store;
+        world.images.clear();
+        world.names.clear();
+        world.containers.clear();
     }
 
     /// Whether `docker-compose up -d` with this file would leave a service's one container exactly as it is.
@@ -552,6 +582,7 @@ impl Host for FakeHost {
     fn engine(&self) -> Result<EngineFacts, HostError> {
         self.try_call("engine", |world| {
             Ok(EngineFacts {
+                store: world.store,
                 engine: "27.3.1".to_owned(),
                 compose: match world.compose {
                     ComposeKind::Python => "2.26.1".to_owned(),
@@ -578,12 +609,22 @@ impl Host for FakeHost {
         self.try_call("image", |world| {
             Ok(world.find_image(reference).map(|image| Image {
                 id: image.id.clone(),
+                layers: image.layers(),
                 tags: world.names_of(&image.id),
                 digests: vec![],
                 architecture: "amd64".to_owned(),
-                size: 10_000_000,
                 volumes: vec![],
             }))
+        })
+    }
+
+    fn image_content(&self, id: &str) -> Result<ImageContent, HostError> {
+        self.try_call("image_content", |world| match world.images.get(id) {
+            None => Err(said("GET /images", format!("No such image: {id}"))),
+            Some(image) => Ok(ImageContent {
+                config: image.config.clone(),
+                size: 10_000_000,
+            }),
         })
     }
 
@@ -626,8 +667,7 @@ impl Host for FakeHost {
                     format!("manifest for {reference} not found"),
                 ));
             };
-            world.names.insert(with_tag(reference), image.id.clone());
-            world.images.insert(image.id.clone(), image);
+            world.put(&with_tag(reference), image);
             Ok(())
         })
     }
@@ -1179,6 +1219,15 @@ impl World {
     fn number(&mut self) -> u64 {
         self.made += 1;
         self.made
+    }
+
+    /// Takes an image into the store, under a name.
+    fn put(&mut self, reference: &str, mut image: FakeImage) {
+        if self.store == ImageStore::Graph {
+            image.id = image.config.clone();
+        }
+        self.names.insert(reference.to_owned(), image.id.clone());
+        self.images.insert(image.id.clone(), image);
     }
 
     fn find_image(&self, reference: &str) -> Option<&FakeImage> {

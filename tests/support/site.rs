@@ -172,7 +172,9 @@ impl Version {
                 .map(|service| PlannedImage {
                     service: service.clone(),
                     reference: self.reference(service),
-                    id: self.image(service).id,
+                    id: self.image(service).config,
+                    layers: self.image(service).layers(),
+                    manifest: None,
                     size: 10_000_000,
                     source: ImageSource::Stream,
                 })
@@ -644,7 +646,7 @@ impl Site {
             if service.strategy == Strategy::OneShot {
                 continue;
             }
-            let expected = (service.image_id.clone(), RunState::Running);
+            let expected = (service.engine_id().to_owned(), RunState::Running);
             assert_eq!(
                 running.get(&service.name),
                 Some(&expected),

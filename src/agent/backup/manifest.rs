@@ -52,8 +52,11 @@ pub struct ImageRecord {
     pub service: String,
     /// What the Compose file calls it.
     pub reference: String,
-    /// The image ID.
+    /// The image's identity: the digest of its config.
     pub id: String,
+    /// What the host's engine called it; empty in manifests of older versions.
+    #[serde(default)]
+    pub engine_id: String,
     /// Digests in registries.
     pub digests: Vec<String>,
     pub tags: Vec<String>,
@@ -301,6 +304,7 @@ pub(super) fn images_text(app: &str, name: &str, images: &[ImageRecord]) -> Stri
             "REFERENCE",
             "TAGS",
             "IMAGE ID",
+            "ID ON THIS HOST",
             "DIGESTS",
             "BYTES",
         ]
@@ -312,6 +316,7 @@ pub(super) fn images_text(app: &str, name: &str, images: &[ImageRecord]) -> Stri
             image.reference.clone(),
             list(&image.tags),
             image.id.clone(),
+            image.engine_id.clone(),
             list(&image.digests),
             image.size.to_string(),
         ]
@@ -347,6 +352,7 @@ mod tests {
             service: service.to_owned(),
             reference: format!("example.com/{service}:1"),
             id: "sha256:0123".to_owned(),
+            engine_id: "sha256:4567".to_owned(),
             digests: digests.iter().map(|d| (*d).to_owned()).collect(),
             tags: vec![],
             size: 42,
@@ -367,6 +373,7 @@ mod tests {
                 "example.com/database:1",
                 "-",
                 "sha256:0123",
+                "sha256:4567",
                 "a@1,a@2",
                 "42"
             ]

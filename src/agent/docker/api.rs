@@ -57,6 +57,19 @@ impl Api {
         serde_json::from_slice(&bytes).map_err(|source| HostError::Answer { what, source })
     }
 
+    /// An answer that is too long to be kept, as it comes. `deadline` is for all of it.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        deadline: Duration,
+    ) -> Result<impl io::Read + use<>, HostError> {
+        self.send(
+            &format!("Docker's GET {path}"),
+            self.client.get(url(path)),
+            deadline,
+        )
+    }
+
     /// The same for what may be gone, or may go away while it is asked for.
     pub(super) fn get_if_there<T: DeserializeOwned>(
         &self,

@@ -25,10 +25,14 @@ use self::compose::{ComposeProgram, find_compose};
 use self::inspected::InspectedContainer;
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
-use super::host::{Composition, Container, Host, HostError, Image, ImageName, RunState};
+use super::host::{
+    Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
+};
+use crate::archive;
 use crate::model::compose::{PROFILES, active_profiles, leave_out_inactive};
 use crate::model::gateway::{self, Change, Server};
 use crate::model::health::{Answer, VersionCheck};
+use crate::model::image::ImageStore;
 use crate::model::journal::BootTime;
 use crate::model::yaml;
 use crate::prober::{self, Prober, Target};
@@ -55,6 +59,28 @@ struct Listed {
     image_id: String,
     #[serde(rename = "State")]
     state: String,
+}
+
+/// The engine, as it describes itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    #[serde(default)]
+    server_version: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    live_restore_enabled: bool,
+    #[serde(default)]
+    server_errors: Vec<String>,
+    #[serde(default)]
+    driver_status: Option<Vec<Vec<String>>>,
+}
+
+impl Info {
+    fn store(&self) -> ImageStore {
+        ImageStore::of(self.driver_status.as_deref().unwrap_or_default())
+    }
 }
 
 /// A network, or a volume.
@@ -118,6 +144,26 @@ impl RealHost {
             inspected.extend(api.get_if_there(&format!("/containers/{id}/json"))?);
         }
         Ok(inspected)
+    }
+
+    fn info(&self) -> Result<Info, HostError> {
+        let info: Info = self.api()?.get("/info")?;
+        match info.server_errors.is_empty() {
+            true => Ok(info),
+            false => Err(HostError::NoEngine(info.server_errors.join("; "))),
+        }
+    }
+
+    /// An image's layers when unpacked, in bytes: what each line of its history has added. The store may count only what
+    /// it has packed elsewhere (containerd's `Size` of an image).
+    fn unpacked_size(&self, id: &str) -> Result<u64, HostError> {
+        #[derive(Deserialize)]
+        struct Line {
+            #[serde(rename = "Size", default)]
+            size: u64,
+        }
+        let lines: Vec<Line> = self.api()?.get(&format!("/images/{id}/history"))?;
+        Ok(lines.iter().map(|line| line.size).sum())
     }
 
     /// Starts a container that does not run.
@@ -206,23 +252,9 @@ impl Host for RealHost {
     }
 
     fn engine(&self) -> Result<EngineFacts, HostError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Info {
-            #[serde(default)]
-            server_version: String,
-            #[serde(default)]
-            architecture: String,
-            #[serde(default)]
-            live_restore_enabled: bool,
-            #[serde(default)]
-            server_errors: Vec<String>,
-        }
-        let info: Info = self.api()?.get("/info")?;
-        if !info.server_errors.is_empty() {
-            return Err(HostError::NoEngine(info.server_errors.join("; ")));
-        }
+        let info = self.info()?;
         Ok(EngineFacts {
+            store: info.store(),
             engine: info.server_version,
             compose: self.compose()?.version,
             architecture: image_architecture(&info.architecture).to_owned(),
@@ -250,9 +282,16 @@ impl Host for RealHost {
             #[serde(default)]
             repo_digests: Option<Vec<String>>,
             architecture: String,
-            size: u64,
+            #[serde(default, rename = "RootFS")]
+            root_fs: InspectedRootFs,
             #[serde(default)]
             config: Option<InspectedImageConfig>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct InspectedRootFs {
+            #[serde(default)]
+            layers: Option<Vec<String>>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -264,16 +303,37 @@ impl Host for RealHost {
         let inspected: Option<Inspected> = self.api()?.get_if_there(&path)?;
         Ok(inspected.map(|i| Image {
             id: i.id,
+            layers: i.root_fs.layers.unwrap_or_default(),
             tags: i.repo_tags.unwrap_or_default(),
             digests: i.repo_digests.unwrap_or_default(),
             architecture: i.architecture,
-            size: i.size,
             volumes: i
                 .config
                 .and_then(|config| config.volumes)
                 .map(|volumes| volumes.into_keys().collect())
                 .unwrap_or_default(),
         }))
+    }
+
+    fn image_content(&self, id: &str) -> Result<ImageContent, HostError> {
+        let info = self.info()?;
+        let config = match info.store() {
+            ImageStore::Graph => id.to_owned(),
+            ImageStore::Containerd => {
+                let archive = self.api()?.stream(&format!("/images/{id}/get"), LONG)?;
+                let architecture = image_architecture(&info.architecture);
+                let found = archive::find(archive, id, architecture);
+                let found = found.map_err(|source| HostError::Unidentified {
+                    id: id.to_owned(),
+                    source,
+                })?;
+                found.content.config
+            }
+        };
+        Ok(ImageContent {
+            config,
+            size: self.unpacked_size(id)?,
+        })
     }
 
     fn image_names(&self, prefix: &str) -> Result<Vec<ImageName>, HostError> {

@@ -9,7 +9,8 @@ use crate::agent::backup::{
     self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
     Limits, LogSource, Reason,
 };
-use crate::agent::host::Host;
+use crate::agent::host::{Container, Host, HostError};
+use crate::agent::images::Images;
 use crate::agent::layout::Layout;
 use crate::agent::lock::HostLock;
 use crate::agent::{durable, state};
@@ -221,22 +222,9 @@ fn request<'a>(
     order: &Order,
 ) -> Result<(Option<String>, BackupRequest<'a>), Failure> {
     let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
-    let mut images = vec![];
-    for container in &containers {
-        if let Some(image) = host
-            .image(&container.image_id)
-            .map_err(|e| Failure::of(&e))?
-        {
-            images.push(ImageRecord {
-                service: container.service.clone(),
-                reference: container.image.clone(),
-                id: image.id,
-                digests: image.digests,
-                tags: image.tags,
-                size: image.size,
-            });
-        }
-    }
+    let releases = state::releases(layout).map_err(|e| Failure::of(&e))?;
+    let images = image_records(host, &Images::new(host, &releases), &containers);
+    let images = images.map_err(|e| Failure::of(&e))?;
     let mut logs: Vec<(String, LogSource)> = vec![];
     for container in &containers {
         match logs
@@ -271,7 +259,7 @@ fn request<'a>(
     for source in &mut data {
         source.consistency = order.consistency;
     }
-    let reader_image = images.first().map(|image| image.id.clone());
+    let reader_image = images.first().map(|image| image.engine_id.clone());
     let request = BackupRequest {
         root: layout.root(),
         app: &plan.app,
@@ -287,6 +275,31 @@ fn request<'a>(
         limits: Limits::default(),
     };
     Ok((reader_image, request))
+}
+
+/// The images that containers run from, as the engine has them. One that is gone cannot be told of.
+fn image_records(
+    host: &dyn Host,
+    known: &Images<'_>,
+    containers: &[Container],
+) -> Result<Vec<ImageRecord>, HostError> {
+    let mut records = vec![];
+    for container in containers {
+        let Some(image) = host.image(&container.image_id)? else {
+            continue;
+        };
+        let content = known.content(&image.id)?;
+        records.push(ImageRecord {
+            service: container.service.clone(),
+            reference: container.image.clone(),
+            id: content.config,
+            engine_id: image.id,
+            digests: image.digests,
+            tags: image.tags,
+            size: content.size,
+        });
+    }
+    Ok(records)
 }
 
 /// The data of the release that serves, as the plan's rule chooses it.

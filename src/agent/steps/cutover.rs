@@ -120,7 +120,8 @@ fn replace(
 /// Whether a container of the release serves.
 pub(super) fn serves(work: &Work<'_>, release: &Release, service: &str) -> Result<bool, Failure> {
     let known = release.service(service);
-    let is_right = |image: &str| known.is_none_or(|s| s.image_id.is_empty() || s.image_id == image);
+    let is_right =
+        |image: &str| known.is_none_or(|s| s.engine_id().is_empty() || s.engine_id() == image);
     let containers = work.containers()?;
     let mut of_service = containers.iter().filter(|c| c.service == service);
     Ok(of_service.any(|c| c.is_alive() && is_right(&c.image_id)))
@@ -384,8 +385,9 @@ pub(super) fn remove_new_containers(
         match service {
             // The version before brings it back in place.
             Some(service) if running.contains(&service.name) => {}
-            Some(service) if service.image_id == container.image_id && !container.is_alive() => {}
-            Some(service) if service.image_id == container.image_id => {
+            Some(service) if service.engine_id() == container.image_id && !container.is_alive() => {
+            }
+            Some(service) if service.engine_id() == container.image_id => {
                 work.host.stop(&container.id).map_err(|e| Failure::of(&e))?
             }
             Some(_) | None => work.remove(&container)?,
@@ -462,7 +464,7 @@ pub(super) fn verify_running(
     for service in release
         .services
         .iter()
-        .filter(|s| services.contains(&s.name) && !s.image_id.is_empty())
+        .filter(|s| services.contains(&s.name) && !s.engine_id().is_empty())
     {
         let running = work.serving_or_candidates(&service.name)?;
         if running.is_empty() {
@@ -471,10 +473,13 @@ pub(super) fn verify_running(
                 service.name, release.tag
             )));
         }
-        if let Some(other) = running.iter().find(|c| c.image_id != service.image_id) {
+        if let Some(other) = running.iter().find(|c| c.image_id != service.engine_id()) {
             return Err(Failure::new(format!(
                 "{} runs image {} instead of {} as {} has it",
-                service.name, other.image_id, service.image_id, release.tag
+                service.name,
+                other.image_id,
+                service.engine_id(),
+                release.tag
             )));
         }
     }

@@ -1,10 +1,11 @@
-//! Fetch: makes sure that every image is on the host, by ID, gives each a name of Belay's, and writes the release's record
-//! and its rendered file.
+//! Fetch: makes sure that every image is on the host, by what it is, gives each a name of Belay's, and writes the release's
+//! record and its rendered file.
 
 use std::collections::BTreeMap;
 
 use super::{Work, files, mounted, prune};
-use crate::agent::host::{Image, ImageName};
+use crate::agent::host::{Image, ImageContent, ImageName};
+use crate::agent::images::{Images, Wanted};
 use crate::agent::state;
 use crate::model::compose::{ComposeFile, pin, repository_prefix, sha256};
 use crate::model::gateway::{fronts, with_gateway};
@@ -25,8 +26,8 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
             (images, release)
         }
         None => {
-            let release = work.candidate()?;
-            (check_all(work, &release)?, release)
+            let mut release = work.candidate()?;
+            (check_all(work, &mut release)?, release)
         }
     };
     files::keep_displaced(work, &release)?;
@@ -116,7 +117,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         .into_iter()
         .filter(|release| release.name != candidate)
         .flat_map(|release| release.services)
-        .flat_map(|service| [service.pin, service.image_id])
+        .flat_map(|service| [service.engine_id().to_owned(), service.pin])
         .collect();
     let prefix = repository_prefix(&preflight.project);
     let mut names = work
@@ -164,83 +165,110 @@ fn is_the_last_name(work: &Work<'_>, name: &ImageName) -> Result<bool, Failure> 
 
 fn fetch_all(work: &mut Work<'_>, deploy: &DeployWork) -> Result<Vec<FetchedImage>, Failure> {
     let file = work.normalised(&work.candidate_name()?)?;
+    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
     let mut images = vec![];
     for service in file.service_names() {
         let planned = deploy.images.iter().find(|image| image.service == service);
-        images.push(fetch(work, &file, &service, planned)?);
+        images.push(fetch(work, &releases, &file, &service, planned)?);
     }
     Ok(images)
 }
 
 fn fetch(
     work: &mut Work<'_>,
+    releases: &[Release],
     file: &ComposeFile,
     service: &str,
     planned: Option<&PlannedImage>,
 ) -> Result<FetchedImage, Failure> {
-    let (reference, image) = match planned {
-        Some(planned) => (planned.reference.clone(), arrived(work, planned)?),
+    match planned {
+        Some(planned) => {
+            let (image, content) = arrived(work, releases, planned)?;
+            named(work, service, &planned.reference, image, content)
+        }
         None => {
             let reference = file.image(service).ok_or_else(|| {
                 Failure::new(format!(
                     "service {service} has no image, and none was built for it"
                 ))
             })?;
-            (reference.to_owned(), pulled(work, reference)?)
+            let (image, content) = pulled(work, releases, reference)?;
+            named(work, service, reference, image, content)
         }
-    };
-    named(work, service, reference, &image)
+    }
 }
 
 /// Gives an image its name of Belay's.
 fn named(
     work: &Work<'_>,
     service: &str,
-    reference: String,
-    image: &Image,
+    reference: &str,
+    image: Image,
+    content: ImageContent,
 ) -> Result<FetchedImage, Failure> {
-    let pin = pin(&work.preflight()?.project, service, &image.id);
+    let pin = pin(&work.preflight()?.project, service, &content.config);
     let done = work.host.name_image(&image.id, &pin);
     done.map_err(|e| Failure::of(&e))?;
     Ok(FetchedImage {
         service: service.to_owned(),
-        reference,
-        id: image.id.clone(),
+        reference: reference.to_owned(),
+        id: content.config,
+        layers: image.layers,
+        engine_id: image.id,
         pin,
-        size: image.size,
-        volumes: image.volumes.clone(),
+        size: content.size,
+        volumes: image.volumes,
     })
 }
 
-/// An image that the runner sent must be here by exactly its ID.
-fn arrived(work: &Work<'_>, planned: &PlannedImage) -> Result<Image, Failure> {
-    let image = work.host.image(&planned.id).map_err(|e| Failure::of(&e))?;
-    image.ok_or_else(|| {
+/// An image that the runner sent, or knows to be here already, must be exactly that.
+fn arrived(
+    work: &Work<'_>,
+    releases: &[Release],
+    planned: &PlannedImage,
+) -> Result<(Image, ImageContent), Failure> {
+    let wanted = Wanted::planned(planned, releases);
+    let found = Images::new(work.host, releases).find(&wanted);
+    let image = found.map_err(|e| Failure::of(&e))?.ok_or_else(|| {
         Failure::new(format!(
             "the image of {} ({}) did not arrive on the host",
             planned.service, planned.id
         ))
         .next("deploy again; the image is sent anew")
-    })
+    })?;
+    // One that was here already did not come under this version's name.
+    let done = work.host.name_image(&image.id, &planned.reference);
+    done.map_err(|e| Failure::of(&e))?;
+    let content = ImageContent {
+        config: planned.id.clone(),
+        size: planned.size,
+    };
+    Ok((image, content))
 }
 
 /// An image that the user's file names: the host's own, else from its registry.
-fn pulled(work: &mut Work<'_>, reference: &str) -> Result<Image, Failure> {
-    if let Some(image) = work.host.image(reference).map_err(|e| Failure::of(&e))? {
-        return Ok(image);
+fn pulled(
+    work: &mut Work<'_>,
+    releases: &[Release],
+    reference: &str,
+) -> Result<(Image, ImageContent), Failure> {
+    let mut image = work.host.image(reference).map_err(|e| Failure::of(&e))?;
+    if image.is_none() {
+        work.note(format!("pulling {reference}"));
+        work.host.pull(reference).map_err(|e| {
+            Failure::of(&e).next(format!(
+                "make sure that the host can `docker pull {reference}`"
+            ))
+        })?;
+        image = work.host.image(reference).map_err(|e| Failure::of(&e))?;
     }
-    work.note(format!("pulling {reference}"));
-    work.host.pull(reference).map_err(|e| {
-        Failure::of(&e).next(format!(
-            "make sure that the host can `docker pull {reference}`"
-        ))
-    })?;
-    let image = work.host.image(reference).map_err(|e| Failure::of(&e))?;
-    image.ok_or_else(|| {
+    let image = image.ok_or_else(|| {
         Failure::new(format!(
             "{reference} was pulled, yet the host does not have it"
         ))
-    })
+    })?;
+    let content = Images::new(work.host, releases).content(&image.id);
+    Ok((image, content.map_err(|e| Failure::of(&e))?))
 }
 
 fn record(
@@ -261,6 +289,7 @@ fn record(
         compose_sha256: String::new(),
         files: shipped_files(deploy)?,
         created: work.host.now(),
+        store: Some(work.host.engine().map_err(|e| Failure::of(&e))?.store),
         fronts: vec![],
         wishes: deploy.strategies.clone(),
         gateway: work.plan.gateway.clone(),
@@ -300,7 +329,9 @@ fn service(image: &FetchedImage, file: &ComposeFile) -> ReleaseService {
     ReleaseService {
         name: image.service.clone(),
         reference: image.reference.clone(),
-        image_id: image.id.clone(),
+        config: image.id.clone(),
+        layers: image.layers.clone(),
+        engine_id: Some(image.engine_id.clone()),
         pin: image.pin.clone(),
         size: image.size,
         strategy: Strategy::StopFirst,
@@ -316,12 +347,13 @@ fn fetch_gateway(work: &mut Work<'_>, deploy: &DeployWork) -> Result<ReleaseServ
         .images
         .iter()
         .find(|image| image.service == GATEWAY_SERVICE);
-    let (reference, image) = match (planned, &work.plan.gateway) {
-        (Some(planned), _) => (planned.reference.clone(), arrived(work, planned)?),
-        (None, GatewayRule::On { image }) => (image.clone(), pulled(work, image)?),
+    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let (reference, (image, content)) = match (planned, &work.plan.gateway) {
+        (Some(planned), _) => (&planned.reference, arrived(work, &releases, planned)?),
+        (None, GatewayRule::On { image }) => (image, pulled(work, &releases, image)?),
         (None, GatewayRule::Off) => return Err(Failure::new("the plan has no gateway")),
     };
-    let fetched = named(work, GATEWAY_SERVICE, reference, &image)?;
+    let fetched = named(work, GATEWAY_SERVICE, reference, image, content)?;
     Ok(ReleaseService {
         strategy: Strategy::Gateway,
         reason: "it stands in front of the services that publish ports".to_owned(),
@@ -360,37 +392,44 @@ fn shipped_files(deploy: &DeployWork) -> Result<Vec<ReleaseFile>, Failure> {
         .collect()
 }
 
-/// An earlier release's images must all still be here, before anything is touched.
-fn check_all(work: &Work<'_>, release: &Release) -> Result<Vec<FetchedImage>, Failure> {
-    release
-        .services
-        .iter()
-        .filter(|service| !service.image_id.is_empty())
-        .map(|service| {
-            let image = work
-                .host
-                .image(&service.image_id)
-                .map_err(|e| Failure::of(&e))?
-                .ok_or_else(|| {
-                    Failure::new(format!(
-                        "the image of {} in {} is gone from the host",
-                        service.name, release.tag
-                    ))
-                    .next("choose another version, or deploy that tag again")
-                })?;
-            if !service.pin.is_empty() {
-                work.host
-                    .name_image(&image.id, &service.pin)
-                    .map_err(|e| Failure::of(&e))?;
-            }
-            Ok(FetchedImage {
-                service: service.name.clone(),
-                reference: service.reference.clone(),
-                id: image.id,
-                pin: service.pin.clone(),
-                size: image.size,
-                volumes: image.volumes,
-            })
-        })
-        .collect()
+/// An earlier release's images must all still be here, before anything is touched. What the engine calls them now is
+/// recorded: it may keep them in another store than when the release was made.
+fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>, Failure> {
+    let before = release.clone();
+    let releases = [before.clone()];
+    let mut fetched = vec![];
+    let with_image = |service: &&mut ReleaseService| !service.engine_id().is_empty();
+    for service in release.services.iter_mut().filter(with_image) {
+        let found = Images::new(work.host, &releases).find(&Wanted::released(service));
+        let image = found.map_err(|e| Failure::of(&e))?.ok_or_else(|| {
+            Failure::new(format!(
+                "the image of {} in {} is gone from the host",
+                service.name, release.tag
+            ))
+            .next("choose another version, or deploy that tag again")
+        })?;
+        if !service.pin.is_empty() {
+            let done = work.host.name_image(&image.id, &service.pin);
+            done.map_err(|e| Failure::of(&e))?;
+        }
+        if service.engine_id() != image.id {
+            service.engine_id = Some(image.id.clone());
+        }
+        fetched.push(FetchedImage {
+            service: service.name.clone(),
+            reference: service.reference.clone(),
+            id: service.config.clone(),
+            layers: image.layers,
+            engine_id: image.id,
+            pin: service.pin.clone(),
+            size: service.size,
+            volumes: image.volumes,
+        });
+    }
+    if *release != before {
+        work.may_act()?;
+        let record = work.layout.release(&release.name).record();
+        state::write_json(&record, release).map_err(|e| Failure::of(&e))?;
+    }
+    Ok(fetched)
 }

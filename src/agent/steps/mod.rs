@@ -245,7 +245,7 @@ impl<'a> Work<'a> {
     fn is_of_version_before(&self, container: &Container) -> Result<bool, Failure> {
         let image_in = |release: &Release| {
             let service = release.service(&container.service)?;
-            Some(service.image_id.clone())
+            Some(service.engine_id().to_owned())
         };
         let Some(before) = self.previous()?.as_ref().and_then(image_in) else {
             return Ok(false);
@@ -398,7 +398,7 @@ pub fn candidate_logs(
             release
                 .services
                 .iter()
-                .any(|s| s.name == c.service && s.image_id == c.image_id)
+                .any(|s| s.name == c.service && s.engine_id() == c.image_id)
         })
         .filter_map(|c| {
             host.logs(&c.id, lines)

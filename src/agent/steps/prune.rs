@@ -54,10 +54,11 @@ fn release_facts(release: &Release, current: &Current) -> ReleaseFacts {
         seq: release.seq,
         standing,
         hold: Hold::Free,
+        // By their pins as well: what the engine called an image when it was fetched may be of another store.
         images: release
             .services
             .iter()
-            .map(|s| s.image_id.clone())
+            .flat_map(|s| [s.engine_id().to_owned(), s.pin.clone()])
             .collect(),
     }
 }

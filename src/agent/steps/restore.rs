@@ -251,7 +251,7 @@ fn with_writer<T>(
 /// Any image that the host has for certain: one of the version before, which is kept as the way back.
 fn helper_image(work: &Work<'_>) -> Result<Option<String>, Failure> {
     let image_of = |release: Release| {
-        let mut ids = release.services.into_iter().map(|s| s.image_id);
+        let mut ids = release.services.iter().map(|s| s.engine_id().to_owned());
         ids.find(|id| !id.is_empty())
     };
     Ok(work.previous()?.and_then(image_of))

@@ -1,0 +1,102 @@
+//! Which image is which on this host: an engine's images, found and compared by what they are.
+//!
+//! Runs on the host, and changes nothing. What the engine calls an image is looked up anew whenever a transaction needs it:
+//! the same image may have come in another packing, and the engine may keep its images in another store than last time.
+//! Finding out what an image is may cost reading all of it, so what a release has recorded is not asked again; an engine's
+//! ID is a digest itself and never means another image.
+
+use super::host::{Host, HostError, Image, ImageContent};
+use crate::model::image::{Content, Likeness};
+use crate::model::plan::PlannedImage;
+use crate::model::release::{Release, ReleaseService};
+
+/// An image that is wanted, and where it may be found.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    pub content: Content,
+    /// The manifest that it was sent with.
+    pub manifest: Option<&'a str>,
+    /// Names and IDs to look under, the best first.
+    pub names: Vec<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// An image that the runner brings. A release that has it already knows it by a name that containers bear.
+    pub fn planned(planned: &'a PlannedImage, releases: &'a [Release]) -> Wanted<'a> {
+        let known = services(releases).filter(|s| s.config == planned.id);
+        let mut names: Vec<&str> = known.map(ReleaseService::engine_id).collect();
+        names.extend([planned.reference.as_str(), planned.id.as_str()]);
+        Wanted {
+            content: planned.content(),
+            manifest: planned.manifest.as_deref(),
+            names,
+        }
+    }
+
+    /// The image of a service of a release.
+    pub fn released(service: &'a ReleaseService) -> Wanted<'a> {
+        let names = [service.engine_id(), &service.pin, &service.config];
+        Wanted {
+            content: service.content(),
+            manifest: None,
+            names: names.into_iter().filter(|name| !name.is_empty()).collect(),
+        }
+    }
+}
+
+/// The images that this host's engine has.
+pub struct Images<'a> {
+    host: &'a dyn Host,
+    releases: &'a [Release],
+}
+
+impl<'a> Images<'a> {
+    /// `releases`: those that are kept on the host.
+    pub fn new(host: &'a dyn Host, releases: &'a [Release]) -> Images<'a> {
+        Images { host, releases }
+    }
+
+    /// The first of the names that leads to the wanted image.
+    pub fn find(&self, wanted: &Wanted<'_>) -> Result<Option<Image>, HostError> {
+        for name in &wanted.names {
+            if let Some(image) = self.host.image(name)?
+                && self.is(&image, wanted)?
+            {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is(&self, image: &Image, wanted: &Wanted<'_>) -> Result<bool, HostError> {
+        let likeness = wanted
+            .content
+            .likeness(wanted.manifest, &image.id, &image.layers);
+        Ok(match likeness {
+            Likeness::Same => true,
+            Likeness::Other => false,
+            Likeness::SameLayers => self.content(&image.id)?.config == wanted.content.config,
+        })
+    }
+
+    /// What the image is that the engine calls `id`.
+    pub fn content(&self, id: &str) -> Result<ImageContent, HostError> {
+        match services(self.releases).find(|s| s.engine_id() == id && !s.config.is_empty()) {
+            Some(known) => Ok(ImageContent {
+                config: known.config.clone(),
+                size: known.size,
+            }),
+            None => self.host.image_content(id),
+        }
+    }
+
+    /// An image's identity as far as it is recorded, else what the engine calls it: for people.
+    pub fn recorded(&self, id: &str) -> String {
+        let known = services(self.releases).find(|s| s.engine_id() == id && !s.config.is_empty());
+        known.map_or(id, |known| &known.config).to_owned()
+    }
+}
+
+fn services(releases: &[Release]) -> impl Iterator<Item = &ReleaseService> {
+    releases.iter().flat_map(|release| &release.services)
+}

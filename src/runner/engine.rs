@@ -1,0 +1,183 @@
+//! The runner's own Docker: where it keeps images, what builds them, and what an image in it is.
+//!
+//! Runs on the runner, and only looks.
+
+use std::process::Stdio;
+
+use serde::Deserialize;
+
+use super::program::{self, ProgramError, argv, run};
+use crate::archive::{self, ArchiveError};
+use crate::model::build::Builder;
+use crate::model::image::{Content, ImageStore, Manifest, PackingError};
+
+/// The runner's Docker.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine {
+    store: ImageStore,
+    pub builder: Builder,
+}
+
+/// An image of the runner's, for the host's platform.
+#[derive(Clone, Debug)]
+pub struct Identified {
+    pub content: Content,
+    /// How the engine has packed it, where it keeps images packed.
+    pub manifest: Option<Manifest>,
+    /// Its layers when unpacked, in bytes.
+    pub size: u64,
+}
+
+/// Why it is not known what an image is.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("it is made for {there}, and not for {wanted}")]
+    OtherPlatform { there: String, wanted: String },
+    #[error("could not run docker save")]
+    Save(#[source] std::io::Error),
+    #[error(transparent)]
+    Archive(ArchiveError),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    size: u64,
+    architecture: String,
+    #[serde(default, rename = "RootFS")]
+    root_fs: RootFs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl Engine {
+    /// Asks Docker what it is like.
+    pub fn find() -> Result<Engine, ProgramError> {
+        let words = ["docker", "info", "--format", "{{json .DriverStatus}}"];
+        let printed = run(&argv(words))?;
+        let status: Option<Vec<Vec<String>>> =
+            serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
+                what: "docker info".to_owned(),
+                source,
+            })?;
+        Ok(Engine {
+            store: ImageStore::of(status.as_deref().unwrap_or_default()),
+            builder: builder(),
+        })
+    }
+
+    /// Whether there is an image of that name.
+    pub fn has(&self, reference: &str) -> bool {
+        inspect(reference).is_ok()
+    }
+
+    /// What the image of that name is, for a host of this architecture.
+    pub fn identify(&self, reference: &str, architecture: &str) -> Result<Identified, EngineError> {
+        let inspected = inspect(reference)?;
+        match self.store {
+            ImageStore::Graph => by_id(inspected, architecture),
+            ImageStore::Containerd => by_archive(reference, &inspected, architecture),
+        }
+    }
+}
+
+/// An ID of a graph driver is the image's identity, and there is one platform.
+fn by_id(inspected: Inspected, architecture: &str) -> Result<Identified, EngineError> {
+    if inspected.architecture != architecture {
+        return Err(EngineError::OtherPlatform {
+            there: inspected.architecture,
+            wanted: architecture.to_owned(),
+        });
+    }
+    Ok(Identified {
+        content: Content {
+            config: inspected.id,
+            layers: inspected.root_fs.layers.unwrap_or_default(),
+        },
+        manifest: None,
+        size: inspected.size,
+    })
+}
+
+/// The containerd store tells an image's identity by its archive alone.
+fn by_archive(
+    reference: &str,
+    inspected: &Inspected,
+    architecture: &str,
+) -> Result<Identified, EngineError> {
+    let mut save = program::command("docker")
+        .args(["save", reference])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(EngineError::Save)?;
+    let stream = save
+        .stdout
+        .take()
+        .ok_or_else(|| EngineError::Save(std::io::Error::other("it gave no stream")))?;
+    let found = archive::find(stream, &inspected.id, architecture);
+    // It has usually more to say than anybody needs.
+    let _ = save.kill();
+    save.wait().map_err(EngineError::Save)?;
+    let packed = found.map_err(|error| match error {
+        ArchiveError::Packing(PackingError::OtherPlatform { there, wanted }) => {
+            EngineError::OtherPlatform { there, wanted }
+        }
+        other => EngineError::Archive(other),
+    })?;
+    Ok(Identified {
+        size: unpacked_size(reference, architecture).unwrap_or(inspected.size),
+        content: packed.content,
+        manifest: Some(packed.manifest),
+    })
+}
+
+/// The layers together, which this store has packed and unpacked: what users know as an image's size is the second one.
+fn unpacked_size(reference: &str, architecture: &str) -> Option<u64> {
+    let lines = ["--human=false", "--format", "{{.Size}}", reference];
+    // Since Docker 28 it can be asked of the platform that will run it.
+    let platform = format!("--platform=linux/{architecture}");
+    let asked = [vec![platform.as_str()], vec![]].into_iter().map(|more| {
+        let words = ["docker", "history"].into_iter().chain(more).chain(lines);
+        run(&words.map(str::to_owned).collect::<Vec<_>>()).ok()
+    });
+    let printed = asked.flatten().next()?;
+    String::from_utf8_lossy(&printed)
+        .lines()
+        .map(|line| line.trim().parse::<u64>().ok())
+        .sum()
+}
+
+fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
+    let words = ["docker", "image", "inspect", "--format", "{{json .}}"];
+    let printed = run(&[&argv(words)[..], &[reference.to_owned()]].concat())?;
+    serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
+        what: "docker image inspect".to_owned(),
+        source,
+    })
+}
+
+/// BuildKit by its plugin where there is one, unless the user wants the builder that came before it.
+fn builder() -> Builder {
+    let is_off = std::env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
+    match !is_off && run(&argv(["docker", "buildx", "version"])).is_ok() {
+        true => Builder::Buildx,
+        false => Builder::Docker,
+    }
+}
+
+/// The name of the builder that buildx uses: the one of `docker/setup-buildx-action`, say.
+pub fn builder_name() -> Option<String> {
+    let printed = run(&argv(["docker", "buildx", "inspect"])).ok()?;
+    let text = String::from_utf8_lossy(&printed).into_owned();
+    let name = text.lines().find_map(|line| line.strip_prefix("Name:"))?;
+    Some(name.trim().to_owned())
+}

@@ -1,0 +1,169 @@
+//! Images on their way to the host, through its `docker load`, over the one connection.
+//!
+//! Runs on the runner. The host gets images and nothing else.
+
+use std::collections::BTreeMap;
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::process::{ChildStdout, Stdio};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::link::{Link, LinkError};
+use super::program;
+use crate::archive::{self, ArchiveError};
+use crate::model::image::{Documents, Likeness, Naming};
+use crate::model::outcome::Failure;
+use crate::model::plan::PlannedImage;
+use crate::wire::{HostFacts, Loaded, Verb};
+
+/// What a transfer cost, and which manifests it brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shipped {
+    pub ms: u64,
+    /// Bytes on the wire.
+    pub bytes: u64,
+    /// The manifest of each image, by its reference, where the archive had one.
+    pub manifests: BTreeMap<String, String>,
+}
+
+/// Sends the images that the host lacks. `packing`: how the runner's engine has packed them, where it has.
+pub fn ship(
+    link: &Link,
+    tx: &str,
+    images: &[PlannedImage],
+    packing: &[Naming],
+    facts: &HostFacts,
+) -> Result<Option<Shipped>, Failure> {
+    let is_there = |image: &PlannedImage| {
+        let mut there = facts.images.iter().filter(|there| there.is_there);
+        there.any(|there| there.id == image.id)
+    };
+    let missing: Vec<&PlannedImage> = images.iter().filter(|i| !is_there(i)).collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    let mut words = vec!["--tx", tx];
+    for image in &missing {
+        words.extend(["--reference", &image.reference]);
+    }
+    let is_sent = |named: &&Naming| missing.iter().any(|i| i.reference == named.reference);
+    let packing: Vec<Naming> = packing.iter().filter(is_sent).cloned().collect();
+    let mut save = program::command("docker")
+        .arg("save")
+        .args(missing.iter().map(|image| &image.reference))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| Failure::new(format!("could not run docker save: {e}")))?;
+    let stream = save
+        .stdout
+        .take()
+        .ok_or_else(|| Failure::new("docker save gave no stream"))?;
+    let (reader, packer) = pack(stream, packing)
+        .map_err(|e| Failure::new(format!("could not prepare the stream of docker save: {e}")))?;
+    let mut counted = Counted {
+        inner: reader,
+        bytes: 0,
+    };
+    let loaded: Result<Loaded, LinkError> = link.ask_with_stream(Verb::Load, &words, &mut counted);
+    let bytes = counted.bytes;
+    // The thread notices that nobody reads any more.
+    drop(counted);
+    if loaded.is_err() {
+        // It may be far from noticing that nobody listens any more.
+        let _ = save.kill();
+    }
+    let packed = packer.join();
+    let status = save
+        .wait()
+        .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
+    let loaded = loaded.map_err(|e| e.failure())?;
+    if !status.success() {
+        return Err(Failure::new(format!("docker save failed ({status})")));
+    }
+    let documents = packed
+        .map_err(|_| Failure::new("the images could not be packed"))?
+        .map_err(|e| Failure::of(&e))?;
+    let manifests = manifests(&missing, &documents);
+    for image in &missing {
+        refuse_other(image, manifests.get(&image.reference), &loaded)?;
+    }
+    Ok(Some(Shipped {
+        ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        bytes,
+        manifests,
+    }))
+}
+
+type Packer = JoinHandle<Result<Documents, ArchiveError>>;
+
+/// Compresses the stream beside everything else. Where the images are packed already, only what the host needs of them is
+/// passed on, as it is.
+fn pack(stream: ChildStdout, packing: Vec<Naming>) -> io::Result<(PipeReader, Packer)> {
+    let (reader, writer) = io::pipe()?;
+    // It may be long before anything comes; meanwhile the link is looked after, and interrupts are noticed.
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    let encoder = |writer: PipeWriter, level| GzEncoder::new(writer, level);
+    let packer = std::thread::spawn(move || {
+        if packing.is_empty() {
+            let mut to = encoder(writer, Compression::fast());
+            let documents = archive::copy(stream, &mut to)?;
+            to.finish().map_err(ArchiveError::Write)?;
+            return Ok(documents);
+        }
+        let mut to = encoder(writer, Compression::none());
+        let documents = archive::copy_only(stream, &mut to, &packing)?;
+        to.finish().map_err(ArchiveError::Write)?;
+        Ok(documents)
+    });
+    Ok((reader, packer))
+}
+
+fn manifests(images: &[&PlannedImage], documents: &Documents) -> BTreeMap<String, String> {
+    let manifest = |image: &&PlannedImage| {
+        let manifest = documents.manifest_of(&image.content())?;
+        Some((image.reference.clone(), manifest))
+    };
+    images.iter().filter_map(manifest).collect()
+}
+
+/// What the host has under an image's name now must have its layers. Whether it is the image is looked at again by Fetch,
+/// which can ask the engine what its ID does not tell.
+fn refuse_other(
+    image: &PlannedImage,
+    manifest: Option<&String>,
+    loaded: &Loaded,
+) -> Result<(), Failure> {
+    let there = loaded
+        .images
+        .iter()
+        .find(|i| i.reference == image.reference);
+    let likeness = there.map(|there| {
+        let manifest = manifest.map(String::as_str);
+        image.content().likeness(manifest, &there.id, &there.layers)
+    });
+    match likeness {
+        Some(Likeness::Same | Likeness::SameLayers) => Ok(()),
+        Some(Likeness::Other) | None => Err(Failure::new(format!(
+            "the image of {} ({}) did not arrive on the host: {}",
+            image.service, image.id, loaded.said
+        ))),
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
