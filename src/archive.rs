@@ -55,9 +55,7 @@ pub fn copy(from: impl Read, to: impl Write) -> Result<Documents, ArchiveError> 
         let mut entry = entry.map_err(ArchiveError::Read)?;
         keep(&mut documents, &mut entry)?;
     }
-    // What comes after the archive's end belongs to it: its last block is filled up with zeros.
-    let mut rest = archive.into_inner();
-    io::copy(&mut rest, &mut io::sink()).map_err(ArchiveError::Read)?;
+    read_out(archive)?;
     Ok(documents)
 }
 
@@ -90,6 +88,7 @@ pub fn copy_only(
         };
         written.map_err(ArchiveError::Write)?;
     }
+    read_out(archive)?;
     if let Some(path) = wanted.pop_first() {
         return Err(ArchiveError::Incomplete(path));
     }
@@ -103,6 +102,14 @@ pub fn copy_only(
     let mut to = writer.into_inner().map_err(ArchiveError::Write)?;
     to.flush().map_err(ArchiveError::Write)?;
     Ok(documents)
+}
+
+/// Reads what comes after an archive's last file: zeros that fill its last block up. Docker fails when it cannot get rid of
+/// them.
+fn read_out<R: Read>(archive: tar::Archive<R>) -> Result<(), ArchiveError> {
+    let mut rest = archive.into_inner();
+    let read = io::copy(&mut rest, &mut io::sink());
+    read.map(drop).map_err(ArchiveError::Read)
 }
 
 /// Keeps a file that may be a document. Whether it was kept.

@@ -9,6 +9,7 @@ use belay::agent::host::{Container, DockerHealth, HostError, RunState};
 use belay::model::compose::ComposeFile;
 use belay::model::gateway::{Admission, Change, Server, fronts, with_gateway};
 use belay::model::health::{Answer, VersionCheck};
+use belay::model::image::ImageStore;
 use belay::model::measure::Measured;
 use belay::model::strategy::GATEWAY_SERVICE;
 use belay::prober::Target;
@@ -55,6 +56,7 @@ contract!(
     the_newest_container_comes_first,
     projects_do_not_see_each_other,
     names_of_images_come_and_go,
+    an_image_is_what_it_is_whatever_its_name_and_id,
     an_image_that_a_container_has_keeps_its_last_name,
     images_in_use_are_those_of_all_containers,
     logs_are_the_last_lines,
@@ -415,7 +417,7 @@ fn names_of_images_come_and_go(setup: &dyn Setup) {
     let by_name = host.image(&other).expect("asked").expect("there");
     assert_eq!(by_name.id, id);
     assert!(by_name.tags.contains(&image) && by_name.tags.contains(&other));
-    assert!(by_name.size > 0);
+    assert!(!by_name.layers.is_empty());
     let names = host.image_names(&setup.prefix()).expect("listed");
     let mut listed: Vec<&str> = names.iter().map(|n| n.reference.as_str()).collect();
     listed.sort_unstable();
@@ -429,6 +431,25 @@ fn names_of_images_come_and_go(setup: &dyn Setup) {
     }
     assert_eq!(host.image(&id).expect("asked"), None);
     is_an_error(host.name_image(&id, &other));
+}
+
+fn an_image_is_what_it_is_whatever_its_name_and_id(setup: &dyn Setup) {
+    let host = setup.host();
+    let store = host.engine().expect("there is an engine").store;
+    let named = |reference: &str| host.image(reference).expect("asked").expect("there");
+    let first = named(&setup.image("web", "v1.0.0", &Behaviour::Healthy));
+    let other = named(&setup.image("web", "v1.1.0", &Behaviour::Healthy));
+    let content = |id: &str| host.image_content(id).expect("it is known");
+    assert_ne!(content(&first.id).config, content(&other.id).config);
+    assert!(content(&first.id).size > 0);
+    // Only one kind of engine calls an image by its identity.
+    let is_called_so = content(&first.id).config == first.id;
+    assert_eq!(is_called_so, store == ImageStore::Graph);
+    let again = format!("{}again:v1", setup.prefix());
+    host.name_image(&first.id, &again).expect("named");
+    assert_eq!(content(&named(&again).id), content(&first.id));
+    host.forget_image(&again).expect("forgotten");
+    assert!(host.image_content("sha256:0123").is_err());
 }
 
 fn an_image_that_a_container_has_keeps_its_last_name(setup: &dyn Setup) {
@@ -664,7 +685,13 @@ fn a_changed_restart_policy_is_no_changed_definition(setup: &dyn Setup) {
     let composition = setup.compose(&one_service(&image));
     setup.host().up(&composition, "web").expect("it runs");
     let id = setup.container("web").id;
-    for policy in ["no", "always", "unless-stopped"] {
+    for policy in [
+        "no",
+        "always",
+        "on-failure:5",
+        "on-failure",
+        "unless-stopped",
+    ] {
         setup
             .host()
             .set_restart_policy(&id, policy)

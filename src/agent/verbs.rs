@@ -160,6 +160,8 @@ fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, 
     said.push_str(&String::from_utf8_lossy(&output.stderr));
     let mut loaded = Loaded {
         images: vec![],
+        // With the containerd store it ends well although it could not unpack a layer, and says so only.
+        is_complete: output.status.success() && !said.contains("rror unpacking"),
         said: said.trim().to_owned(),
     };
     for reference in references {

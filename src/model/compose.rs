@@ -136,8 +136,16 @@ impl ComposeFile {
                 .unwrap_or(default)
         };
         let retries = check.get("retries").and_then(as_u64_or_text).unwrap_or(3);
+        // Since Docker 25 checks come at this distance while the start period lasts, five seconds unless the file says so,
+        // the first one included (https://docs.docker.com/reference/dockerfile/#healthcheck).
+        let start_period = duration("start_period", 0);
+        let start_interval = match start_period {
+            0 => 0,
+            _ => duration("start_interval", 5_000),
+        };
         Some(
-            duration("start_period", 0)
+            start_period
+                + start_interval
                 + retries * (duration("interval", 30_000) + duration("timeout", 30_000)),
         )
     }

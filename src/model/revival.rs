@@ -75,7 +75,9 @@ fn is_left(release: &Release, ended: &Ended, start: EngineStart) -> bool {
 
 /// Whether somebody asked Docker to keep it running. Parked and candidate containers have no such policy.
 pub fn wants_to_run(restart_policy: &str) -> bool {
-    matches!(restart_policy, "always" | "unless-stopped" | "on-failure")
+    // It may have a number of times, `on-failure:5`.
+    let name = restart_policy.split(':').next().unwrap_or_default();
+    matches!(name, "always" | "unless-stopped" | "on-failure")
 }
 
 fn was_dockers_doing(ended: &Ended, start: EngineStart) -> bool {

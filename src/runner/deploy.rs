@@ -22,6 +22,7 @@ use super::transaction::{self, Nonce, Watcher, random_hex};
 use crate::model::build::{builds, inherit_builds, project_name};
 use crate::model::compose::{ComposeFile, project_from_directory};
 use crate::model::config::{self, Config, Settings};
+use crate::model::docker_versions::misfit;
 use crate::model::intent::{DryRun, RollbackWish};
 use crate::model::journal::Holder;
 use crate::model::near_miss;
@@ -33,7 +34,7 @@ use crate::model::release::{RollbackChoice, RollbackTo, choose_restore, choose_r
 use crate::model::strategy::{Classified, GATEWAY_SERVICE, classify};
 use crate::model::tag::{self, Ancestry, Tag};
 use crate::model::yaml;
-use crate::wire::{HostFacts, LookBack, ServiceImage, Verb};
+use crate::wire::{EngineFacts, HostFacts, LookBack, ServiceImage, Verb};
 
 /// Most that all shipped files together may weigh, in bytes.
 const SHIPPED_LIMIT: usize = 16 * 1024 * 1024;
@@ -274,8 +275,10 @@ fn try_deploy(
     }
     let shipped =
         ship::ship(&link, &plan.tx, &made.images, &made.packing, &facts).inspect_err(|_| {
-            if desk.session.interrupt.is_raised() {
-                transaction::take_back(&mut link, &plan.tx);
+            match desk.session.interrupt.is_raised() {
+                true => transaction::take_back(&mut link, &plan.tx),
+                // What has arrived is of no use without the rest. What stays is removed by a later Prune.
+                false => drop(transaction::withdraw(&link, &plan.tx, NOT_SENT)),
             }
         })?;
     if let Some(shipped) = shipped {
@@ -504,8 +507,21 @@ fn ask_facts(link: &Link, outcome: &mut Outcome) -> Result<HostFacts, Failure> {
     outcome.warnings.extend(low);
     outcome.previous = facts.current.as_ref().map(|c| c.tag.clone());
     outcome.previous_revision = facts.current.as_ref().and_then(|c| c.revision.clone());
-    Ok(facts)
+    // Preflight would find the same, after everything was built and sent.
+    let EngineFacts {
+        engine,
+        oldest_api,
+        compose,
+        ..
+    } = &facts.engine;
+    match misfit(engine, oldest_api, compose) {
+        None => Ok(facts),
+        Some(remark) => Err(Failure::new(remark.text).next(remark.next)),
+    }
 }
+
+/// Why a transaction is not going to begin.
+const NOT_SENT: &str = "the images could not be sent";
 
 fn serves_already(facts: &HostFacts, tag: &Tag, revision: &str) -> bool {
     let is_current = facts

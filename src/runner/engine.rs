@@ -150,10 +150,12 @@ fn unpacked_size(reference: &str, architecture: &str) -> Option<u64> {
         run(&words.map(str::to_owned).collect::<Vec<_>>()).ok()
     });
     let printed = asked.flatten().next()?;
-    String::from_utf8_lossy(&printed)
+    let size: Option<u64> = String::from_utf8_lossy(&printed)
         .lines()
         .map(|line| line.trim().parse::<u64>().ok())
-        .sum()
+        .sum();
+    // An image may have no history, and one for another machine may not be unpacked here.
+    size.filter(|size| *size > 0)
 }
 
 fn inspect(reference: &str) -> Result<Inspected, ProgramError> {

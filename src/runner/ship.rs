@@ -141,6 +141,7 @@ fn refuse_other(
     let there = loaded
         .images
         .iter()
+        .filter(|_| loaded.is_complete)
         .find(|i| i.reference == image.reference);
     let likeness = there.map(|there| {
         let manifest = manifest.map(String::as_str);

@@ -134,6 +134,8 @@ pub struct EngineFacts {
     pub architecture: String,
     pub live_restore: bool,
     pub store: ImageStore,
+    /// The oldest version of its API that the engine still speaks (`1.24`).
+    pub oldest_api: String,
 }
 
 /// The image of a service of the release that serves.
@@ -244,6 +246,8 @@ pub struct LookBack {
 pub struct Loaded {
     /// What the host's engine has now under the names that were sent.
     pub images: Vec<LoadedImage>,
+    /// Whether Docker says that it has loaded everything.
+    pub is_complete: bool,
     pub said: String,
 }
 

@@ -71,6 +71,11 @@ pub(crate) enum Flavour {
     Debian12,
     /// Debian 13 again, run by its own systemd. Only what is about that is played there.
     Systemd,
+    /// Docker 28.5, Compose 2.40, with the images in Docker's own store. Only what is about Docker's versions is played
+    /// there, and on the next.
+    Sid,
+    /// The same with the images in containerd's store.
+    SidContainerd,
 }
 
 impl Flavour {
@@ -80,6 +85,19 @@ impl Flavour {
             Flavour::Debian13 => "debian13",
             Flavour::Debian12 => "debian12",
             Flavour::Systemd => "systemd",
+            Flavour::Sid => "sid",
+            Flavour::SidContainerd => "sid-containerd",
+        }
+    }
+
+    /// What the lab is asked for.
+    fn recipe(self) -> &'static [&'static str] {
+        match self {
+            Flavour::Debian13 => &["debian13"],
+            Flavour::Debian12 => &["debian12"],
+            Flavour::Systemd => &["systemd"],
+            Flavour::Sid => &["sid", "--store", "graph"],
+            Flavour::SidContainerd => &["sid", "--store", "containerd"],
         }
     }
 
@@ -94,6 +112,8 @@ impl Flavour {
             Flavour::Debian12 if all_is_wanted() => &["ntplatform", "ntplatformb"],
             Flavour::Debian12 => &["ntplatform"],
             Flavour::Systemd => &["ntplatformsd"],
+            Flavour::Sid => &["ntplatformsid"],
+            Flavour::SidContainerd => &["ntplatformsidc"],
         }
     }
 
@@ -114,10 +134,14 @@ impl Flavour {
         static DEBIAN13: Pool = Pool::empty();
         static DEBIAN12: Pool = Pool::empty();
         static SYSTEMD: Pool = Pool::empty();
+        static SID: Pool = Pool::empty();
+        static SID_CONTAINERD: Pool = Pool::empty();
         match self {
             Flavour::Debian13 => &DEBIAN13,
             Flavour::Debian12 => &DEBIAN12,
             Flavour::Systemd => &SYSTEMD,
+            Flavour::Sid => &SID,
+            Flavour::SidContainerd => &SID_CONTAINERD,
         }
     }
 }
@@ -146,10 +170,21 @@ macro_rules! on_every_host {
 
 /// Runs one test on one kind of host, when it is asked for.
 pub(crate) fn run(flavour: Flavour, on_every: bool, name: &'static str, test: fn(App)) {
+    run_from(Runner::Here, flavour, on_every, name, test);
+}
+
+/// The same from a runner of the lab's.
+pub(crate) fn run_from(
+    runner: Runner,
+    flavour: Flavour,
+    on_every: bool,
+    name: &'static str,
+    test: fn(App),
+) {
     let skipped = match std::env::var("BELAY_E2E").as_deref() {
         Ok("1") if !flavour.is_wanted() => "BELAY_E2E_FLAVOURS leaves this kind of host out",
         Ok("1") if on_every || flavour.has_its_turn(name) => {
-            return test(App::start(flavour, name));
+            return test(App::start(runner, flavour, name));
         }
         Ok("1") => "it is another kind's turn; BELAY_FULL=1 plays it on all of them",
         _ => "it needs BELAY_E2E=1 and Docker",
@@ -177,9 +212,18 @@ impl Host {
         let first = flavour.projects().first();
         let more = first.and_then(|first| project.strip_prefix(first));
         let name = format!("e2e-{}{}", flavour.name(), more.unwrap_or_default());
+        Host {
+            project,
+            ..Host::named(&name, flavour)
+        }
+    }
+
+    /// A host of the lab, by its name there.
+    fn named(name: &str, flavour: Flavour) -> Host {
         let lab = checkout().join("dist-scripts/lab");
-        succeed(Command::new(&lab).args(["up", flavour.name(), "--name", &name]));
-        let printed = succeed(Command::new(&lab).args(["env", &name]));
+        let mut up = Command::new(&lab);
+        succeed(up.arg("up").args(flavour.recipe()).args(["--name", name]));
+        let printed = succeed(Command::new(&lab).args(["env", name]));
         let env = printed
             .lines()
             .filter_map(|line| line.split_once('='))
@@ -187,8 +231,8 @@ impl Host {
             .collect();
         Host {
             flavour,
-            name,
-            project,
+            name: name.to_owned(),
+            project: "",
             env,
             pid: Arc::default(),
         }
@@ -307,6 +351,90 @@ impl Host {
     /// What must be the same before and after.
     pub(crate) fn strangers(&self) -> String {
         self.run(STRANGERS)
+    }
+}
+
+// --- runners ---------------------------------------------------------------------------------------------------------
+
+/// Where Belay's runner half runs: what builds the images, and where they are kept until they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// This machine.
+    Here,
+    /// A host of the lab with the newest Docker that Debian has, and BuildKit.
+    Sid,
+    /// The same with the images in containerd's store.
+    SidContainerd,
+}
+
+impl Runner {
+    fn host(self) -> Option<&'static Host> {
+        static SID: OnceLock<Host> = OnceLock::new();
+        static SID_CONTAINERD: OnceLock<Host> = OnceLock::new();
+        let start = |name: &str, flavour| {
+            let host = Host::named(name, flavour);
+            let gateway = gateway_image();
+            if !host
+                .try_run(&format!("docker image inspect {gateway}"))
+                .status
+                .success()
+            {
+                let container = host.get("LAB_CONTAINER");
+                let send =
+                    format!("docker save {gateway} | docker exec -i {container} docker load");
+                succeed(Command::new("sh").args(["-c", &send]));
+            }
+            host
+        };
+        match self {
+            Runner::Here => None,
+            Runner::Sid => Some(SID.get_or_init(|| start("e2e-runner", Flavour::Sid))),
+            Runner::SidContainerd => {
+                let start = || start("e2e-runner-containerd", Flavour::SidContainerd);
+                Some(SID_CONTAINERD.get_or_init(start))
+            }
+        }
+    }
+
+    /// A program as it runs there. It sees that machine's files and Docker, and this one's network: hosts and GitHub's
+    /// stand-in are where they always are.
+    fn command(self, program: &Path, dir: &Path) -> Command {
+        let Some(host) = self.host() else {
+            return Command::new(program);
+        };
+        let mut command = Command::new("nsenter");
+        // With its processes, because Belay looks itself up among them. They are to end with this one.
+        command.args(["--target", &host.first_process(), "--mount", "--pid"]);
+        command.args(["setpriv", "--pdeathsig", "KILL"]);
+        command.args(["env", "--chdir"]).arg(dir).arg(program);
+        command
+    }
+
+    /// Where its programs are.
+    fn path(self) -> std::ffi::OsString {
+        match self {
+            Runner::Here => std::env::var_os("PATH").unwrap_or_default(),
+            Runner::Sid | Runner::SidContainerd => ROOTS_PATH.into(),
+        }
+    }
+
+    /// What a script prints there.
+    pub(crate) fn run(self, script: &str) -> String {
+        let mut command = self.command(Path::new("sh"), Path::new("/"));
+        succeed(command.env("PATH", ROOTS_PATH).args(["-c", script]))
+    }
+
+    /// A place for a test's files that exists there under the same path.
+    fn dir(self) -> tempfile::TempDir {
+        match self {
+            Runner::Here => tempfile::tempdir(),
+            Runner::Sid | Runner::SidContainerd => {
+                let place = checkout().join("target/lab/runs");
+                fs::create_dir_all(&place).expect("a directory");
+                tempfile::tempdir_in(place)
+            }
+        }
+        .expect("a directory")
     }
 }
 
@@ -433,12 +561,13 @@ pub(crate) struct App {
     pub(crate) env: BTreeMap<String, String>,
     /// What is not Belay's, as it must stay; a test that ends Docker itself looks anew.
     pub(crate) strangers: String,
+    pub(crate) runner: Runner,
     runs: u64,
     _lease: Lease,
 }
 
 impl App {
-    fn start(flavour: Flavour, name: &'static str) -> App {
+    fn start(runner: Runner, flavour: Flavour, name: &'static str) -> App {
         let lease = Lease::take(flavour);
         let host = lease.0.clone().expect("a lease has a host");
         let began = Instant::now();
@@ -448,7 +577,8 @@ impl App {
             began,
             strangers: host.strangers(),
             github: FakeGitHub::start(contract(), 0, None).expect("a free port"),
-            dir: tempfile::tempdir().expect("a directory"),
+            dir: runner.dir(),
+            runner,
             env: BTreeMap::new(),
             runs: 0,
             host,
@@ -634,12 +764,12 @@ impl App {
     }
 
     fn command(&self, command: &str, dir: &Path, run_id: u64) -> Command {
-        let mut belay = Command::new(binary());
+        let mut belay = self.runner.command(&binary(), &self.repository());
         let read = |name: &str| fs::read_to_string(self.host.get(name)).expect("the lab's file");
         belay
             .arg(command)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", self.runner.path())
             .env("HOME", std::env::var_os("HOME").unwrap_or_default())
             .env("GITHUB_ACTIONS", "true")
             .env("GITHUB_EVENT_PATH", dir.join("event.json"))

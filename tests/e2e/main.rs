@@ -33,5 +33,6 @@ mod recovery;
 mod restore;
 mod secrets;
 mod shelf;
+mod stores;
 mod systemd;
 mod zero_downtime;

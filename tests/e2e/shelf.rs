@@ -117,8 +117,8 @@ fn what_ran_before_belay_came_is_adopted(mut app: App) {
         .run("tar -C /opt/foreign -c app | docker import - hand/app:v1 >/dev/null");
     // Compose 1.x refuses a file with a name; there the folder has it.
     let name = match app.host.flavour {
-        Flavour::Debian13 | Flavour::Systemd => format!("name: {project}\n"),
         Flavour::Debian12 => String::new(),
+        _ => format!("name: {project}\n"),
     };
     let compose = format!(
         "{name}services:\n  web:\n    image: hand/app:v1\n    command: [\"/app\"]\n    \

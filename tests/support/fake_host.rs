@@ -583,6 +583,7 @@ impl Host for FakeHost {
         self.try_call("engine", |world| {
             Ok(EngineFacts {
                 store: world.store,
+                oldest_api: "1.24".to_owned(),
                 engine: "27.3.1".to_owned(),
                 compose: match world.compose {
                     ComposeKind::Python => "2.26.1".to_owned(),

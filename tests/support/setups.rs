@@ -192,8 +192,12 @@ fn application() -> PathBuf {
     lab("app").into()
 }
 
-/// What a command of the lab prints.
+/// What a command of the lab prints. On a host of the lab, where these tests are played on its own Docker, it was asked
+/// before.
 fn lab(command: &str) -> String {
+    if let Ok(printed) = std::env::var(format!("BELAY_LAB_{}", command.to_uppercase())) {
+        return printed;
+    }
     let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist-scripts/lab");
     let output = Command::new(&lab).arg(command).output().expect("it runs");
     assert!(

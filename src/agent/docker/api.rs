@@ -1,8 +1,9 @@
 //! Docker's engine, asked by its own API: for looks, and for what requests wait for. An answer takes a millisecond or two,
 //! where a process of Docker's client takes fifty.
 //!
-//! Runs on the host. Paths have no version, so the engine speaks its newest; what is used here is in every one since
-//! 1.41 (Docker 20.10): <https://docs.docker.com/reference/api/engine/>.
+//! Runs on the host. One version of the API is spoken with every engine that knows it, so that a newer engine answers like
+//! an older one (<https://docs.docker.com/reference/api/engine/#versioned-api-and-sdk>); what is used here is in every one
+//! since 1.41 (Docker 20.10).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,35 @@ pub(super) struct Api {
     client: Client,
     /// As Docker's client writes it, for errors.
     address: String,
+    versions: Versions,
+}
+
+/// The version that is spoken: Docker 25's, the oldest that Docker 29.0 knows.
+const SPOKEN: &str = "1.44";
+
+/// Which versions of its API an engine speaks.
+#[derive(Debug, Default, Deserialize)]
+struct Versions {
+    #[serde(rename = "ApiVersion", default)]
+    newest: String,
+    #[serde(rename = "MinAPIVersion", default)]
+    oldest: String,
+}
+
+impl Versions {
+    /// What comes before each path. An engine that has not said anything is spoken to without.
+    fn prefix(&self) -> String {
+        let number = |version: &str| {
+            let (major, minor) = version.split_once('.')?;
+            Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+        };
+        let (Some(newest), Some(spoken)) = (number(&self.newest), number(SPOKEN)) else {
+            return String::new();
+        };
+        let oldest = number(&self.oldest).unwrap_or_default();
+        let (major, minor) = spoken.clamp(oldest.min(newest), newest);
+        format!("/v{major}.{minor}")
+    }
 }
 
 impl Api {
@@ -46,12 +76,24 @@ impl Api {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| HostError::NoEngine(error.to_string()))?;
-        Ok(Api { client, address })
+        let mut api = Api {
+            client,
+            address,
+            versions: Versions::default(),
+        };
+        // One that does not answer says so to whoever asks next.
+        api.versions = api.get("/version").unwrap_or_default();
+        Ok(api)
+    }
+
+    /// The oldest version of the API that the engine speaks.
+    pub(super) fn oldest(&self) -> String {
+        self.versions.oldest.clone()
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HostError> {
         let what = format!("Docker's GET {path}");
-        let response = self.send(&what, self.client.get(url(path)), SHORT)?;
+        let response = self.send(&what, self.client.get(self.url(path)), SHORT)?;
         let bytes = response.bytes();
         let bytes = bytes.map_err(|error| self.unanswered(&what, &error, SHORT))?;
         serde_json::from_slice(&bytes).map_err(|source| HostError::Answer { what, source })
@@ -65,7 +107,7 @@ impl Api {
     ) -> Result<impl io::Read + use<>, HostError> {
         self.send(
             &format!("Docker's GET {path}"),
-            self.client.get(url(path)),
+            self.client.get(self.url(path)),
             deadline,
         )
     }
@@ -88,7 +130,7 @@ impl Api {
         body: Option<&Value>,
         deadline: Duration,
     ) -> Result<(), HostError> {
-        let mut request = self.client.post(url(path));
+        let mut request = self.client.post(self.url(path));
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -97,7 +139,7 @@ impl Api {
     }
 
     pub(super) fn delete(&self, path: &str) -> Result<(), HostError> {
-        let request = self.client.delete(url(path));
+        let request = self.client.delete(self.url(path));
         self.send(&format!("Docker's DELETE {path}"), request, SHORT)
             .map(drop)
     }
@@ -117,7 +159,7 @@ impl Api {
         }
         let what = format!("docker exec {container} {}", argv.first().unwrap_or(&""));
         let ask = |path: &str, body: &Value| {
-            let request = self.client.post(url(path)).json(body);
+            let request = self.client.post(self.url(path)).json(body);
             let answer = self.send(&what, request, SHORT)?.bytes();
             answer.map_err(|error| self.unanswered(&what, &error, SHORT))
         };
@@ -143,6 +185,11 @@ impl Api {
                 },
             }),
         }
+    }
+
+    /// The host's name in it is of no use to anybody.
+    fn url(&self, path: &str) -> String {
+        format!("http://docker{}{path}", self.versions.prefix())
     }
 
     fn send(
@@ -225,11 +272,6 @@ fn streams(mut bytes: &[u8]) -> [String; 2] {
     streams.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The host's name in it is of no use to anybody.
-fn url(path: &str) -> String {
-    format!("http://docker{path}")
-}
-
 /// What the engine said, which is JSON with one field.
 fn said(body: &str) -> String {
     #[derive(Deserialize)]
@@ -301,6 +343,21 @@ mod tests {
         // Cut off, and nothing at all.
         assert_eq!(streams(&bytes[..9]), ["a", ""]);
         assert_eq!(streams(&bytes[..5]), ["", ""]);
+    }
+
+    #[test]
+    fn one_version_is_spoken_with_every_engine_that_knows_it() {
+        let prefix = |newest: &str, oldest: &str| {
+            let (newest, oldest) = (newest.to_owned(), oldest.to_owned());
+            Versions { newest, oldest }.prefix()
+        };
+        // Docker 20.10, 26.1, 28.5 and 29.0, and one that knows it no more.
+        assert_eq!(prefix("1.41", "1.12"), "/v1.41");
+        assert_eq!(prefix("1.45", "1.24"), "/v1.44");
+        assert_eq!(prefix("1.51", "1.24"), "/v1.44");
+        assert_eq!(prefix("1.52", "1.44"), "/v1.44");
+        assert_eq!(prefix("1.70", "1.60"), "/v1.60");
+        assert_eq!(prefix("", ""), "");
     }
 
     #[test]

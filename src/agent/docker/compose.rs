@@ -59,9 +59,9 @@ fn version(argv: &[&str]) -> Option<String> {
         .trim()
         .trim_start_matches('v')
         .to_owned();
-    version
-        .starts_with(|c: char| c.is_ascii_digit())
-        .then_some(version)
+    // One that somebody has built has no number, and says `dev` or a commit (docker/compose#12461).
+    let is_one_word = !version.is_empty() && !version.contains(char::is_whitespace);
+    is_one_word.then_some(version)
 }
 
 /// A file of a program, as it was when it said its version.

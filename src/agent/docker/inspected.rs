@@ -83,6 +83,8 @@ struct InspectedHostConfig {
 struct InspectedPolicy {
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    maximum_retry_count: u32,
 }
 
 impl InspectedConfig {
@@ -102,11 +104,12 @@ impl InspectedConfig {
 }
 
 impl InspectedPolicy {
-    /// Compose 1.x leaves it out where Docker's own client says so.
+    /// As a Compose file says it. Compose 1.x leaves it out where Docker's own client says "no".
     fn in_words(self) -> String {
-        match self.name {
-            name if name.is_empty() => "no".to_owned(),
-            name => name,
+        match (self.name, self.maximum_retry_count) {
+            (name, _) if name.is_empty() => "no".to_owned(),
+            (name, 0) => name,
+            (name, count) => format!("{name}:{count}"),
         }
     }
 }

@@ -154,16 +154,24 @@ impl RealHost {
         }
     }
 
-    /// An image's layers when unpacked, in bytes: what each line of its history has added. The store may count only what
-    /// it has packed elsewhere (containerd's `Size` of an image).
+    /// An image's layers when unpacked, in bytes: what each line of its history has added. An image may have no history,
+    /// and an engine none of layers that it has not unpacked; then what the engine says must do, which is what is packed
+    /// in a containerd store.
     fn unpacked_size(&self, id: &str) -> Result<u64, HostError> {
         #[derive(Deserialize)]
-        struct Line {
+        struct Sized {
             #[serde(rename = "Size", default)]
             size: u64,
         }
-        let lines: Vec<Line> = self.api()?.get(&format!("/images/{id}/history"))?;
-        Ok(lines.iter().map(|line| line.size).sum())
+        let lines = self.api()?.get(&format!("/images/{id}/history"));
+        let unpacked = lines.map_or(0, |lines: Vec<Sized>| lines.iter().map(|l| l.size).sum());
+        match unpacked {
+            0 => Ok(self
+                .api()?
+                .get::<Sized>(&format!("/images/{id}/json"))?
+                .size),
+            size => Ok(size),
+        }
     }
 
     /// Starts a container that does not run.
@@ -209,21 +217,10 @@ fn docker<const N: usize>(words: [&str; N]) -> Call {
     Call::new(std::iter::once("docker").chain(words)).deadline(SHORT)
 }
 
-/// Whether an error of Docker's says that the thing is not there.
-fn is_gone(error: &HostError) -> bool {
-    match error {
-        HostError::Gone { .. } => true,
-        HostError::Command { said, .. } => ["No such", "not found", "no such"]
-            .iter()
-            .any(|words| said.contains(words)),
-        _ => false,
-    }
-}
-
-fn gone_is_fine<T>(result: Result<T, HostError>) -> Result<(), HostError> {
+fn gone_is_fine(result: Result<(), HostError>) -> Result<(), HostError> {
     match result {
-        Err(error) if !is_gone(&error) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
+        Err(HostError::Gone { .. }) => Ok(()),
+        done => done,
     }
 }
 
@@ -255,6 +252,7 @@ impl Host for RealHost {
         let info = self.info()?;
         Ok(EngineFacts {
             store: info.store(),
+            oldest_api: self.api()?.oldest(),
             engine: info.server_version,
             compose: self.compose()?.version,
             architecture: image_architecture(&info.architecture).to_owned(),
@@ -364,7 +362,7 @@ impl Host for RealHost {
     }
 
     fn forget_image(&self, reference: &str) -> Result<(), HostError> {
-        gone_is_fine(docker(["image", "rm", "--no-prune=false", reference]).run())
+        gone_is_fine(self.api()?.delete(&format!("/images/{reference}")))
     }
 
     fn pull(&self, reference: &str) -> Result<(), HostError> {
@@ -449,7 +447,10 @@ impl Host for RealHost {
 
     fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError> {
         let path = format!("/containers/{container}/update");
-        let body = json!({"RestartPolicy": {"Name": policy}});
+        // The engine takes apart what a Compose file says in one word, `on-failure:5`.
+        let (name, count) = policy.split_once(':').unwrap_or((policy, "0"));
+        let count: u32 = count.parse().unwrap_or(0);
+        let body = json!({"RestartPolicy": {"Name": name, "MaximumRetryCount": count}});
         gone_is_fine(self.api()?.post(&path, Some(&body), SHORT))
     }
 
@@ -509,7 +510,7 @@ impl Host for RealHost {
     }
 
     fn remove_network(&self, name: &str) -> Result<(), HostError> {
-        gone_is_fine(docker(["network", "rm", name]).run())
+        gone_is_fine(self.api()?.delete(&format!("/networks/{name}")))
     }
 
     fn volumes(&self, project: &str) -> Result<Vec<String>, HostError> {
@@ -526,7 +527,7 @@ impl Host for RealHost {
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), HostError> {
-        gone_is_fine(docker(["volume", "rm", name]).run())
+        gone_is_fine(self.api()?.delete(&format!("/volumes/{name}")))
     }
 
     fn gateway_servers(&self, gateway: &str) -> Result<Vec<Server>, HostError> {

@@ -4,11 +4,13 @@ use super::{Work, files, restore};
 use crate::agent::layout::{Layout, RIVAL_FILES};
 use crate::agent::state;
 use crate::model::compose::{project_from_directory, repository_prefix};
+use crate::model::docker_versions::misfit;
+use crate::model::image::ImageStore;
 use crate::model::journal::{KnownContainer, Output, PreflightOutput};
 use crate::model::outcome::Failure;
 use crate::model::plan::PlannedWork;
 use crate::model::release::{
-    Current, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
+    Current, Release, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
 };
 use crate::model::tag::{self, Tag};
 
@@ -24,6 +26,9 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         "Docker {}, Compose {}",
         engine.engine, engine.compose
     ));
+    if let Some(remark) = misfit(&engine.engine, &engine.oldest_api, &engine.compose) {
+        return Err(Failure::new(remark.text).next(remark.next));
+    }
     state::check_writable(work.layout).map_err(|e| Failure::of(&e))?;
     refuse_rival_files(work.layout)?;
     super::backup::refuse_strategies(work.plan)?;
@@ -34,6 +39,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     refuse_foreign_containers(work, &project)?;
     let target = target(work, current.as_ref())?;
     if let Some(previous) = work.previous()? {
+        tell_of_a_switched_store(work, &previous, engine.store);
         // Without a way back that is known to be whole, nothing may begin.
         files::verify(work, &previous)?;
     }
@@ -79,6 +85,20 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         free_bytes,
         backup_estimate_bytes,
     })))
+}
+
+/// Docker shows nothing of what it keeps in the other store: what served is gone for it, containers included.
+fn tell_of_a_switched_store(work: &mut Work<'_>, previous: &Release, store: ImageStore) {
+    let Some(before) = previous.store.filter(|before| *before != store) else {
+        return;
+    };
+    work.warn(format!(
+        "Docker keeps its images in {} now, and kept them in {} when {} was deployed: it knows none of the images and \
+         containers of before, so there is no way back to them until it is switched back",
+        store.describe(),
+        before.describe(),
+        previous.tag
+    ));
 }
 
 /// The name of the Compose project, settled once: a release that serves has settled it for good, because another name

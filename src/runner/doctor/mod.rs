@@ -15,6 +15,7 @@ use super::link::Link;
 use super::session::{Session, compose_file, runtime};
 use super::{git, source::Source};
 use crate::model::config::Settings;
+use crate::model::docker_versions::{Remark, misfit, remarks};
 use crate::model::near_miss;
 use crate::model::outcome::Failure;
 use crate::model::ports::{Published, ports};
@@ -23,7 +24,7 @@ use crate::model::yaml;
 use crate::prober::ask_timed;
 use crate::report::doctor::Finding;
 use crate::report::words;
-use crate::wire::{Examined, HostFacts, Supervisor, Verb};
+use crate::wire::{EngineFacts, Examined, HostFacts, ServiceImage, Supervisor, Verb};
 
 /// A clock that is further off than this confuses whoever compares logs, and certificates.
 const CLOCK_OFF: Duration = Duration::from_secs(30);
@@ -187,6 +188,8 @@ fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
         clock(&facts),
         recovery(&facts),
     ];
+    findings.extend(versions(&facts));
+    findings.extend(images(&facts));
     findings.extend(transaction(&facts));
     let mut words: Vec<String> = vec![];
     for port in published {
@@ -205,8 +208,11 @@ fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
 fn engine(facts: &HostFacts) -> Finding {
     let engine = &facts.engine;
     let text = format!(
-        "engine {}, Compose {}, {}",
-        engine.engine, engine.compose, engine.architecture
+        "engine {}, Compose {}, {}, images in {}",
+        engine.engine,
+        engine.compose,
+        engine.architecture,
+        engine.store.describe()
     );
     match engine.live_restore {
         true => Finding::good("Docker", text + ", live-restore is on"),
@@ -216,6 +222,44 @@ fn engine(facts: &HostFacts) -> Finding {
             "put {\"live-restore\": true} into /etc/docker/daemon.json and reload Docker",
         ),
     }
+}
+
+/// What is known of the host's versions.
+fn versions(facts: &HostFacts) -> Vec<Finding> {
+    let EngineFacts {
+        engine,
+        compose,
+        oldest_api,
+        ..
+    } = &facts.engine;
+    let what = "versions";
+    let bad = |Remark { text, next }| Finding::bad(what, text, next);
+    let careful = |Remark { text, next }| Finding::careful(what, text, next);
+    let misfit = misfit(engine, oldest_api, compose).map(bad);
+    let remarks = remarks(engine, compose).into_iter().map(careful);
+    misfit.into_iter().chain(remarks).collect()
+}
+
+/// Images that are recorded and not there any more: they were removed, or Docker keeps its images elsewhere now.
+fn images(facts: &HostFacts) -> Option<Finding> {
+    let is_gone = |image: &&ServiceImage| !image.is_there && !image.id.is_empty();
+    let gone: Vec<&str> = facts
+        .images
+        .iter()
+        .filter(is_gone)
+        .map(|i| i.service.as_str())
+        .collect();
+    (!gone.is_empty()).then(|| {
+        Finding::careful(
+            "images",
+            format!(
+                "Docker on the host has no images of the version that was deployed last any more ({}); it keeps them in {}",
+                gone.join(", "),
+                facts.engine.store.describe()
+            ),
+            "deploy that tag again: its images are sent once more",
+        )
+    })
 }
 
 fn clock(facts: &HostFacts) -> Finding {
