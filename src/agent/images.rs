@@ -24,7 +24,7 @@ impl<'a> Wanted<'a> {
     /// An image that the runner brings. A release that has it already knows it by a name that containers bear.
     pub fn planned(planned: &'a PlannedImage, releases: &'a [Release]) -> Wanted<'a> {
         let known = services(releases).filter(|s| s.config == planned.id);
-        let mut names: Vec<&str> = known.map(ReleaseService::engine_id).collect();
+        let mut names: Vec<&str> = known.flat_map(names_of).collect();
         names.extend([planned.reference.as_str(), planned.id.as_str()]);
         Wanted {
             content: planned.content(),
@@ -35,11 +35,10 @@ impl<'a> Wanted<'a> {
 
     /// The image of a service of a release.
     pub fn released(service: &'a ReleaseService) -> Wanted<'a> {
-        let names = [service.engine_id(), &service.pin, &service.config];
         Wanted {
             content: service.content(),
             manifest: None,
-            names: names.into_iter().filter(|name| !name.is_empty()).collect(),
+            names: names_of(service).collect(),
         }
     }
 }
@@ -95,6 +94,12 @@ impl<'a> Images<'a> {
         let known = services(self.releases).find(|s| s.engine_id() == id && !s.config.is_empty());
         known.map_or(id, |known| &known.config).to_owned()
     }
+}
+
+/// What a release knows its image by.
+fn names_of(service: &ReleaseService) -> impl Iterator<Item = &str> {
+    let names = [service.engine_id(), &service.pin, &service.config];
+    names.into_iter().filter(|name| !name.is_empty())
 }
 
 fn services(releases: &[Release]) -> impl Iterator<Item = &ReleaseService> {

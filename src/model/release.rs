@@ -256,10 +256,11 @@ pub fn choose_rollback(
             &format!("{} is no longer kept on this host", describe(to)),
             "choose a kept version (see `belay status`), or deploy that tag again",
         ),
-        Some(release) if release.name == current.release => {
+        Some(release) if is_whole(release) && release.name == current.release => {
             RollbackChoice::Already(format!("{} is what serves now", release.tag))
         }
-        Some(release) if !release.missing_images.is_empty() => impossible(
+        // Also of the version that is recorded as serving: it cannot run without them.
+        Some(release) if !is_whole(release) => impossible(
             &format!(
                 "the images of {} are gone from this host: {}",
                 release.tag,
@@ -269,6 +270,10 @@ pub fn choose_rollback(
         ),
         Some(release) => RollbackChoice::Go(release.clone()),
     }
+}
+
+fn is_whole(release: &KnownRelease) -> bool {
+    release.missing_images.is_empty()
 }
 
 /// What a rollback that also puts data back is to: the version that serves is as good as any other then.
@@ -399,6 +404,23 @@ mod tests {
             &[old, release(2, "v1.1.0")],
             &[],
         );
+        assert!(
+            matches!(choice, RollbackChoice::Impossible { .. }),
+            "{choice:?}"
+        );
+    }
+
+    #[test]
+    fn a_version_without_its_images_does_not_serve_whatever_is_recorded() {
+        let mut recorded = release(2, "v1.1.0");
+        let now = current(2, "v1.1.0", How::Deploy, None);
+        let to = RollbackTo::Tag("v1.1.0".to_owned());
+        let choice = |recorded: &KnownRelease| {
+            choose_rollback(&to, Some(&now), std::slice::from_ref(recorded), &[])
+        };
+        assert!(matches!(choice(&recorded), RollbackChoice::Already(_)));
+        recorded.missing_images = vec!["web".to_owned()];
+        let choice = choice(&recorded);
         assert!(
             matches!(choice, RollbackChoice::Impossible { .. }),
             "{choice:?}"

@@ -82,6 +82,10 @@ pub fn ship(
         .wait()
         .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
     let loaded = loaded.map_err(|e| e.failure())?;
+    // First, because a host that takes no more makes everything before it fail.
+    if !loaded.is_complete {
+        return Err(not_taken(&loaded.said));
+    }
     if !status.success() {
         return Err(Failure::new(format!("docker save failed ({status})")));
     }
@@ -131,6 +135,17 @@ fn manifests(images: &[&PlannedImage], documents: &Documents) -> BTreeMap<String
     images.iter().filter_map(manifest).collect()
 }
 
+fn not_taken(said: &str) -> Failure {
+    let error = format!("Docker on the host could not take the images in: {said}");
+    let next = match said.contains("no space left") {
+        true => {
+            "make room on the host's disk (`docker system df` tells what takes it), then deploy again"
+        }
+        false => "see what Docker on the host says, then deploy again",
+    };
+    Failure::new(error).next(next)
+}
+
 /// What the host has under an image's name now must have its layers. Whether it is the image is looked at again by Fetch,
 /// which can ask the engine what its ID does not tell.
 fn refuse_other(
@@ -141,7 +156,6 @@ fn refuse_other(
     let there = loaded
         .images
         .iter()
-        .filter(|_| loaded.is_complete)
         .find(|i| i.reference == image.reference);
     let likeness = there.map(|there| {
         let manifest = manifest.map(String::as_str);

@@ -179,7 +179,7 @@ pub(crate) fn run_from(
     flavour: Flavour,
     on_every: bool,
     name: &'static str,
-    test: fn(App),
+    test: impl FnOnce(App),
 ) {
     let skipped = match std::env::var("BELAY_E2E").as_deref() {
         Ok("1") if !flavour.is_wanted() => "BELAY_E2E_FLAVOURS leaves this kind of host out",
@@ -297,12 +297,60 @@ impl Host {
         succeed(Command::new("docker").args(["start", container]));
     }
 
+    /// Has Docker's engine keep its images in another store, as its administrator does it.
+    pub(crate) fn switch_store(&self, is_containerd: bool) {
+        self.run(&format!(
+            "echo '{{\"features\": {{\"containerd-snapshotter\": {is_containerd}}}}}' >/etc/docker/daemon.json"
+        ));
+        self.restart_docker();
+    }
+
+    /// Ends the engine as its administrator does, and waits for the next one.
+    pub(crate) fn restart_docker(&self) {
+        self.run(
+            "kill $(cat /var/run/docker.pid); while [ -e /var/run/docker.pid ]; do sleep 0.1; done",
+        );
+        self.await_docker();
+    }
+
     pub(crate) fn await_docker(&self) {
         self.run("for i in $(seq 600); do docker version >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1");
     }
 
+    /// Gives Docker the store back that a host of this kind has, and its place on the disk, when a test that failed has left
+    /// it another one.
+    fn settle_the_store(&self) {
+        let is_containerd = match self.flavour {
+            Flavour::Debian13 | Flavour::Debian12 | Flavour::Systemd => return,
+            Flavour::Sid => false,
+            Flavour::SidContainerd => true,
+        };
+        let place = "/var/lib/containerd";
+        let is_tmpfs = format!("findmnt -n -o FSTYPE {place} | grep -q tmpfs");
+        if self.try_run(&is_tmpfs).status.success() {
+            self.while_docker_is_down(&format!("umount {place}"));
+        }
+        let driver = self.run("docker info --format '{{.DriverStatus}}'");
+        if driver.contains("io.containerd.snapshotter") != is_containerd {
+            self.switch_store(is_containerd);
+        }
+    }
+
+    /// Runs a script while neither Docker nor containerd runs.
+    pub(crate) fn while_docker_is_down(&self, script: &str) {
+        self.run(&format!(
+            "touch /run/lab/hold-dockerd /run/lab/hold-containerd
+             kill $(cat /var/run/docker.pid); pkill -x containerd
+             while pgrep -x 'dockerd|containerd' >/dev/null; do sleep 0.1; done
+             {script}
+             rm -f /run/lab/hold-dockerd /run/lab/hold-containerd"
+        ));
+        self.await_docker();
+    }
+
     /// Everything of the application away; what belongs to somebody else is put there once and stays.
     fn clean(&self) {
+        self.settle_the_store();
         let script = format!(
             "pkill -KILL -f '[a]gent (watch|engine)'; sleep 0.1
              umount {ROOT}/backups {ROOT} 2>/dev/null
@@ -604,11 +652,17 @@ impl App {
                 .replace("PROJECT", self.host.project)
                 .replace("GATEWAY", &gateway_image()),
         );
+        // Since Docker 25 checks come every 5 s while an application may still be starting, unless the file says otherwise;
+        // Compose 1.x does not know the word.
+        let start = match self.host.flavour {
+            Flavour::Debian12 => "start_period: 1s",
+            _ => "start_period: 1s\n      start_interval: 300ms",
+        };
         self.edit("docker-compose.yml", |text| {
             text.replace("interval: 2s", "interval: 500ms")
                 .replace("timeout: 3s", "timeout: 1s")
                 .replace("retries: 3", "retries: 2")
-                .replace("start_period: 5s", "start_period: 1s")
+                .replace("start_period: 5s", start)
         });
         self.git(&["init", "--quiet", "--initial-branch=main"]);
     }

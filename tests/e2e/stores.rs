@@ -6,6 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -38,6 +39,194 @@ main_path!(
     from_sid_containerd_to_sid: SidContainerd, Sid, false;
     from_sid_containerd_to_sid_containerd: SidContainerd, SidContainerd, false;
 );
+
+#[test]
+fn a_switched_store() {
+    run_from(
+        Runner::Here,
+        Flavour::Sid,
+        true,
+        "a_switched_store",
+        switched,
+    );
+}
+
+#[test]
+fn a_full_disk_in_the_containerd_store() {
+    let name = "a_full_disk_in_the_containerd_store";
+    run_from(Runner::Here, Flavour::SidContainerd, true, name, full_disk);
+}
+
+#[test]
+fn images_of_every_make() {
+    let (runner, host) = (Runner::SidContainerd, Flavour::SidContainerd);
+    run_from(runner, host, true, "images_of_every_make", every_make);
+}
+
+/// What a deployment relies on was read about and played for these major versions. Another one asks for both again.
+#[test]
+fn the_labs_versions_are_those_that_were_read_about() {
+    for (flavour, docker, compose) in [
+        (Flavour::Debian12, "20", "1"),
+        (Flavour::Debian13, "26", "2"),
+        (Flavour::Sid, "28", "2"),
+        (Flavour::SidContainerd, "28", "2"),
+    ] {
+        run_with(flavour, docker, compose);
+    }
+}
+
+fn run_with(flavour: Flavour, docker: &'static str, compose: &'static str) {
+    let name = "the_labs_versions_are_those_that_were_read_about";
+    run_from(Runner::Here, flavour, true, name, move |app: App| {
+        let about = "docker version --format '{{.Server.Version}}'; docker-compose version --short";
+        let found = app.host.run(about);
+        let majors: Vec<&str> = found.lines().filter_map(|v| v.split('.').next()).collect();
+        assert_eq!(
+            majors,
+            [docker, compose],
+            "{} has another major version now ({found}): read its release notes for what docs/engines.md lists, \
+             add them there, let `dist-scripts/test --full` play everything on it, then change this test and \
+             src/model/docker_versions.rs",
+            app.host.name
+        );
+    });
+}
+
+/// The images of before seem gone: that is said, they are sent again, and data stays. Switched back, what the engine had
+/// then is there again.
+fn switched(mut app: App) {
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    app.http("POST", "/data", "precious").expect("an answer");
+    app.host.switch_store(true);
+    app.strangers = app.host.strangers();
+    let looked = app.belay(&["doctor"]);
+    let said = String::from_utf8_lossy(&looked.stdout).into_owned();
+    assert!(said.contains("the containerd image store"), "{said}");
+    assert!(
+        said.contains("no images of the version that was deployed last"),
+        "{said}"
+    );
+    app.release("v1.1.0", "");
+    app.push("v1.1.0")
+        .ends("deployed", "v1.1.0")
+        .says("Docker keeps its images in the containerd image store now");
+    let note = || app.http("GET", "/data", "").expect("an answer").1;
+    assert_eq!(note(), "precious");
+    app.rollback("").ends("refused", "v1.1.0").says("are gone");
+    // The same tag brings it back when nothing of it is there any more.
+    app.host.switch_store(false);
+    app.strangers = app.host.strangers();
+    app.push("v1.1.0").ends("deployed", "v1.1.0");
+    let note = app.http("GET", "/data", "").expect("an answer").1;
+    assert_eq!(note, "precious");
+    app.rollback("v1.0.0").ends("deployed", "v1.0.0");
+}
+
+/// Nothing of what did not fit is left, and the version before serves on.
+fn full_disk(mut app: App) {
+    let store = "/var/lib/containerd";
+    app.host
+        .while_docker_is_down(&format!("mount -t tmpfs -o size=400m none {store}"));
+    app.strangers = app.host.strangers();
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    let images = app.images();
+    app.host.run(&format!(
+        "dd if=/dev/zero of={store}/filler bs=1M count=$(( $(df -m --output=avail {store} | tail -n 1) - 20 )) status=none"
+    ));
+    let large = Command::new("head")
+        .args(["-c", "60000000", "/dev/urandom"])
+        .output();
+    std::fs::write(
+        app.repository().join("large"),
+        large.expect("it runs").stdout,
+    )
+    .expect("written");
+    app.write(".dockerignore", "");
+    app.edit("Dockerfile", |text| {
+        text.replace("COPY app /app", "COPY app large /")
+    });
+    app.release("v1.1.0", "");
+    app.push("v1.1.0")
+        .ends("refused", "v1.0.0")
+        .says("no space left on device");
+    assert_eq!(app.images(), images, "something of it was left");
+    // With room again, the same version is deployed.
+    app.host.run(&format!("rm {store}/filler"));
+    app.push("v1.1.0").ends("deployed", "v1.1.0");
+}
+
+/// An image with attestations, an index of several platforms, one that was pulled by its digest, a builder that keeps what
+/// it builds to itself, and the builder before BuildKit.
+fn every_make(mut app: App) {
+    let platforms =
+        "docker buildx build -q --platform linux/amd64,linux/arm64 --provenance=true --sbom=false";
+    let place = app.repository();
+    app.runner.run(&format!(
+        "cd {} && {platforms} -t given/worker:v1 . && docker tag given/worker:v1 given/worker:other",
+        place.display()
+    ));
+    app.edit("belay.yml", |text| {
+        text.replace(
+            "images:\n",
+            "images:\n  given: {worker: \"given/worker:v1\"}\n",
+        )
+    });
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    let arrived = app.host.run(
+        "for image in $(docker images --format '{{.Repository}}:{{.Tag}}' | grep '^belay/.*:v'); do
+             curl -s --unix-socket /var/run/docker.sock \"http://docker/images/$image/json?manifests=1\" |
+                 grep -o '\"Kind\":\"[a-z]*\"' | tr '\\n' ' '
+         done",
+    );
+    let kinds: Vec<&str> = arrived.split_whitespace().collect();
+    assert!(
+        !kinds.is_empty() && kinds.iter().all(|k| *k == "\"Kind\":\"image\""),
+        "{arrived}"
+    );
+    assert_eq!(
+        kinds.len(),
+        3,
+        "web, worker and the gateway, each for one platform: {arrived}"
+    );
+
+    // Built again it is in another index, and the same image: nothing is sent, and its container stays.
+    let worker = container(&app, "worker");
+    app.runner.run(&format!(
+        "cd {} && git checkout -q v1.0.0 && {platforms} --provenance=mode=max -t given/worker:v1 .",
+        place.display()
+    ));
+    app.git(&["checkout", "--quiet", "main"]);
+    app.release("v1.1.0", "");
+    app.push("v1.1.0").ends("deployed", "v1.1.0");
+    assert_eq!(
+        container(&app, "worker"),
+        worker,
+        "it was replaced for nothing"
+    );
+
+    app.runner.run(
+        "docker buildx inspect apart >/dev/null 2>&1 || {
+             setsid socat UNIX-LISTEN:/run/buildkit.sock,fork EXEC:'docker buildx dial-stdio' >/dev/null 2>&1 &
+             docker buildx create --name apart --driver remote unix:///run/buildkit.sock
+         }",
+    );
+    app.env
+        .insert("BUILDX_BUILDER".to_owned(), "apart".to_owned());
+    app.release("v1.2.0", "");
+    app.push("v1.2.0").ends("deployed", "v1.2.0");
+    app.env
+        .insert("BUILDX_BUILDER".to_owned(), "gone".to_owned());
+    app.release("v1.2.1", "");
+    app.push("v1.2.1").ends("refused", "v1.2.0").says("gone");
+    app.env.clear();
+    app.env.insert("DOCKER_BUILDKIT".to_owned(), "0".to_owned());
+    app.release("v1.3.0", "");
+    app.push("v1.3.0").ends("deployed", "v1.3.0");
+}
 
 /// Deploys under load, goes back from a broken version, by the button and by hand, saves and restores, and tidies up.
 fn main_path(mut app: App) {

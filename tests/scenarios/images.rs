@@ -240,6 +240,37 @@ fn a_host_whose_store_was_switched_gets_its_images_again_and_keeps_its_data() {
 }
 
 #[test]
+fn an_image_that_the_store_still_has_from_an_earlier_time_is_not_sent_again() {
+    let (site, first) = deployed(ImageStore::Containerd);
+    // The engine kept its images elsewhere for a while; of before it has what no container needed, by its pin.
+    site.host.switch_store(ImageStore::Graph);
+    let mut next = first.clone();
+    next.tag = "v1.1.0".to_owned();
+    site.must_deploy(&next);
+    let release = serving(&site);
+    site.host.switch_store(ImageStore::Containerd);
+    for service in &release.services {
+        if next.built.contains_key(&service.name) {
+            site.host.load(&service.pin, &next.image(&service.name));
+        }
+    }
+    let there = facts(&site).images.into_iter().filter(|i| i.is_there);
+    assert_eq!(
+        there.map(|i| i.service).collect::<Vec<_>>(),
+        ["migrate", "web", "worker"]
+    );
+    // A deployment of the same images, which brings none of them.
+    let ending = site.engine(&deployment_of(&next)).expect("it ends");
+    assert_eq!(
+        ending,
+        Ending::Ended(End::Committed),
+        "{:?}",
+        site.failures()
+    );
+    site.check();
+}
+
+#[test]
 fn pruning_spares_an_image_by_its_pin_when_its_id_is_of_another_time() {
     let (site, first) = deployed(ImageStore::Containerd);
     let pin = service(&serving(&site), "web").pin;

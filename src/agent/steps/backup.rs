@@ -16,10 +16,11 @@ use crate::agent::lock::HostLock;
 use crate::agent::{durable, state};
 use crate::model::compose::{ComposeFile, MountSource};
 use crate::model::data::Restoration;
-use crate::model::journal::Output;
+use crate::model::journal::{self, Output};
 use crate::model::outcome::Failure;
 use crate::model::plan::{DataRule, DataStrategy, Plan, PlannedWork};
-use crate::model::release::Release;
+use crate::model::release::{Release, ReleaseService};
+use crate::model::step::Step;
 use crate::wire::BackupFacts;
 
 /// Host paths that are interfaces of the kernel or of Docker, not data.
@@ -40,7 +41,11 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         },
         PlannedWork::Rollback { .. } => Reason::BeforeRollback,
     };
-    let made = make_in(work, &Order::live(work.seq()?, reason))?;
+    let order = Order {
+        fetched: fetched(work),
+        ..Order::live(work.seq()?, reason)
+    };
+    let made = make_in(work, &order)?;
     for source in made.manifest.inconsistent() {
         work.warn(format!("the backup may not be consistent: {source}"));
     }
@@ -97,6 +102,7 @@ pub(super) fn before_restore(
         },
         consistency: Consistency::Stopped,
         also: restoration.sources.iter().map(|s| s.kind.clone()).collect(),
+        fetched: fetched(work),
     };
     let made = make_in(work, &order)?;
     work.note(format!("{} holds what is there now", made.name));
@@ -152,6 +158,9 @@ struct Order {
     consistency: Consistency,
     /// Data that is saved whatever the plan's rule says.
     also: Vec<DataKind>,
+    /// What the engine calls the images of the version that comes: data can be read through one of them when nothing of
+    /// the version before is left.
+    fetched: Vec<String>,
 }
 
 impl Order {
@@ -162,6 +171,7 @@ impl Order {
             reason,
             consistency: Consistency::Live,
             also: vec![],
+            fetched: vec![],
         }
     }
 }
@@ -259,7 +269,7 @@ fn request<'a>(
     for source in &mut data {
         source.consistency = order.consistency;
     }
-    let reader_image = images.first().map(|image| image.engine_id.clone());
+    let reader_image = reader_image(host, &images, serving, order).map_err(|e| Failure::of(&e))?;
     let request = BackupRequest {
         root: layout.root(),
         app: &plan.app,
@@ -275,6 +285,45 @@ fn request<'a>(
         limits: Limits::default(),
     };
     Ok((reader_image, request))
+}
+
+/// The images that the transaction has fetched by now, as the engine calls them.
+pub(super) fn fetched(work: &Work<'_>) -> Vec<String> {
+    match journal::output(work.entries(), Step::Fetch) {
+        Some(Output::Fetched { images, .. }) => {
+            images.iter().map(|image| image.engine_id.clone()).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// Any image that the host has: one that runs, else one of a version whose containers were removed, else one of the version
+/// that comes.
+fn reader_image(
+    host: &dyn Host,
+    running: &[ImageRecord],
+    serving: Option<&Release>,
+    order: &Order,
+) -> Result<Option<String>, HostError> {
+    let running = running.iter().map(|image| image.engine_id.as_str());
+    let of_serving = serving.iter().flat_map(|release| &release.services);
+    let candidates = running
+        .chain(of_serving.map(ReleaseService::engine_id))
+        .chain(order.fetched.iter().map(String::as_str));
+    first_there(host, candidates)
+}
+
+/// The first of these images that the host has.
+pub(super) fn first_there<'a>(
+    host: &dyn Host,
+    ids: impl Iterator<Item = &'a str>,
+) -> Result<Option<String>, HostError> {
+    for id in ids.filter(|id| !id.is_empty()) {
+        if let Some(image) = host.image(id)? {
+            return Ok(Some(image.id));
+        }
+    }
+    Ok(None)
 }
 
 /// The images that containers run from, as the engine has them. One that is gone cannot be told of.

@@ -13,7 +13,7 @@ use crate::model::data::{Restoration, RestoredSource};
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
 use crate::model::plan::PlannedWork;
-use crate::model::release::Release;
+use crate::model::release::ReleaseService;
 use crate::model::strategy::GATEWAY_SERVICE;
 
 /// What the plan wants to be put back, found in its backup and in the release that gets it; for Preflight.
@@ -248,11 +248,13 @@ fn with_writer<T>(
         .map_err(|e| Failure::of(&e))
 }
 
-/// Any image that the host has for certain: one of the version before, which is kept as the way back.
+/// Any image that the host has: one of the version before, which is kept as the way back, else one of the version that comes.
 fn helper_image(work: &Work<'_>) -> Result<Option<String>, Failure> {
-    let image_of = |release: Release| {
-        let mut ids = release.services.iter().map(|s| s.engine_id().to_owned());
-        ids.find(|id| !id.is_empty())
-    };
-    Ok(work.previous()?.and_then(image_of))
+    let previous = work.previous()?;
+    let of_previous = previous.iter().flat_map(|release| &release.services);
+    let fetched = backup::fetched(work);
+    let ids = of_previous
+        .map(ReleaseService::engine_id)
+        .chain(fetched.iter().map(String::as_str));
+    backup::first_there(work.host, ids).map_err(|e| Failure::of(&e))
 }
