@@ -161,7 +161,7 @@ fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, 
     let mut loaded = Loaded {
         images: vec![],
         // With the containerd store it ends well although it could not unpack a layer, and says so only.
-        is_complete: output.status.success() && !said.contains("rror unpacking"),
+        is_complete: output.status.success() && !said.contains("Error unpacking image"),
         said: said.trim().to_owned(),
     };
     for reference in references {

@@ -6,6 +6,7 @@ pub mod checklist;
 pub mod compose;
 pub mod config;
 pub mod data;
+pub mod definitions;
 pub mod docker_versions;
 pub mod error_lines;
 pub mod event;

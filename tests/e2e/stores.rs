@@ -93,6 +93,46 @@ fn run_with(flavour: Flavour, docker: &'static str, compose: &'static str) {
     });
 }
 
+#[test]
+fn a_network_that_is_defined_otherwise() {
+    let name = "a_network_that_is_defined_otherwise";
+    run_from(Runner::Here, Flavour::Sid, true, name, other_network);
+}
+
+/// Compose makes such a network anew since 2.37, and takes every container off it for that: nobody may notice, and both
+/// ways out lead on.
+fn other_network(mut app: App) {
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    let plain = std::fs::read_to_string(app.repository().join("docker-compose.yml"));
+    let plain = plain.expect("it is there");
+    let options = "driver_opts: {com.docker.network.driver.mtu: \"1400\"}";
+    let changed = format!("{plain}\nnetworks:\n  default:\n    {options}\n");
+    app.write("docker-compose.yml", &changed);
+    let load = Load::start(app.addr(), Shape::stream(100, Duration::from_secs(120)));
+    let load = load.expect("it is ours");
+    app.release("v1.1.0", "");
+    app.push("v1.1.0")
+        .ends("refused", "v1.0.0")
+        .says("the network default is defined otherwise than in v1.0.0 (driver_opts)");
+    let report = load.stop();
+    assert_eq!(report.failed, 0, "{report:#?}");
+    // Under another name.
+    let renamed = plain.replace("  <<: *app\n", "  <<: *app\n    networks: [wide]\n");
+    app.write(
+        "docker-compose.yml",
+        &format!("{renamed}\nnetworks:\n  wide:\n    {options}\n"),
+    );
+    app.release("v1.1.1", "");
+    app.push("v1.1.1").ends("deployed", "v1.1.1");
+    app.rollback("").ends("deployed", "v1.0.0");
+    // With a gap.
+    app.host.run(&format!("cd {ROOT} && docker-compose down"));
+    app.write("docker-compose.yml", &changed);
+    app.release("v1.2.0", "");
+    app.push("v1.2.0").ends("deployed", "v1.2.0");
+}
+
 /// The images of before seem gone: that is said, they are sent again, and data stays. Switched back, what the engine had
 /// then is there again.
 fn switched(mut app: App) {

@@ -12,6 +12,7 @@ use crate::agent::host::Composition;
 use crate::agent::layout::{BACKUPS, ReleaseLayout, STATE};
 use crate::agent::{durable, state};
 use crate::model::compose::ComposeFile;
+use crate::model::definitions::{Section, redefined};
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
 use crate::model::plan::{DeployWork, ShippedFile};
@@ -23,11 +24,49 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         // An earlier release is there already; it must be what it was.
         None => files::verify(work, &work.candidate()?)?,
     }
-    let services = work.normalised(&name)?.service_names();
+    let file = work.normalised(&name)?;
+    refuse_redefined(work, &file)?;
+    let services = file.service_names();
     Ok(Output::Unpacked {
         release: name,
         services,
     })
+}
+
+/// Docker could change a network that runs only by taking everything off it, at no time that Belay chose.
+fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), Failure> {
+    let Some(previous) = work.previous()? else {
+        return Ok(());
+    };
+    let before = work.normalised(&previous.name)?;
+    let project = work.preflight()?.project.clone();
+    let there = work.preflight()?.networks.clone();
+    let find = |section| redefined(&project, &before, file, section);
+    if let Some(network) = find(Section::Networks)
+        .into_iter()
+        .find(|network| there.contains(&network.name))
+    {
+        return Err(Failure::new(format!(
+            "the network {} is defined otherwise than in {} ({}), and Docker changes a network only by taking every \
+             container off it",
+            network.key,
+            previous.tag,
+            network.fields.join(", ")
+        ))
+        .next(
+            "give it another name (a new key under `networks:` and in the services), so that both are there while the new \
+             version takes over; or, with a gap, run `docker compose down` on the host and deploy again",
+        ));
+    }
+    for volume in find(Section::Volumes) {
+        work.warn(format!(
+            "the volume {} is defined otherwise than in {} ({}); it stays as it is, with its data",
+            volume.key,
+            previous.tag,
+            volume.fields.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
