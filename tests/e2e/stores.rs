@@ -366,12 +366,13 @@ fn every_backup_is_whole(app: &App) {
 
 /// A row of the table of what was played.
 fn write_down(app: &App, requests: u64, took: Duration) {
-    let about = "docker version --format '{{.Server.Version}}'; docker info --format '{{.Driver}}'";
+    let about = r"docker version --format 'Docker {{.Server.Version}}'
+        docker info --format '{{.Driver}} {{.DriverStatus}}' |
+            sed 's/\([^ ]*\) .*snapshotter.*/containerd (\1)/; s/ \[.*//'";
     let host = app
         .host
         .run(&format!("{about}; docker-compose version --short"));
-    let builder =
-        "docker buildx version 2>/dev/null | cut -d' ' -f2 | grep . || echo 'before BuildKit'";
+    let builder = "docker buildx version 2>/dev/null | sed 's/.*buildx \\([^ ]*\\).*/buildx \\1/' | grep . || echo 'before BuildKit'";
     let runner = app.runner.run(&format!("{about}; {builder}"));
     let cells = |text: &str| text.lines().collect::<Vec<_>>().join(" | ");
     let row = format!(
