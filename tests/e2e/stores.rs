@@ -198,7 +198,7 @@ fn full_disk(mut app: App) {
     app.push("v1.1.0").ends("deployed", "v1.1.0");
 }
 
-/// An image with attestations, an index of several platforms, one that was pulled by its digest, a builder that keeps what
+/// An image with attestations, an index of several platforms, a name with a digest, a builder that keeps what
 /// it builds to itself, and the builder before BuildKit.
 fn every_make(mut app: App) {
     let platforms =
@@ -233,13 +233,16 @@ fn every_make(mut app: App) {
         "web, worker and the gateway, each for one platform: {arrived}"
     );
 
-    // Built again it is in another index, and the same image: nothing is sent, and its container stays.
+    // Built again it is in another index, and the same image, by whatever name: its container stays.
     let worker = container(&app, "worker");
-    app.runner.run(&format!(
+    let index = app.runner.run(&format!(
         "cd {} && git checkout -q v1.0.0 && {platforms} --provenance=mode=max -t given/worker:v1 .",
         place.display()
     ));
     app.git(&["checkout", "--quiet", "main"]);
+    app.edit("belay.yml", |text| {
+        text.replace("given/worker:v1", &format!("given/worker@{index}"))
+    });
     app.release("v1.1.0", "");
     app.push("v1.1.0").ends("deployed", "v1.1.0");
     assert_eq!(
