@@ -29,6 +29,18 @@ pub enum ArchiveError {
     Incomplete(String),
 }
 
+impl ArchiveError {
+    /// Whether it failed because nobody takes any more of it.
+    pub fn is_for_want_of_a_reader(&self) -> bool {
+        match self {
+            ArchiveError::Read(error) | ArchiveError::Write(error) => {
+                error.kind() == io::ErrorKind::BrokenPipe
+            }
+            ArchiveError::Packing(_) | ArchiveError::TooMuch | ArchiveError::Incomplete(_) => false,
+        }
+    }
+}
+
 /// The image that an engine with the containerd store calls `id`, out of the archive that the engine writes of it. Stops
 /// reading as soon as it is known: usually half-way, because the files of such an archive are in the order of their digests.
 pub fn find(from: impl Read, id: &str, architecture: &str) -> Result<Packed, ArchiveError> {

@@ -13,6 +13,7 @@ use crate::model::journal::{self, Next, next};
 use crate::model::outcome::Failure;
 use crate::model::release::{KnownBackup, KnownRelease, Release, ReleaseService};
 use crate::model::service_changes::{ServiceChange, Side, service_changes};
+use crate::model::strategy::Strategy;
 use crate::wire::{
     BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,
 };
@@ -46,7 +47,8 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
             .map_err(|e| Failure::of(&e))?,
         None => vec![],
     };
-    let images = Images::new(host, serving.as_slice());
+    let releases = state::releases(layout).map_err(|e| Failure::of(&e))?;
+    let images = Images::new(host, &releases);
     Ok(HostFacts {
         language: LANGUAGE,
         now: host.now(),
@@ -79,34 +81,45 @@ fn total_bytes(layout: &Layout) -> Result<u64, Failure> {
 
 /// Every release that is kept, with the images that it misses.
 pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelease>, FactsError> {
+    let releases = state::releases(layout)?;
+    let images = Images::new(host, &releases);
     let mut known = vec![];
-    for release in state::releases(layout)? {
-        let missing_images = missing_images(host, &release)?;
+    for release in &releases {
+        let missing = missing_images(&images, release)?;
+        let name = |s: &&ReleaseService| format!("{} ({})", s.name, s.engine_id());
         known.push(KnownRelease {
-            name: release.name,
+            name: release.name.clone(),
             seq: release.seq,
-            tag: release.tag,
-            revision: release.revision,
+            tag: release.tag.clone(),
+            revision: release.revision.clone(),
             created: release.created,
-            missing_images,
+            can_serve: missing.iter().all(|s| s.strategy == Strategy::OneShot),
+            missing_images: missing.iter().map(name).collect(),
         });
     }
     Ok(known)
 }
 
-fn missing_images(host: &dyn Host, release: &Release) -> Result<Vec<String>, HostError> {
+fn missing_images<'r>(
+    images: &Images<'_>,
+    release: &'r Release,
+) -> Result<Vec<&'r ReleaseService>, HostError> {
     let mut missing = vec![];
-    let images = Images::new(host, std::slice::from_ref(release));
-    for service in release
-        .services
-        .iter()
-        .filter(|s| !s.engine_id().is_empty())
-    {
-        if images.find(&Wanted::released(service))?.is_none() {
-            missing.push(format!("{} ({})", service.name, service.config));
+    for service in &release.services {
+        if !service.engine_id().is_empty() && !is_there(images, service)? {
+            missing.push(service);
         }
     }
     Ok(missing)
+}
+
+fn is_there(images: &Images<'_>, service: &ReleaseService) -> Result<bool, HostError> {
+    match images.find(&Wanted::released(service)) {
+        Ok(found) => Ok(found.is_some()),
+        // One that the engine cannot even read is of no use.
+        Err(HostError::Unidentified { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Every backup, as far as a rollback needs it.
@@ -188,7 +201,8 @@ fn service_images(
             service: service.name.clone(),
             id: service.config.clone(),
             size: service.size,
-            is_there: images.find(&Wanted::released(service))?.is_some(),
+            serves: service.strategy != Strategy::OneShot,
+            is_there: is_there(images, service)?,
         });
     }
     Ok(found)

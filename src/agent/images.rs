@@ -78,9 +78,31 @@ impl<'a> Images<'a> {
         })
     }
 
+    /// Looks up the images of a release and notes in it what the engine calls them now. Tells for each service that has one
+    /// whether it is there.
+    pub fn refresh(
+        &self,
+        release: &mut Release,
+    ) -> Result<Vec<(String, Option<Image>)>, HostError> {
+        let mut found = vec![];
+        for service in &mut release.services {
+            if service.engine_id().is_empty() {
+                continue;
+            }
+            let image = self.find(&Wanted::released(service))?;
+            if let Some(image) = &image
+                && image.id != service.engine_id()
+            {
+                service.engine_id = Some(image.id.clone());
+            }
+            found.push((service.name.clone(), image));
+        }
+        Ok(found)
+    }
+
     /// What the image is that the engine calls `id`.
     pub fn content(&self, id: &str) -> Result<ImageContent, HostError> {
-        match services(self.releases).find(|s| s.engine_id() == id && !s.config.is_empty()) {
+        match self.known(id) {
             Some(known) => Ok(ImageContent {
                 config: known.config.clone(),
                 size: known.size,
@@ -91,8 +113,12 @@ impl<'a> Images<'a> {
 
     /// An image's identity as far as it is recorded, else what the engine calls it: for people.
     pub fn recorded(&self, id: &str) -> String {
-        let known = services(self.releases).find(|s| s.engine_id() == id && !s.config.is_empty());
-        known.map_or(id, |known| &known.config).to_owned()
+        self.known(id).map_or(id, |known| &known.config).to_owned()
+    }
+
+    /// Records of older versions, which have no layers, took an engine's ID for the identity.
+    fn known(&self, id: &str) -> Option<&ReleaseService> {
+        services(self.releases).find(|s| s.engine_id() == id && !s.layers.is_empty())
     }
 }
 

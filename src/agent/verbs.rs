@@ -28,8 +28,8 @@ use crate::model::plan::{ConfirmRule, Plan};
 use crate::model::step::Step;
 use crate::prober::ask_timed;
 use crate::wire::{
-    Answer, BackupFacts, Begun, Confirmed, Examined, HostFacts, Line, Loaded, LoadedImage,
-    LookBack, Restarted, Staged,
+    Answer, BackupFacts, Begun, Confirmed, Examined, HostFacts, Line, Loaded, LookBack, Restarted,
+    Staged,
 };
 
 /// How often a waiting verb looks again.
@@ -137,7 +137,7 @@ pub fn recover(layout: &Layout) -> Answer<HostFacts> {
     facts(layout)
 }
 
-/// `load`: takes an image stream from the channel into the engine, and says what the engine has under its names then.
+/// `load`: takes an image stream from the channel into the engine, and says what came of it.
 pub fn load(layout: &Layout, tx: &str, references: &[String]) -> Answer<Loaded> {
     answer(try_load(layout, tx, references))
 }
@@ -158,22 +158,11 @@ fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, 
         .map_err(|e| Failure::new(format!("could not run docker load: {e}")))?;
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push_str(&String::from_utf8_lossy(&output.stderr));
-    let mut loaded = Loaded {
-        images: vec![],
+    Ok(Loaded {
         // With the containerd store it ends well although it could not unpack a layer, and says so only.
         is_complete: output.status.success() && !said.contains("Error unpacking image"),
         said: said.trim().to_owned(),
-    };
-    for reference in references {
-        if let Some(image) = host.image(reference).map_err(stumbled)? {
-            loaded.images.push(LoadedImage {
-                reference: reference.clone(),
-                id: image.id,
-                layers: image.layers,
-            });
-        }
-    }
-    Ok(loaded)
+    })
 }
 
 /// `begin`: hands a plan to an engine of its own. Asked again with the same plan, it finds the one that runs already.

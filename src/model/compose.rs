@@ -810,9 +810,12 @@ mod tests {
         let file = file(json!({
             "web": {"healthcheck": {"test": ["CMD", "x"], "interval": "5s", "timeout": "1s", "retries": 4,
                 "start_period": "1m0s"}},
+            "quick": {"healthcheck": {"test": ["CMD", "x"], "interval": "5s", "timeout": "1s", "retries": 4,
+                "start_period": "1m0s", "start_interval": "500ms"}},
             "off": {"healthcheck": {"disable": true}}, "none": {},
         }));
-        assert_eq!(file.healthcheck_needs_ms("web"), Some(84_000));
+        assert_eq!(file.healthcheck_needs_ms("web"), Some(89_000));
+        assert_eq!(file.healthcheck_needs_ms("quick"), Some(84_500));
         assert_eq!(file.healthcheck_needs_ms("off"), None);
         assert_eq!(file.healthcheck_needs_ms("none"), None);
     }

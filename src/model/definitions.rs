@@ -42,13 +42,16 @@ pub fn redefined(
     new: &ComposeFile,
     section: Section,
 ) -> Vec<Redefined> {
-    let definitions = |file: &ComposeFile| file.document().get(section.key()).cloned();
-    let (Some(old), Some(new)) = (definitions(old), definitions(new)) else {
-        return vec![];
+    let definitions = |file: &ComposeFile| {
+        let section = file.document().get(section.key());
+        section.cloned().unwrap_or_default()
     };
+    let (old, new) = (definitions(old), definitions(new));
     let entries = new.as_object().into_iter().flatten();
     let changed = entries.filter_map(|(key, after)| {
-        let before = old.get(key)?;
+        // Compose 1.x leaves the network out that every project has.
+        let implied = key == "default" && section == Section::Networks;
+        let before = old.get(key).or_else(|| implied.then_some(&Value::Null))?;
         let name = name_of(project, key, after);
         let is_same_thing = name_of(project, key, before) == name;
         let fields = differences(before, after);
@@ -134,6 +137,13 @@ mod tests {
             ]
         );
         assert_eq!(found(&after, &after), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_network_that_every_project_has_need_not_be_written_down() {
+        let after = json!({"default": {"internal": true}, "back": {"internal": true}});
+        assert_eq!(found(&json!({}), &after), ["default shop_default internal"]);
+        assert_eq!(found(&after, &json!({})), Vec::<String>::new());
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub fn misfit(engine: &str, oldest_api: &str, compose: &str) -> Option<Remark> {
     })
 }
 
+/// Whether this Compose acts on a network that is defined otherwise than it was made: 1.x fails, and those since 2.31, which
+/// keep the definition's hash with the network, make it anew (docker/compose#12267). Those between leave it as it is.
+pub fn changes_networks(compose: &str) -> bool {
+    match numbers(compose).as_slice() {
+        [2, minor, ..] => *minor >= 31,
+        _ => true,
+    }
+}
+
 /// What is worth a look about versions that work.
 pub fn remarks(engine: &str, compose: &str) -> Vec<Remark> {
     let mut remarks = vec![];
@@ -109,6 +118,20 @@ mod tests {
         assert_eq!(misfit("1.44", "2.40.3"), None);
         assert_eq!(misfit("1.24", "1.29.2"), None);
         assert_eq!(misfit("", "1.29.2"), None);
+    }
+
+    #[test]
+    fn some_versions_of_compose_leave_a_network_as_it_is() {
+        for (compose, changes) in [
+            ("1.29.2", true),
+            ("2.26.1-4", false),
+            ("2.31.0", true),
+            ("2.40.3-3", true),
+            ("5.0.0", true),
+            ("dev", true),
+        ] {
+            assert_eq!(changes_networks(compose), changes, "{compose}");
+        }
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub struct Manifest {
     /// In bytes.
     pub size: usize,
     pub media_type: String,
+    /// Whether every layer is compressed.
+    pub is_compressed: bool,
     config: String,
     layers: Vec<String>,
 }
@@ -138,26 +140,20 @@ impl Documents {
         let Some(entries) = document.manifests else {
             return self.of_manifest(id);
         };
-        let mut platforms = vec![];
-        for entry in &entries {
-            match &entry.platform {
-                // What BuildKit attaches to an image (provenance, SBOM) is in the index as if it were one.
-                Some(platform) if platform.architecture == "unknown" => {}
-                Some(platform) if platform.architecture == architecture => {
-                    return self.of_manifest(&entry.digest);
-                }
-                Some(platform) => {
-                    platforms.push(format!("{}/{}", platform.os, platform.architecture));
-                }
-                None => {
-                    let packed = self.of_manifest(&entry.digest)?;
-                    if packed.architecture == architecture {
-                        return Ok(packed);
-                    }
-                    platforms.push(packed.architecture);
-                }
+        // What BuildKit attaches to an image (provenance, SBOM) is in the index as if it were one.
+        let images = entries.iter().filter(|entry| !entry.is_attached());
+        let mut fitting: Vec<&IndexEntry> = images.filter(|e| e.may_run_on(architecture)).collect();
+        // A variant may ask for more than the host's processor can do.
+        fitting.sort_by_key(|entry| entry.has_variant());
+        for entry in fitting {
+            // An index may be in an index, and an entry may not say what it is for.
+            match self.image(&entry.digest, architecture) {
+                Ok(packed) if packed.architecture != architecture => {}
+                Err(PackingError::OtherPlatform { .. }) => {}
+                found => return found,
             }
         }
+        let platforms: Vec<String> = entries.iter().filter_map(IndexEntry::describe).collect();
         Err(PackingError::OtherPlatform {
             there: match platforms.is_empty() {
                 true => "no platform".to_owned(),
@@ -170,7 +166,10 @@ impl Documents {
     fn of_manifest(&self, digest: &str) -> Result<Packed, PackingError> {
         let manifest: ManifestDocument = self.read(digest)?;
         let config: ConfigDocument = self.read(&manifest.config.digest)?;
-        let layers = manifest.layers.into_iter().map(|layer| layer.digest);
+        let is_compressed = |layer: &Descriptor| {
+            let media_type = layer.media_type.as_deref().unwrap_or_default();
+            media_type.ends_with("gzip") || media_type.ends_with("zstd")
+        };
         Ok(Packed {
             content: Content {
                 config: manifest.config.digest.clone(),
@@ -183,8 +182,9 @@ impl Documents {
                 media_type: manifest
                     .media_type
                     .unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".to_owned()),
+                is_compressed: manifest.layers.iter().all(is_compressed),
                 config: manifest.config.digest,
-                layers: layers.collect(),
+                layers: manifest.layers.into_iter().map(|l| l.digest).collect(),
             },
         })
     }
@@ -300,6 +300,30 @@ struct IndexEntry {
 struct PlatformDocument {
     architecture: String,
     os: String,
+    variant: Option<String>,
+}
+
+impl IndexEntry {
+    fn is_attached(&self) -> bool {
+        let platform = self.platform.as_ref();
+        platform.is_some_and(|platform| platform.architecture == "unknown")
+    }
+
+    fn may_run_on(&self, architecture: &str) -> bool {
+        let platform = self.platform.as_ref();
+        platform.is_none_or(|p| p.architecture == architecture && p.os == "linux")
+    }
+
+    /// `v8` is every 64-bit ARM.
+    fn has_variant(&self) -> bool {
+        let platform = self.platform.as_ref();
+        platform.is_some_and(|p| p.variant.as_deref().is_some_and(|variant| variant != "v8"))
+    }
+
+    fn describe(&self) -> Option<String> {
+        let platform = self.platform.as_ref().filter(|_| !self.is_attached())?;
+        Some(format!("{}/{}", platform.os, platform.architecture))
+    }
 }
 
 #[derive(Deserialize)]
@@ -311,12 +335,15 @@ struct ManifestDocument {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Descriptor {
     digest: String,
+    media_type: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ConfigDocument {
+    #[serde(default)]
     architecture: String,
     rootfs: RootFs,
 }
@@ -355,6 +382,11 @@ mod tests {
         let entry = |digest: &str, architecture: &str| json!({"digest": digest, "platform": {"architecture": architecture, "os": "linux"}});
         let mut entries = vec![entry(&amd64, "amd64"), entry(&arm64, "arm64")];
         entries.insert(0, json!({"digest": "sha256:attached", "platform": {"architecture": "unknown", "os": "unknown"}}));
+        // Neither of these is there, and neither is wanted before the plain one.
+        let other = json!({"architecture": "amd64", "os": "windows"});
+        entries.insert(0, json!({"digest": "sha256:other", "platform": other}));
+        let faster = json!({"architecture": "amd64", "os": "linux", "variant": "v3"});
+        entries.insert(0, json!({"digest": "sha256:faster", "platform": faster}));
         keep(
             documents,
             &json!({"schemaVersion": 2, "manifests": entries}),
@@ -383,7 +415,7 @@ mod tests {
         let error = documents.image(&index, "s390x").expect_err("there is none");
         assert_eq!(
             error.to_string(),
-            "the image is made for linux/amd64, linux/arm64, and not for s390x"
+            "the image is made for linux/amd64, windows/amd64, linux/amd64, linux/arm64, and not for s390x"
         );
     }
 

@@ -172,6 +172,8 @@ pub struct KnownRelease {
     pub created: Timestamp,
     /// Images that are no longer on the host.
     pub missing_images: Vec<String>,
+    /// Whether what is missing is needed by no service that runs for as long as the release serves.
+    pub can_serve: bool,
 }
 
 /// A backup, as far as the decision needs it.
@@ -256,11 +258,11 @@ pub fn choose_rollback(
             &format!("{} is no longer kept on this host", describe(to)),
             "choose a kept version (see `belay status`), or deploy that tag again",
         ),
-        Some(release) if is_whole(release) && release.name == current.release => {
+        Some(release) if release.can_serve && release.name == current.release => {
             RollbackChoice::Already(format!("{} is what serves now", release.tag))
         }
         // Also of the version that is recorded as serving: it cannot run without them.
-        Some(release) if !is_whole(release) => impossible(
+        Some(release) if !release.missing_images.is_empty() => impossible(
             &format!(
                 "the images of {} are gone from this host: {}",
                 release.tag,
@@ -270,10 +272,6 @@ pub fn choose_rollback(
         ),
         Some(release) => RollbackChoice::Go(release.clone()),
     }
-}
-
-fn is_whole(release: &KnownRelease) -> bool {
-    release.missing_images.is_empty()
 }
 
 /// What a rollback that also puts data back is to: the version that serves is as good as any other then.
@@ -325,6 +323,7 @@ mod tests {
             revision: None,
             created: Timestamp::UNIX_EPOCH,
             missing_images: vec![],
+            can_serve: true,
         }
     }
 
@@ -419,7 +418,10 @@ mod tests {
             choose_rollback(&to, Some(&now), std::slice::from_ref(recorded), &[])
         };
         assert!(matches!(choice(&recorded), RollbackChoice::Already(_)));
-        recorded.missing_images = vec!["web".to_owned()];
+        // A migration's image may go; it has run.
+        recorded.missing_images = vec!["migrate".to_owned()];
+        assert!(matches!(choice(&recorded), RollbackChoice::Already(_)));
+        recorded.can_serve = false;
         let choice = choice(&recorded);
         assert!(
             matches!(choice, RollbackChoice::Impossible { .. }),

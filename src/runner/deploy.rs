@@ -3,6 +3,7 @@
 //! Runs on the runner. Everything before [`transaction::carry_out`] leaves what serves on the host alone, so a failure
 //! there is a refusal.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -10,7 +11,6 @@ use serde_json::Value;
 
 use super::choices::rollback_choices;
 use super::consent;
-use super::engine::Engine;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
@@ -231,8 +231,7 @@ fn try_deploy(
         repository_url: repository_url.as_deref(),
         directory: &directory,
         facts: &facts,
-        engine: Engine::find()
-            .map_err(|e| Failure::of(&e).next("Docker is needed on the runner"))?,
+        engine: OnceCell::new(),
         interrupt: &desk.session.interrupt,
     };
     let watcher = &mut *desk.watcher;
@@ -529,8 +528,8 @@ fn serves_already(facts: &HostFacts, tag: &Tag, revision: &str) -> bool {
         .as_ref()
         .is_some_and(|c| c.tag == tag.as_str() && c.revision.as_deref() == Some(revision));
     // What is recorded cannot be what serves when its images are gone, as after a switch to another image store.
-    let is_known = |image: &&ServiceImage| !image.id.is_empty();
-    is_current && facts.images.iter().filter(is_known).all(|i| i.is_there)
+    let serves = |image: &&ServiceImage| image.serves && !image.id.is_empty();
+    is_current && facts.images.iter().filter(serves).all(|i| i.is_there)
 }
 
 /// The project in the names of images: the one that serves has settled it.

@@ -2,7 +2,7 @@
 //!
 //! Runs on the runner, and only looks.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use serde::Deserialize;
 
@@ -35,8 +35,12 @@ pub enum EngineError {
     Program(#[from] ProgramError),
     #[error("it is made for {there}, and not for {wanted}")]
     OtherPlatform { there: String, wanted: String },
+    #[error("Docker does not run here: {0}")]
+    NotRunning(String),
     #[error("could not run docker save")]
     Save(#[source] std::io::Error),
+    #[error("docker save failed ({status}): {said}")]
+    SaveFailed { status: ExitStatus, said: String },
     #[error(transparent)]
     Archive(ArchiveError),
 }
@@ -60,16 +64,28 @@ struct RootFs {
 
 impl Engine {
     /// Asks Docker what it is like.
-    pub fn find() -> Result<Engine, ProgramError> {
-        let words = ["docker", "info", "--format", "{{json .DriverStatus}}"];
-        let printed = run(&argv(words))?;
-        let status: Option<Vec<Vec<String>>> =
+    pub fn find() -> Result<Engine, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            #[serde(default)]
+            driver_status: Option<Vec<Vec<String>>>,
+            #[serde(default)]
+            server_errors: Option<Vec<String>>,
+        }
+        let printed = run(&argv(["docker", "info", "--format", "{{json .}}"]))?;
+        let info: Info =
             serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
                 what: "docker info".to_owned(),
                 source,
             })?;
+        // Without an engine the client ends well all the same.
+        let errors = info.server_errors.unwrap_or_default();
+        if !errors.is_empty() {
+            return Err(EngineError::NotRunning(errors.join("; ")));
+        }
         Ok(Engine {
-            store: ImageStore::of(status.as_deref().unwrap_or_default()),
+            store: ImageStore::of(info.driver_status.as_deref().unwrap_or_default()),
             builder: builder(),
         })
     }
@@ -117,6 +133,7 @@ fn by_archive(
         .args(["save", reference])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(EngineError::Save)?;
     let stream = save
@@ -124,15 +141,28 @@ fn by_archive(
         .take()
         .ok_or_else(|| EngineError::Save(std::io::Error::other("it gave no stream")))?;
     let found = archive::find(stream, &inspected.id, architecture);
-    // It has usually more to say than anybody needs.
-    let _ = save.kill();
-    save.wait().map_err(EngineError::Save)?;
+    if found.is_ok() {
+        // It has usually more to say than anybody needs.
+        let _ = save.kill();
+    }
+    let ended = save.wait_with_output().map_err(EngineError::Save)?;
     let packed = found.map_err(|error| match error {
         ArchiveError::Packing(PackingError::OtherPlatform { there, wanted }) => {
             EngineError::OtherPlatform { there, wanted }
         }
+        _ if ended.status.code().is_some_and(|code| code != 0) => EngineError::SaveFailed {
+            status: ended.status,
+            said: String::from_utf8_lossy(&ended.stderr).trim().to_owned(),
+        },
         other => EngineError::Archive(other),
     })?;
+    // A manifest that stands for itself says nothing of a platform; its config does.
+    if packed.architecture != architecture {
+        return Err(EngineError::OtherPlatform {
+            there: packed.architecture,
+            wanted: architecture.to_owned(),
+        });
+    }
     Ok(Identified {
         size: unpacked_size(reference, architecture).unwrap_or(inspected.size),
         content: packed.content,
@@ -169,7 +199,9 @@ fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
 
 /// BuildKit by its plugin where there is one, unless the user wants the builder that came before it.
 fn builder() -> Builder {
-    let is_off = std::env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
+    // As Docker's client reads it, which is written in Go (strconv.ParseBool).
+    let off = ["0", "f", "F", "false", "False", "FALSE"];
+    let is_off = std::env::var("DOCKER_BUILDKIT").is_ok_and(|value| off.contains(&value.as_str()));
     match !is_off && run(&argv(["docker", "buildx", "version"])).is_ok() {
         true => Builder::Buildx,
         false => Builder::Docker,
@@ -178,6 +210,9 @@ fn builder() -> Builder {
 
 /// The name of the builder that buildx uses: the one of `docker/setup-buildx-action`, say.
 pub fn builder_name() -> Option<String> {
+    if let Ok(name) = std::env::var("BUILDX_BUILDER") {
+        return Some(name);
+    }
     let printed = run(&argv(["docker", "buildx", "inspect"])).ok()?;
     let text = String::from_utf8_lossy(&printed).into_owned();
     let name = text.lines().find_map(|line| line.strip_prefix("Name:"))?;

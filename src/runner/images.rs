@@ -2,6 +2,7 @@
 //!
 //! Runs on the runner. Nothing of it touches the host.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use super::engine::{Engine, EngineError, Identified, builder_name};
 use super::program::{argv, run, run_telling};
 use super::ssh::Interrupt;
-use crate::model::build::{Build, BuildProblem, declared};
+use crate::model::build::{Build, BuildProblem, Builder, declared};
 use crate::model::compose::repository;
 use crate::model::config::{self, Excess, Gateway, Settings};
 use crate::model::image::Naming;
@@ -29,8 +30,22 @@ pub struct Making<'a> {
     /// The directory of the Compose file.
     pub directory: &'a Path,
     pub facts: &'a HostFacts,
-    pub engine: Engine,
+    /// The runner's Docker, once something asks for it: an application that builds nothing needs none.
+    pub engine: OnceCell<Engine>,
     pub interrupt: &'a Interrupt,
+}
+
+impl Making<'_> {
+    fn engine(&self) -> Result<Engine, Failure> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(*engine);
+        }
+        let found = Engine::find().map_err(|e| {
+            Failure::of(&e)
+                .next("Docker has to run on the runner, to build images and to send them")
+        })?;
+        Ok(*self.engine.get_or_init(|| found))
+    }
 }
 
 /// Images that are ready to be sent.
@@ -115,8 +130,9 @@ fn build_one(
         .next("check build.context and build.dockerfile in the Compose file")
     })?;
     let platform = platform(making);
+    let builder = making.engine()?.builder;
     let argv = build.argv(
-        making.engine.builder,
+        builder,
         &directory,
         &reference,
         platform.as_deref(),
@@ -125,25 +141,23 @@ fn build_one(
     );
     run_telling(&argv, making.interrupt, tell).map_err(|e| {
         Failure::new(format!(
-            "the image of {} could not be built: {}",
+            "the image of {} could not be built{}: {}",
             build.service,
+            with_builder(builder),
             Failure::of(&e).error
         ))
         .next("build it in a checkout of this tag to see the same error")
     })?;
-    if !making.engine.has(&reference) {
-        return Err(kept_to_itself(&build.service));
-    }
     Ok(reference)
 }
 
-/// A builder that is not Docker's own keeps what it builds in its cache.
-fn kept_to_itself(service: &str) -> Failure {
-    let builder = builder_name().unwrap_or_else(|| "that was chosen".to_owned());
-    Failure::new(format!(
-        "the builder {builder} has built the image of {service} and not given it to Docker"
-    ))
-    .next("choose Docker's own builder (`docker buildx use default`), or one that can load its images into Docker")
+/// Which builder was chosen, for an error: it need not be Docker's own.
+fn with_builder(builder: Builder) -> String {
+    let name = match builder {
+        Builder::Docker => None,
+        Builder::Buildx => builder_name().filter(|name| name != "default"),
+    };
+    name.map_or(String::new(), |name| format!(" with the builder {name}"))
 }
 
 /// The platform to build for: the settings', or the host's when it is not the runner's.
@@ -198,7 +212,7 @@ fn take_given(
     name: &str,
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<String, Failure> {
-    if !making.engine.has(name) {
+    if !making.engine()?.has(name) {
         run_telling(&argv(["docker", "pull", name]), making.interrupt, tell).map_err(|e| {
             Failure::new(format!(
                 "the image {name} of {service} is not here: {}",
@@ -286,7 +300,7 @@ fn identify(
     next: &str,
 ) -> Result<Identified, Failure> {
     let wanted = &making.facts.engine.architecture;
-    let found = making.engine.identify(reference, wanted);
+    let found = making.engine()?.identify(reference, wanted);
     found.map_err(|error| match error {
         EngineError::OtherPlatform { there, wanted } => Failure::new(format!(
             "the image of {of} is made for {there}, but the host is {wanted}"

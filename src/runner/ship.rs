@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, PipeReader, PipeWriter, Read};
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdout, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use super::link::{Link, LinkError};
 use super::program;
 use crate::archive::{self, ArchiveError};
-use crate::model::image::{Documents, Likeness, Naming};
+use crate::model::image::{Documents, Naming};
 use crate::model::outcome::Failure;
 use crate::model::plan::PlannedImage;
 use crate::wire::{HostFacts, Loaded, Verb};
@@ -57,6 +57,7 @@ pub fn ship(
         .args(missing.iter().map(|image| &image.reference))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| Failure::new(format!("could not run docker save: {e}")))?;
     let stream = save
@@ -73,34 +74,46 @@ pub fn ship(
     let bytes = counted.bytes;
     // The thread notices that nobody reads any more.
     drop(counted);
-    if loaded.is_err() {
+    if !loaded.as_ref().is_ok_and(|loaded| loaded.is_complete) {
         // It may be far from noticing that nobody listens any more.
         let _ = save.kill();
     }
-    let packed = packer.join();
-    let status = save
-        .wait()
+    let packed = packer
+        .join()
+        .map_err(|_| Failure::new("the images could not be packed"))?;
+    let saved = save
+        .wait_with_output()
         .map_err(|e| Failure::new(format!("could not wait for docker save: {e}")))?;
-    let loaded = loaded.map_err(|e| e.failure())?;
-    // First, because a host that takes no more makes everything before it fail.
-    if !loaded.is_complete {
-        return Err(not_taken(&loaded.said));
-    }
-    if !status.success() {
-        return Err(Failure::new(format!("docker save failed ({status})")));
-    }
-    let documents = packed
-        .map_err(|_| Failure::new("the images could not be packed"))?
-        .map_err(|e| Failure::of(&e))?;
-    let manifests = manifests(&missing, &documents);
-    for image in &missing {
-        refuse_other(image, manifests.get(&image.reference), &loaded)?;
-    }
+    let documents = judge(loaded, packed, &saved)?;
     Ok(Some(Shipped {
         ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         bytes,
-        manifests,
+        manifests: manifests(&missing, &documents),
     }))
+}
+
+/// What came of the three at work. Who fails first makes the others fail: the runner's Docker, whose images are then not
+/// whole; else the host, which reads no further.
+fn judge(
+    loaded: Result<Loaded, LinkError>,
+    packed: Result<Documents, ArchiveError>,
+    saved: &Output,
+) -> Result<Documents, Failure> {
+    // One that was ended, or could not get rid of its words, has no code.
+    if saved.status.code().is_some_and(|code| code != 0) {
+        let said = String::from_utf8_lossy(&saved.stderr);
+        return Err(Failure::new(format!(
+            "docker save failed ({}): {}",
+            saved.status,
+            said.trim()
+        )));
+    }
+    match (packed, loaded) {
+        (Err(error), _) if !error.is_for_want_of_a_reader() => Err(Failure::of(&error)),
+        (_, Err(error)) => Err(error.failure()),
+        (_, Ok(loaded)) if !loaded.is_complete => Err(not_taken(&loaded.said)),
+        (packed, Ok(_)) => packed.map_err(|error| Failure::of(&error)),
+    }
 }
 
 type Packer = JoinHandle<Result<Documents, ArchiveError>>;
@@ -119,7 +132,12 @@ fn pack(stream: ChildStdout, packing: Vec<Naming>) -> io::Result<(PipeReader, Pa
             to.finish().map_err(ArchiveError::Write)?;
             return Ok(documents);
         }
-        let mut to = encoder(writer, Compression::none());
+        let is_compressed = packing.iter().all(|named| named.manifest.is_compressed);
+        let level = match is_compressed {
+            true => Compression::none(),
+            false => Compression::fast(),
+        };
+        let mut to = encoder(writer, level);
         let documents = archive::copy_only(stream, &mut to, &packing)?;
         to.finish().map_err(ArchiveError::Write)?;
         Ok(documents)
@@ -144,30 +162,6 @@ fn not_taken(said: &str) -> Failure {
         false => "see what Docker on the host says, then deploy again",
     };
     Failure::new(error).next(next)
-}
-
-/// What the host has under an image's name now must have its layers. Whether it is the image is looked at again by Fetch,
-/// which can ask the engine what its ID does not tell.
-fn refuse_other(
-    image: &PlannedImage,
-    manifest: Option<&String>,
-    loaded: &Loaded,
-) -> Result<(), Failure> {
-    let there = loaded
-        .images
-        .iter()
-        .find(|i| i.reference == image.reference);
-    let likeness = there.map(|there| {
-        let manifest = manifest.map(String::as_str);
-        image.content().likeness(manifest, &there.id, &there.layers)
-    });
-    match likeness {
-        Some(Likeness::Same | Likeness::SameLayers) => Ok(()),
-        Some(Likeness::Other) | None => Err(Failure::new(format!(
-            "the image of {} ({}) did not arrive on the host: {}",
-            image.service, image.id, loaded.said
-        ))),
-    }
 }
 
 struct Counted<R> {

@@ -147,6 +147,8 @@ pub struct ServiceImage {
     pub size: u64,
     /// Whether the host's engine still has it.
     pub is_there: bool,
+    /// Whether its containers run for as long as the release serves.
+    pub serves: bool,
 }
 
 /// A container of the project, for people.
@@ -244,21 +246,9 @@ pub struct LookBack {
 /// What an image transfer came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// What the host's engine has now under the names that were sent.
-    pub images: Vec<LoadedImage>,
     /// Whether Docker says that it has loaded everything.
     pub is_complete: bool,
     pub said: String,
-}
-
-/// What an engine has under a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadedImage {
-    pub reference: String,
-    /// What the engine calls it.
-    pub id: String,
-    /// The digests of its unpacked layers, the lowest one first.
-    pub layers: Vec<String>,
 }
 
 /// A runner's images for a transaction that is yet to begin.

@@ -11,6 +11,7 @@ use belay::model::release::{Release, ReleaseService, RollbackTo};
 use belay::model::step::Step;
 use belay::wire::HostFacts;
 
+use crate::support::fake_host::Behaviour;
 use crate::support::site::{Site, Version, deployment_of};
 
 fn serving(site: &Site) -> Release {
@@ -144,9 +145,11 @@ fn an_unchanged_image_that_comes_in_another_packing_leaves_its_container_alone()
     );
     assert_eq!(site.container("web"), before, "it was replaced for nothing");
     assert_eq!(service(&serving(&site), "web").engine_id(), id);
-    // The version's name leads to the image that the service has.
+    // The version's name leads to the image that the service has, and the other packing is gone.
     let named = site.host.image("belay/app/web:v1.0.1").expect("asked");
     assert_eq!(named.map(|i| i.id), Some(id));
+    let again = first.image("web").packed_again().id;
+    assert_eq!(site.host.image(&again).expect("asked"), None);
 }
 
 #[test]
@@ -268,6 +271,84 @@ fn an_image_that_the_store_still_has_from_an_earlier_time_is_not_sent_again() {
         site.failures()
     );
     site.check();
+}
+
+#[test]
+fn names_of_an_image_that_never_changes_do_not_grow_in_number() {
+    let (site, _) = deployed(ImageStore::Containerd);
+    let names = || {
+        let names = site.host.image_names("belay/app/").expect("listed");
+        let of_unchanged = |reference: &str| {
+            reference.starts_with("belay/app/db:")
+                || reference.starts_with("belay/app/belay-gateway:")
+        };
+        names.iter().filter(|n| of_unchanged(&n.reference)).count()
+    };
+    let before = names();
+    for minor in 1..6 {
+        site.must_deploy(&Version::first(&format!("v1.{minor}.0")));
+    }
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn a_host_that_somebody_has_moved_to_another_store_by_hand_goes_back_to_what_runs_there() {
+    let (site, first) = deployed(ImageStore::Graph);
+    let release = serving(&site);
+    let old = site.host.world().images.clone();
+    site.host.switch_store(ImageStore::Containerd);
+    for service in &release.services {
+        let mut image = old[service.engine_id()].clone();
+        image.id = format!("sha256:elsewhere-{}", service.name);
+        site.host.load(&service.pin, &image);
+    }
+    for service in release.services.iter().filter(|s| s.name != "migrate") {
+        let up = site.host.up(&site.composition(), &service.name);
+        up.expect("it runs");
+    }
+    site.host.calm();
+    let bad = Version::second("v1.1.0").with("web", Behaviour::Status500);
+    assert_eq!(
+        site.deploy(&bad),
+        Ending::Ended(End::Unwound),
+        "{:?}",
+        site.failures()
+    );
+    site.check();
+    assert_eq!(site.answered().as_deref(), Some(first.tag.as_str()));
+    assert_eq!(serving(&site).store, Some(ImageStore::Containerd));
+}
+
+#[test]
+fn without_a_way_back_nothing_begins_and_there_is_a_way_out() {
+    let (site, _) = deployed(ImageStore::Graph);
+    let (images, names, containers) = {
+        let world = site.host.world();
+        (
+            world.images.clone(),
+            world.names.clone(),
+            world.containers.clone(),
+        )
+    };
+    site.host.switch_store(ImageStore::Containerd);
+    site.must_deploy(&Version::second("v1.1.0"));
+    // Switched back: what ran then runs again, and nothing is left of what is recorded.
+    site.host.switch_store(ImageStore::Graph);
+    {
+        let mut world = site.host.world();
+        (world.images, world.names, world.containers) = (images, names, containers);
+    }
+    let next = Version::second("v1.2.0");
+    assert_eq!(site.deploy(&next), Ending::Ended(End::Unwound));
+    assert!(
+        site.cause().error.contains("no way back"),
+        "{:?}",
+        site.cause()
+    );
+    assert_eq!(site.answered().as_deref(), Some("v1.0.0"));
+    // As the refusal says.
+    site.host.world().containers.clear();
+    site.must_deploy(&next);
 }
 
 #[test]

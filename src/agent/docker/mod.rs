@@ -314,13 +314,18 @@ impl Host for RealHost {
     }
 
     fn image_content(&self, id: &str) -> Result<ImageContent, HostError> {
-        let info = self.info()?;
-        let config = match info.store() {
+        #[derive(Deserialize)]
+        struct Chosen {
+            #[serde(rename = "Architecture", default)]
+            architecture: String,
+        }
+        let config = match self.info()?.store() {
             ImageStore::Graph => id.to_owned(),
             ImageStore::Containerd => {
+                // Of several platforms the engine has chosen one: the machine's, else what is there.
+                let image: Chosen = self.api()?.get(&format!("/images/{id}/json"))?;
                 let archive = self.api()?.stream(&format!("/images/{id}/get"), LONG)?;
-                let architecture = image_architecture(&info.architecture);
-                let found = archive::find(archive, id, architecture);
+                let found = archive::find(archive, id, &image.architecture);
                 let found = found.map_err(|source| HostError::Unidentified {
                     id: id.to_owned(),
                     source,

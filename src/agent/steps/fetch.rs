@@ -9,6 +9,7 @@ use crate::agent::images::{Images, Wanted};
 use crate::agent::state;
 use crate::model::compose::{ComposeFile, pin, repository_prefix, sha256};
 use crate::model::gateway::{fronts, with_gateway};
+use crate::model::image::Content;
 use crate::model::journal::{FetchedImage, Output};
 use crate::model::moves::{Moves, Rendered, gateway_gap, moves};
 use crate::model::nginx::heed_nginx;
@@ -184,7 +185,7 @@ fn fetch(
     match planned {
         Some(planned) => {
             let (image, content) = arrived(work, releases, planned)?;
-            named(work, service, &planned.reference, image, content)
+            named(work, releases, service, &planned.reference, image, content)
         }
         None => {
             let reference = file.image(service).ok_or_else(|| {
@@ -193,22 +194,39 @@ fn fetch(
                 ))
             })?;
             let (image, content) = pulled(work, releases, reference)?;
-            named(work, service, reference, image, content)
+            named(work, releases, service, reference, image, content)
         }
     }
 }
 
-/// Gives an image its name of Belay's.
+/// Gives an image its name of Belay's. Where another packing of the same image has the name already, that one is taken:
+/// containers run from it, and Compose would replace them if the name led elsewhere.
 fn named(
     work: &Work<'_>,
+    releases: &[Release],
     service: &str,
     reference: &str,
     image: Image,
     content: ImageContent,
 ) -> Result<FetchedImage, Failure> {
     let pin = pin(&work.preflight()?.project, service, &content.config);
-    let done = work.host.name_image(&image.id, &pin);
-    done.map_err(|e| Failure::of(&e))?;
+    let pinned = Wanted {
+        content: Content {
+            config: content.config.clone(),
+            layers: image.layers.clone(),
+        },
+        manifest: None,
+        names: vec![&pin],
+    };
+    let there = Images::new(work.host, releases).find(&pinned);
+    let image = match there.map_err(|e| Failure::of(&e))? {
+        Some(there) => there,
+        None => {
+            let done = work.host.name_image(&image.id, &pin);
+            done.map_err(|e| Failure::of(&e))?;
+            image
+        }
+    };
     Ok(FetchedImage {
         service: service.to_owned(),
         reference: reference.to_owned(),
@@ -236,14 +254,24 @@ fn arrived(
         ))
         .next("deploy again; the image is sent anew")
     })?;
-    // One that was here already did not come under this version's name.
-    let done = work.host.name_image(&image.id, &planned.reference);
-    done.map_err(|e| Failure::of(&e))?;
+    take_over_name(work, &planned.reference, &image)?;
     let content = ImageContent {
         config: planned.id.clone(),
         size: planned.size,
     };
     Ok((image, content))
+}
+
+/// What came in another packing is of no use beside the image that is there already; its name is the version's.
+fn take_over_name(work: &Work<'_>, reference: &str, image: &Image) -> Result<(), Failure> {
+    let arrived = work.host.image(reference).map_err(|e| Failure::of(&e))?;
+    if arrived.is_none_or(|arrived| arrived.id == image.id) {
+        return Ok(());
+    }
+    let forgotten = work.host.forget_image(reference);
+    forgotten
+        .and_then(|()| work.host.name_image(&image.id, reference))
+        .map_err(|e| Failure::of(&e))
 }
 
 /// An image that the user's file names: the host's own, else from its registry.
@@ -353,7 +381,7 @@ fn fetch_gateway(work: &mut Work<'_>, deploy: &DeployWork) -> Result<ReleaseServ
         (None, GatewayRule::On { image }) => (image, pulled(work, &releases, image)?),
         (None, GatewayRule::Off) => return Err(Failure::new("the plan has no gateway")),
     };
-    let fetched = named(work, GATEWAY_SERVICE, reference, image, content)?;
+    let fetched = named(work, &releases, GATEWAY_SERVICE, reference, image, content)?;
     Ok(ReleaseService {
         strategy: Strategy::Gateway,
         reason: "it stands in front of the services that publish ports".to_owned(),
@@ -396,27 +424,26 @@ fn shipped_files(deploy: &DeployWork) -> Result<Vec<ReleaseFile>, Failure> {
 /// recorded: it may keep them in another store than when the release was made.
 fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>, Failure> {
     let before = release.clone();
-    let releases = [before.clone()];
+    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let found = Images::new(work.host, &releases).refresh(release);
     let mut fetched = vec![];
-    let with_image = |service: &&mut ReleaseService| !service.engine_id().is_empty();
-    for service in release.services.iter_mut().filter(with_image) {
-        let found = Images::new(work.host, &releases).find(&Wanted::released(service));
-        let image = found.map_err(|e| Failure::of(&e))?.ok_or_else(|| {
+    for (name, image) in found.map_err(|e| Failure::of(&e))? {
+        let image = image.ok_or_else(|| {
             Failure::new(format!(
-                "the image of {} in {} is gone from the host",
-                service.name, release.tag
+                "the image of {name} in {} is gone from the host",
+                release.tag
             ))
             .next("choose another version, or deploy that tag again")
         })?;
+        let service = release
+            .service(&name)
+            .ok_or_else(|| Failure::new(format!("{} has no service {name}", release.tag)))?;
         if !service.pin.is_empty() {
             let done = work.host.name_image(&image.id, &service.pin);
             done.map_err(|e| Failure::of(&e))?;
         }
-        if service.engine_id() != image.id {
-            service.engine_id = Some(image.id.clone());
-        }
         fetched.push(FetchedImage {
-            service: service.name.clone(),
+            service: name,
             reference: service.reference.clone(),
             id: service.config.clone(),
             layers: image.layers,
@@ -426,10 +453,7 @@ fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>
             volumes: image.volumes,
         });
     }
-    if *release != before {
-        work.may_act()?;
-        let record = work.layout.release(&release.name).record();
-        state::write_json(&record, release).map_err(|e| Failure::of(&e))?;
-    }
+    release.store = Some(work.host.engine().map_err(|e| Failure::of(&e))?.store);
+    work.note_in_record(&before, release)?;
     Ok(fetched)
 }

@@ -207,6 +207,16 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// Notes in a release's record what has become known of it, if anything has.
+    pub fn note_in_record(&self, before: &Release, release: &Release) -> Result<(), Failure> {
+        if release == before {
+            return Ok(());
+        }
+        self.may_act()?;
+        let record = self.layout.release(&release.name).record();
+        state::write_json(&record, release).map_err(|e| Failure::of(&e))
+    }
+
     /// A release's rendered file, for Compose.
     pub fn composition(&self, release: &Release) -> Composition {
         Composition {

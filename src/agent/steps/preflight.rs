@@ -1,6 +1,7 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
 use super::{Work, files, restore};
+use crate::agent::images::Images;
 use crate::agent::layout::{Layout, RIVAL_FILES};
 use crate::agent::state;
 use crate::model::compose::{project_from_directory, repository_prefix};
@@ -39,8 +40,8 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     refuse_foreign_containers(work, &project)?;
     let target = target(work, current.as_ref())?;
     if let Some(previous) = work.previous()? {
-        tell_of_a_switched_store(work, &previous, engine.store);
         // Without a way back that is known to be whole, nothing may begin.
+        find_images_of(work, previous.clone(), &project, engine.store)?;
         files::verify(work, &previous)?;
     }
     let restoration = restore::find(work, target.as_deref(), &project)?;
@@ -85,6 +86,40 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         free_bytes,
         backup_estimate_bytes,
     })))
+}
+
+/// Looks up what the engine calls the images of the version that serves: it may keep them in another store than when that
+/// version was deployed. Of one that has containers they must be there, or there is no way back to it.
+fn find_images_of(
+    work: &mut Work<'_>,
+    mut previous: Release,
+    project: &str,
+    store: ImageStore,
+) -> Result<(), Failure> {
+    let before = previous.clone();
+    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let found = Images::new(work.host, &releases).refresh(&mut previous);
+    let mut missing = found.map_err(|e| Failure::of(&e))?;
+    missing.retain(|(_, image)| image.is_none());
+    if missing.is_empty() {
+        previous.store = Some(store);
+        return work.note_in_record(&before, &previous);
+    }
+    let containers = work.host.containers(project).map_err(|e| Failure::of(&e))?;
+    let mut alive = containers.iter().filter(|c| c.is_alive() && !c.one_off);
+    if alive.any(|c| missing.iter().any(|(service, _)| *service == c.service)) {
+        return Err(Failure::new(format!(
+            "containers of this project run, but Docker has no images of {}, which is recorded as serving: there would be \
+             no way back",
+            previous.tag
+        ))
+        .next(
+            "run `docker compose down` in the folder on the host (volumes stay), then deploy again; or have Docker keep its \
+             images where it kept them",
+        ));
+    }
+    tell_of_a_switched_store(work, &before, store);
+    work.note_in_record(&before, &previous)
 }
 
 /// Docker shows nothing of what it keeps in the other store: what served is gone for it, containers included.

@@ -13,6 +13,7 @@ use crate::agent::layout::{BACKUPS, ReleaseLayout, STATE};
 use crate::agent::{durable, state};
 use crate::model::compose::ComposeFile;
 use crate::model::definitions::{Section, redefined};
+use crate::model::docker_versions::changes_networks;
 use crate::model::journal::Output;
 use crate::model::outcome::Failure;
 use crate::model::plan::{DeployWork, ShippedFile};
@@ -33,37 +34,41 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     })
 }
 
-/// Docker could change a network that runs only by taking everything off it, at no time that Belay chose.
+/// Docker could change a network that runs only by taking everything off it, at no time that Belay chose. A Compose that
+/// leaves it as it is is told of.
 fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), Failure> {
     let Some(previous) = work.previous()? else {
         return Ok(());
     };
     let before = work.normalised(&previous.name)?;
-    let project = work.preflight()?.project.clone();
-    let there = work.preflight()?.networks.clone();
+    let preflight = work.preflight()?;
+    let (project, there) = (preflight.project.clone(), preflight.networks.clone());
     let find = |section| redefined(&project, &before, file, section);
-    if let Some(network) = find(Section::Networks)
-        .into_iter()
-        .find(|network| there.contains(&network.name))
-    {
-        return Err(Failure::new(format!(
-            "the network {} is defined otherwise than in {} ({}), and Docker changes a network only by taking every \
-             container off it",
-            network.key,
-            previous.tag,
-            network.fields.join(", ")
-        ))
-        .next(
-            "give it another name (a new key under `networks:` and in the services), so that both are there while the new \
-             version takes over; or, with a gap, run `docker compose down` on the host and deploy again",
-        ));
+    let mut networks = find(Section::Networks);
+    networks.retain(|network| there.contains(&network.name));
+    if let Some(network) = networks.first() {
+        let compose = work.host.engine().map_err(|e| Failure::of(&e))?.compose;
+        if changes_networks(&compose) {
+            return Err(Failure::new(format!(
+                "the network {} is defined otherwise than in {} ({}), and Docker changes a network only by taking every \
+                 container off it",
+                network.key,
+                previous.tag,
+                network.fields.join(", ")
+            ))
+            .next(
+                "give it another name (a new key under `networks:` and in the services), so that both are there while the \
+                 new version takes over; or, with a gap, run `docker compose down` on the host and deploy again",
+            ));
+        }
     }
-    for volume in find(Section::Volumes) {
+    let volumes = find(Section::Volumes).into_iter().map(|v| ("volume", v));
+    for (what, thing) in networks.into_iter().map(|n| ("network", n)).chain(volumes) {
         work.warn(format!(
-            "the volume {} is defined otherwise than in {} ({}); it stays as it is, with its data",
-            volume.key,
+            "the {what} {} is defined otherwise than in {} ({}); it stays as it is",
+            thing.key,
             previous.tag,
-            volume.fields.join(", ")
+            thing.fields.join(", ")
         ));
     }
     Ok(())
