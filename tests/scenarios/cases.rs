@@ -11,6 +11,28 @@ use crate::support::site::{
     Photo, Saved, Site, Version, assert_same, deployment_of, restore_of, rollback_to,
 };
 
+/// The calls of a sweep that this run plays: all of them with `BELAY_FULL=1`, else one in `in_a_run`, so that as many runs
+/// play them all. Which ones is told, and `BELAY_SAMPLE` brings them again.
+pub(crate) fn sampled(
+    what: &str,
+    calls: usize,
+    in_a_run: usize,
+) -> impl Iterator<Item = usize> + use<> {
+    let stride = match std::env::var("BELAY_FULL").as_deref() {
+        Ok("1") => 1,
+        _ => in_a_run,
+    };
+    let wished = std::env::var("BELAY_SAMPLE").ok();
+    let wished = wished.and_then(|sample| sample.parse().ok());
+    // Nothing else in here differs from run to run.
+    let sample = wished.unwrap_or(std::process::id() as usize) % stride;
+    eprintln!(
+        "{what}: of {calls} calls one in {stride} from number {} on (BELAY_SAMPLE={sample})",
+        sample + 1
+    );
+    (1 + sample..=calls).step_by(stride)
+}
+
 /// What a runner confirms with.
 pub(crate) const NONCE: &str = "5f3a90c1";
 

@@ -3,7 +3,7 @@
 use belay::agent::engine::Ending;
 use belay::model::journal::End;
 
-use crate::cases::{Case, Prepared};
+use crate::cases::{Case, Prepared, sampled};
 use crate::support::fake_host::{Outage, When};
 
 fn fallible_calls(prepared: &Prepared) -> usize {
@@ -16,8 +16,9 @@ fn fallible_calls(prepared: &Prepared) -> usize {
 fn sweep(case: Case, calls: usize, when: When) {
     let prepared = case.prepare();
     // A restore makes and reads several archives, which takes a while.
-    let stride = if case == Case::Restore { 7 } else { 1 };
-    for first in (1..=fallible_calls(&prepared)).step_by(stride) {
+    let in_a_run = if case == Case::Restore { 7 } else { 2 };
+    let what = format!("{case:?}, {calls} failing");
+    for first in sampled(&what, fallible_calls(&prepared), in_a_run) {
         let arranged = prepared.arrange();
         let outage = Outage { first, calls, when };
         arranged.site.host.fail_at(outage);
