@@ -577,6 +577,13 @@ impl Pool {
     }
 }
 
+/// How many hosts are at work at once, whatever their kinds: with six of them this machine's two cores spent their time on
+/// nothing but changing from one to the other, and a test took four times as long.
+const MOST_AT_WORK: usize = 3;
+
+static AT_WORK: Mutex<usize> = Mutex::new(0);
+static RESTED: Condvar = Condvar::new();
+
 /// A host for one test alone; it goes back when this is dropped.
 struct Lease(Option<Host>);
 
@@ -584,7 +591,14 @@ impl Lease {
     fn take(flavour: Flavour) -> Lease {
         static ALONE: OnceLock<File> = OnceLock::new();
         ALONE.get_or_init(alone);
-        Lease(Some(flavour.pool().take(flavour)))
+        let host = flavour.pool().take(flavour);
+        // After the host, so that nobody who may work waits for one.
+        let mut at_work = AT_WORK.lock().unwrap_or_else(PoisonError::into_inner);
+        while *at_work >= MOST_AT_WORK {
+            at_work = RESTED.wait(at_work).unwrap_or_else(PoisonError::into_inner);
+        }
+        *at_work += 1;
+        Lease(Some(host))
     }
 }
 
@@ -592,6 +606,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(host) = self.0.take() {
             host.flavour.pool().give_back(host);
+            *AT_WORK.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            RESTED.notify_one();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The five transactions that every sweep runs over.
 
+use std::io::Write as _;
+
 use belay::agent::engine::{Ending, EngineError};
 use belay::agent::state;
 use belay::model::compose::sha256;
@@ -26,10 +28,12 @@ pub(crate) fn sampled(
     let wished = wished.and_then(|sample| sample.parse().ok());
     // Nothing else in here differs from run to run.
     let sample = wished.unwrap_or(std::process::id() as usize) % stride;
-    eprintln!(
-        "{what}: of {calls} calls one in {stride} from number {} on (BELAY_SAMPLE={sample})",
-        sample + 1
+    let first = sample + 1;
+    let told = format!(
+        "{what}: of {calls} calls one in {stride} from number {first} on (BELAY_SAMPLE={sample})"
     );
+    // Past the test harness, which would keep it to itself.
+    let _ = writeln!(std::io::stderr(), "{told}");
     (1 + sample..=calls).step_by(stride)
 }
 
