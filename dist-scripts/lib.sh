@@ -121,6 +121,13 @@ need_packages() {
     done
 }
 
+# No distribution packages it. Compiling it takes minutes, once.
+need_nextest() {
+    cargo nextest --version >/dev/null 2>&1 && return
+    say "installing cargo-nextest"
+    cargo install --quiet --locked cargo-nextest || die "cargo could not install cargo-nextest"
+}
+
 # --- the Docker engine ------------------------------------------------------------------------------------------------
 
 docker_answers() { timeout 10 docker version >/dev/null 2>&1; }

@@ -17,7 +17,8 @@ use serde_json::Value;
 use crate::action::Workflow;
 use crate::fake_github::world::{self, Deployment};
 use crate::faults::{Fault, Moment, Trap, Wire};
-use crate::lab::{App, ROOT, Run, Running, all_is_wanted, push_event, say};
+use crate::lab::{App, ROOT, Run, Running, push_event, say};
+use crate::sample::all_is_wanted;
 
 on_every_host!(;
     by turns:

@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::engine_api;
 use crate::fake_github::FakeGitHub;
 use crate::fake_github::contract::Contract;
 use crate::fake_github::world::{Deployment, Seed};
+use crate::sample::all_is_wanted;
 
 /// The application's repository on GitHub.
 pub(crate) const REPOSITORY: &str = "example/ntplatform";
@@ -144,11 +146,6 @@ impl Flavour {
             Flavour::SidContainerd => &SID_CONTAINERD,
         }
     }
-}
-
-/// Every test on every kind of host, with every cell of the kill matrix.
-pub(crate) fn all_is_wanted() -> bool {
-    std::env::var("BELAY_FULL").as_deref() == Ok("1")
 }
 
 /// Makes each of these functions a test. They are given an [`App`] whose host is empty. Those under `by turns`, which hardly
@@ -348,14 +345,18 @@ impl Host {
         self.await_docker();
     }
 
+    /// Nothing runs on it but Docker and the stranger, until the next test: a healthcheck each second on a few hosts is a
+    /// tenth of what this machine can do.
+    fn rest(&self) {
+        self.try_run(END_WHAT_RUNS);
+    }
+
     /// Everything of the application away; what belongs to somebody else is put there once and stays.
     fn clean(&self) {
         self.settle_the_store();
         let script = format!(
-            "pkill -KILL -f '[a]gent (watch|engine)'; sleep 0.1
+            "{END_WHAT_RUNS}
              umount {ROOT}/backups {ROOT} 2>/dev/null
-             found=$(docker ps -a --format '{{{{.Names}}}}' | grep -vx foreign)
-             [ -z \"$found\" ] || docker rm -f -v $found >/dev/null
              found=$(docker volume ls -q | grep -vx foreign-data)
              [ -z \"$found\" ] || docker volume rm $found >/dev/null
              docker network prune -f >/dev/null
@@ -396,9 +397,36 @@ impl Host {
         );
     }
 
-    /// What must be the same before and after.
+    /// What its engine answers to `GET path`.
+    fn docker(&self, path: &str) -> Value {
+        engine_api::get(&self.first_process(), path)
+    }
+
+    /// What belongs to somebody else, as it is: it must be the same before and after.
     pub(crate) fn strangers(&self) -> String {
-        self.run(STRANGERS)
+        let container = self.docker("/containers/foreign/json");
+        let image = self.docker("/images/foreign/thing:v1.0.0/json");
+        let volume = self.docker("/volumes/foreign-data");
+        let network = self.docker("/networks/foreign-net");
+        let file = format!("/proc/{}/root/opt/foreign/app", self.first_process());
+        let file = fs::read(file).expect("the stranger's file");
+        let state = &container["State"];
+        let seen = [
+            [
+                &container["Id"],
+                &container["Image"],
+                &state["StartedAt"],
+                &state["Status"],
+            ],
+            [
+                &image["Id"],
+                &image["RepoTags"],
+                &volume["Name"],
+                &volume["CreatedAt"],
+            ],
+        ];
+        let file = belay::model::compose::sha256(&file);
+        format!("{} {} {file}", json!(seen), network["Id"])
     }
 }
 
@@ -486,13 +514,11 @@ impl Runner {
     }
 }
 
-/// Prints what belongs to somebody else, as it is.
-const STRANGERS: &str = "\
-docker inspect -f '{{.Id}} {{.Image}} {{.State.StartedAt}} {{.State.Status}}' foreign
-docker image inspect -f '{{.Id}} {{.RepoTags}}' foreign/thing:v1.0.0
-docker volume inspect -f '{{.Name}} {{.CreatedAt}}' foreign-data
-docker network inspect -f '{{.Id}}' foreign-net
-sha256sum /opt/foreign/app";
+/// Ends the agent and every container but the stranger's.
+const END_WHAT_RUNS: &str = "\
+pkill -KILL -f '[a]gent (watch|engine)'; sleep 0.1
+found=$(docker ps -a --format '{{.Names}}' | grep -vx foreign)
+[ -z \"$found\" ] || docker rm -f -v $found >/dev/null";
 
 /// Runs a program that must succeed, and returns what it printed.
 pub(crate) fn succeed(command: &mut Command) -> String {
@@ -675,7 +701,7 @@ impl App {
             _ => "start_period: 1s\n      start_interval: 300ms",
         };
         self.edit("docker-compose.yml", |text| {
-            text.replace("interval: 2s", "interval: 500ms")
+            text.replace("interval: 2s", "interval: 1s")
                 .replace("timeout: 3s", "timeout: 1s")
                 .replace("retries: 3", "retries: 2")
                 .replace("start_period: 5s", start)
@@ -948,7 +974,6 @@ impl App {
 
     /// Everything is asked for in one go: each way into the host takes longer than all that is looked at there.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        let project = self.host.project;
         let printed = self.host.run(&format!(
             "cd {ROOT} || exit 1
              if [ -e .belay/lock ]; then
@@ -961,25 +986,18 @@ impl App {
              find . \\( -name '*.part' -o -name '*.new' -o -name '*.tmp' -o -path './.belay/incoming/*' \
                  -o -path './.belay/displaced/*' -o -name '*.confirm' -o -name '*.abort' -o -name '*.extend' -o -name '*.plan.json' \\) \
                  -printf 'left over: %p\\n'
-             docker ps -a --filter label=dev.belay.helper --format 'left over: container {{{{.Names}}}}'
              echo {PART}
-             ! [ -e docker-compose.yml ] || docker-compose config
-             echo {PART}
-             ids=$(docker ps -aq --filter label=com.docker.compose.project={project})
-             [ -z \"$ids\" ] || docker inspect -f \
-             '{{{{index .Config.Labels \"com.docker.compose.service\"}}}} {{{{.Image}}}} {{{{.State.Status}}}}' $ids
-             echo {PART}
-             docker images --no-trunc --format '{{{{.Repository}}}}:{{{{.Tag}}}} {{{{.ID}}}}'
-             echo {PART}
-             {STRANGERS}"
+             ! [ -e docker-compose.yml ] || docker-compose config"
         ));
-        let parts: Vec<&str> = printed.split(PART).map(str::trim).collect();
-        let [left, config, running, images, strangers] = parts.as_slice() else {
-            panic!("not all parts are there: {printed}");
-        };
-        let mut troubles: Vec<String> = left.lines().map(str::to_owned).collect();
-        troubles.extend(wrong_pins(config, running, images));
-        if *strangers != self.strangers {
+        let (left, config) = printed.split_once(PART).expect("both parts are there");
+        let mut troubles: Vec<String> = left.trim().lines().map(str::to_owned).collect();
+        let containers = self.host.docker("/containers/json?all=1");
+        troubles.extend(helpers(&containers));
+        let images = self.host.docker("/images/json");
+        let running = services(&containers, self.host.project);
+        troubles.extend(wrong_pins(config, &running, &names(&images)));
+        let strangers = self.host.strangers();
+        if strangers != self.strangers {
             let before = &self.strangers;
             troubles.push(format!(
                 "what is not Belay's has changed:\n{before}\n{strangers}"
@@ -1039,6 +1057,7 @@ impl Drop for App {
                 self.name, self.host.name
             ));
         }
+        self.host.rest();
         say(&format!(
             "e2e: {} on {} took {took:.1} s, {} runs",
             self.name, self.host.name, self.runs
@@ -1054,20 +1073,53 @@ impl Drop for App {
 /// Stands between the parts of what [`App::troubles`] asks for.
 const PART: &str = "--- part ---";
 
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Containers that Belay works with; none outlives its work.
+fn helpers(containers: &Value) -> Vec<String> {
+    let all = containers.as_array().into_iter().flatten();
+    all.filter(|container| container["Labels"].get("dev.belay.helper").is_some())
+        .map(|container| format!("left over: container {}", container["Names"]))
+        .collect()
+}
+
+/// What runs for the project: `service image state`, the image as the engine calls it.
+fn services(containers: &Value, project: &str) -> Vec<String> {
+    let label = |container: &Value, name: &str| {
+        text(&container["Labels"][format!("com.docker.compose.{name}")]).to_owned()
+    };
+    let all = containers.as_array().into_iter().flatten();
+    all.filter(|container| label(container, "project") == project)
+        .map(|container| {
+            let (image, state) = (text(&container["ImageID"]), text(&container["State"]));
+            format!("{} {image} {state}", label(container, "service"))
+        })
+        .collect()
+}
+
+/// What the engine calls the image of each name.
+fn names(images: &Value) -> BTreeMap<&str, &str> {
+    let all = images.as_array().into_iter().flatten();
+    all.flat_map(|image| {
+        let tags = image["RepoTags"].as_array().into_iter().flatten();
+        tags.map(|tag| (text(tag), text(&image["Id"])))
+    })
+    .collect()
+}
+
 /// Services that do not run the image that the published Compose file names.
-fn wrong_pins(config: &str, running: &str, images: &str) -> Vec<String> {
+fn wrong_pins(config: &str, running: &[String], ids: &BTreeMap<&str, &str>) -> Vec<String> {
     // Read as YAML, because Compose 1.x prints nothing else.
     let config = belay::model::yaml::read(config.as_bytes()).expect("Compose prints YAML");
-    let ids: BTreeMap<&str, &str> = images
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .collect();
     let mut wrong = vec![];
     for (service, definition) in config["services"].as_object().into_iter().flatten() {
         let image = definition["image"].as_str().unwrap_or_default();
         let id = ids.get(image).copied().unwrap_or_default();
         let found: Vec<&str> = running
-            .lines()
+            .iter()
+            .map(String::as_str)
             .filter(|line| line.split(' ').next() == Some(service))
             .collect();
         let one_shot = definition["command"].to_string().contains("--migrate");

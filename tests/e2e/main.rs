@@ -8,12 +8,15 @@
 //! After every run the same things are looked at (`lab::App::check`): who answers, journal, lock, pins, leftovers, and
 //! that what is not Belay's has not changed. How long each test took goes to standard error.
 
+mod engine_api;
 #[path = "../support/fake_github/mod.rs"]
 mod fake_github;
 #[macro_use]
 mod lab;
 #[path = "../support/load/mod.rs"]
 mod load;
+#[path = "../support/sample.rs"]
+mod sample;
 
 mod action;
 mod button;

@@ -5,7 +5,8 @@
 //! no request failed where Docker lived; and the next deployment needs nobody's help. `BELAY_FULL=1` plays every cell on
 //! every host, which takes hours; `BELAY_FULL=each` every fault once at each step, by turns before and after, by turns on
 //! either host; `BELAY_CELL` names the cells to look at. Without it only the faults that leave Docker and the disk alone are
-//! played like that. The table of all cells that were played is in target/kill-matrix.md.
+//! played like that, at one step in three, so that three runs come by all of them: which ones is told, and `BELAY_SAMPLE`
+//! brings them again. The table of all cells that were played is in target/kill-matrix.md.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 use belay::model::step::Step;
 
 use crate::faults::{Fault, Moment, Trap, Wire, give_a_small_disk};
-use crate::lab::{App, Flavour, ROOT, Run, Running, all_is_wanted, checkout, say};
+use crate::lab::{App, Flavour, ROOT, Run, Running, checkout, say};
 use crate::load::{Load, Report, Shape};
+use crate::sample::{all_is_wanted, sample};
 
 on_every_host!(
     the_runner_may_be_killed,
@@ -104,18 +106,31 @@ impl Tier {
         }
     }
 
-    fn plays(self, fault: Fault, number: usize, moment: Moment, flavour: Flavour) -> bool {
+    fn plays(
+        self,
+        sample: usize,
+        fault: Fault,
+        number: usize,
+        moment: Moment,
+        flavour: Flavour,
+    ) -> bool {
         let is_its_turn = is_its_turn(fault, number, moment, flavour);
         match self {
             Tier::Full => true,
             Tier::Each => is_its_turn,
-            Tier::Short => is_its_turn && fault <= Fault::LinkReset,
+            Tier::Short => {
+                let is_sampled = number % IN_A_RUN == sample % IN_A_RUN;
+                is_its_turn && is_sampled && fault <= Fault::LinkReset
+            }
         }
     }
 }
 
+/// Of how many steps a usual run plays one.
+const IN_A_RUN: usize = 3;
+
 /// What is played on this kind of host.
-fn cells(fault: Fault, flavour: Flavour, tier: Tier) -> Vec<Cell> {
+fn cells(fault: Fault, flavour: Flavour, tier: Tier, sample: usize) -> Vec<Cell> {
     let steps = Step::ALL.into_iter().enumerate();
     steps
         .flat_map(|(number, step)| {
@@ -123,7 +138,7 @@ fn cells(fault: Fault, flavour: Flavour, tier: Tier) -> Vec<Cell> {
                 .into_iter()
                 .map(move |moment| (number, step, moment))
         })
-        .filter(|(number, _, moment)| tier.plays(fault, *number, *moment, flavour))
+        .filter(|(number, _, moment)| tier.plays(sample, fault, *number, *moment, flavour))
         .map(|(_, step, moment)| Cell {
             fault,
             step,
@@ -161,7 +176,7 @@ struct Row {
 
 fn play_all(mut app: App, fault: Fault) {
     let tier = Tier::wanted();
-    let cells = cells(fault, app.host.flavour, tier);
+    let cells = cells(fault, app.host.flavour, tier, sample());
     let Some(last) = cells.last().copied() else {
         return say(&format!(
             "SKIPPED, NOTHING WAS RUN: {} on {} needs BELAY_FULL=1",
@@ -169,8 +184,16 @@ fn play_all(mut app: App, fault: Fault) {
             app.host.name
         ));
     };
-    if tier == Tier::Full {
-        spare_the_processor(&app);
+    match tier {
+        Tier::Full => spare_the_processor(&app),
+        Tier::Each => {}
+        Tier::Short => say(&format!(
+            "{} on {}: {} cells, one step in {IN_A_RUN} (BELAY_SAMPLE={})",
+            fault.name(),
+            app.host.name,
+            cells.len(),
+            sample() % IN_A_RUN
+        )),
     }
     if fault == Fault::DiskFull {
         give_a_small_disk(&app.host);
@@ -203,8 +226,7 @@ fn play_all(mut app: App, fault: Fault) {
 /// Four hosts at work at once can have a healthcheck wait for longer than the second that the other tests give it.
 fn spare_the_processor(app: &App) {
     app.edit("docker-compose.yml", |text| {
-        text.replace("interval: 500ms", "interval: 1s")
-            .replace("timeout: 1s", "timeout: 3s")
+        text.replace("timeout: 1s", "timeout: 3s")
     });
 }
 
@@ -472,11 +494,15 @@ fn line(row: &Row) -> String {
 mod tests {
     use super::*;
 
+    /// As many samples as it takes to come by all of them.
     #[test]
     fn each_step_has_each_fault_once_by_turns() {
-        for (tier, faults) in [(Tier::Short, 4), (Tier::Each, 9)] {
+        for (tier, faults, samples) in [(Tier::Short, 4, IN_A_RUN), (Tier::Each, 9, 1)] {
             let of = |fault| {
-                [Flavour::Debian13, Flavour::Debian12].map(|flavour| cells(fault, flavour, tier))
+                [Flavour::Debian13, Flavour::Debian12].map(|flavour| {
+                    let cells = |sample| cells(fault, flavour, tier, sample);
+                    (0..samples).flat_map(cells).collect::<Vec<Cell>>()
+                })
             };
             let mut played = 0;
             for hosts in Fault::ALL.map(of) {
@@ -495,7 +521,7 @@ mod tests {
             assert_eq!(played, faults, "{tier:?}");
         }
         assert_eq!(
-            cells(Fault::DiskFull, Flavour::Debian13, Tier::Full).len(),
+            cells(Fault::DiskFull, Flavour::Debian13, Tier::Full, 0).len(),
             28
         );
     }

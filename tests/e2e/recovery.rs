@@ -4,7 +4,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::{App, Flavour, ROOT, all_is_wanted, say};
+use crate::lab::{App, Flavour, ROOT, say};
+use crate::sample::all_is_wanted;
 
 on_every_host!(
     what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,

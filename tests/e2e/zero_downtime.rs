@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lab::{App, ROOT, all_is_wanted, checkout, say};
+use crate::lab::{App, ROOT, checkout, say};
 use crate::load::{Kind, Load, Report, Shape};
+use crate::sample::all_is_wanted;
 
 on_every_host!(
-    deployments_and_rollbacks_cost_no_request,
+    deployments_and_rollbacks_cost_no_request;
+    by turns:
     a_rollback_by_hand_takes_seconds,
 );
 

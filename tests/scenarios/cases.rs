@@ -9,6 +9,7 @@ use belay::model::journal;
 use belay::model::plan::{ConfirmRule, Plan};
 use belay::model::release::RollbackTo;
 
+use crate::support::sample::{all_is_wanted, sample};
 use crate::support::site::{
     Photo, Saved, Site, Version, assert_same, deployment_of, restore_of, rollback_to,
 };
@@ -20,14 +21,8 @@ pub(crate) fn sampled(
     calls: usize,
     in_a_run: usize,
 ) -> impl Iterator<Item = usize> + use<> {
-    let stride = match std::env::var("BELAY_FULL").as_deref() {
-        Ok("1") => 1,
-        _ => in_a_run,
-    };
-    let wished = std::env::var("BELAY_SAMPLE").ok();
-    let wished = wished.and_then(|sample| sample.parse().ok());
-    // Nothing else in here differs from run to run.
-    let sample = wished.unwrap_or(std::process::id() as usize) % stride;
+    let stride = if all_is_wanted() { 1 } else { in_a_run };
+    let sample = sample() % stride;
     let first = sample + 1;
     let told = format!(
         "{what}: of {calls} calls one in {stride} from number {first} on (BELAY_SAMPLE={sample})"

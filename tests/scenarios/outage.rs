@@ -15,8 +15,12 @@ fn fallible_calls(prepared: &Prepared) -> usize {
 /// Fails so many calls from each one on; then the engine is well again and another contact settles what is left.
 fn sweep(case: Case, calls: usize, when: When) {
     let prepared = case.prepare();
-    // A restore makes and reads several archives, which takes a while.
-    let in_a_run = if case == Case::Restore { 7 } else { 2 };
+    // A restore makes and reads several archives, which takes a while, and a long outage has many contacts.
+    let in_a_run = match (case, calls) {
+        (Case::Restore, _) => 7,
+        (_, 1 | 2) => 2,
+        _ => 4,
+    };
     let what = format!("{case:?}, {calls} failing");
     for first in sampled(&what, fallible_calls(&prepared), in_a_run) {
         let arranged = prepared.arrange();

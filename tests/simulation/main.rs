@@ -35,10 +35,12 @@ use std::time::Instant;
 use life::Life;
 use rng::Rng;
 use story::{Base, Story};
+use support::sample::{all_is_wanted, sample};
 use support::site::{Photo, Saved};
 
-/// Seeds of an ordinary run.
-const SEEDS: u64 = 10_000;
+/// Seeds of an ordinary run, which one of as many blocks has: the sample decides which. `BELAY_FULL=1` lives them all.
+const SEEDS: u64 = 5_000;
+const BLOCKS: u64 = 20;
 /// Failures after which there is no point in going on.
 const ENOUGH: usize = 5;
 
@@ -139,10 +141,13 @@ fn number(variable: &str) -> Option<u64> {
 fn whatever_breaks_the_old_version_serves_or_the_new_one() {
     match number("BELAY_SEED") {
         Some(seed) => replay(seed),
-        None => sweep(
-            number("BELAY_FIRST").unwrap_or(1),
-            number("BELAY_SEEDS").unwrap_or(SEEDS),
-        ),
+        None => {
+            let (first, seeds) = block();
+            sweep(
+                number("BELAY_FIRST").unwrap_or(first),
+                number("BELAY_SEEDS").unwrap_or(seeds),
+            );
+        }
     }
 }
 
@@ -174,6 +179,14 @@ fn story_of(seed: u64, shelf: &mut Shelf) -> Vec<String> {
     let trace = trace.map(|line| without(line, ".belay-new."));
     let trace = trace.map(|line| without(&line, "\"bytes\":"));
     trace.map(|line| without(&line, "/.tmp")).collect()
+}
+
+/// The first seed of this run, and how many there are from there.
+fn block() -> (u64, u64) {
+    match all_is_wanted() {
+        true => (1, BLOCKS * SEEDS),
+        false => (1 + sample() as u64 % BLOCKS * SEEDS, SEEDS),
+    }
 }
 
 fn replay(seed: u64) {
@@ -209,7 +222,7 @@ fn sweep(first: u64, seeds: u64) {
         }
     });
     let run = run.into_inner().expect("whole");
-    tell(&run, began);
+    tell(&run, first, began);
     assert!(
         run.failures.is_empty(),
         "{} seeds failed",
@@ -242,9 +255,12 @@ fn work(next: &AtomicU64, end: u64, run: &Mutex<Run>) {
     }
 }
 
-fn tell(run: &Run, began: Instant) {
+fn tell(run: &Run, first: u64, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
-    say(&format!("{} seeds in {seconds:.1} s", run.seeds));
+    say(&format!(
+        "{} seeds from {first} on in {seconds:.1} s",
+        run.seeds
+    ));
     for (what, count) in &run.tally {
         say(&format!("{count:>9} {what}"));
     }

@@ -3,5 +3,6 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod fake_host;
+pub mod sample;
 pub mod setups;
 pub mod site;

@@ -1,0 +1,19 @@
+//! Which part of its sweeps a run plays.
+//!
+//! A sweep that takes minutes is played in parts: a usual run takes one case in so many, and as many runs with samples that
+//! follow each other take all of them. `BELAY_FULL=1` plays every case. docs/testing.md lists the sweeps.
+
+#![allow(dead_code, unreachable_pub)]
+
+/// Every case of every sweep, on every kind of host.
+pub fn all_is_wanted() -> bool {
+    std::env::var("BELAY_FULL").as_deref() == Ok("1")
+}
+
+/// The sample's number, `BELAY_SAMPLE`: `dist-scripts/test` gives the same to all tests and prints it. Nothing else decides
+/// what a run plays; without it each process takes one of its own.
+pub fn sample() -> usize {
+    let wished = std::env::var("BELAY_SAMPLE").ok();
+    let wished = wished.and_then(|sample| sample.parse().ok());
+    wished.unwrap_or(std::process::id() as usize)
+}
