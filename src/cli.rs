@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::agent::backup::aside::{Action, Aside};
+use crate::agent::channel::say;
 use crate::agent::layout::Layout;
-use crate::agent::{verbs, watch};
+use crate::agent::{engine_process, transactions, verbs, watch};
 use crate::model::config::{Config, render_problems};
-use crate::model::intent::DryRun;
-use crate::model::outcome::{EXIT_BUG, Failure, Word};
-use crate::model::plan::Plan;
+use crate::model::request::intent::DryRun;
 use crate::model::secret::Secret;
+use crate::model::transaction::outcome::{EXIT_BUG, Failure, Word};
+use crate::model::transaction::plan::Plan;
 use crate::report;
 use crate::runner::actions::Actions;
 use crate::runner::inputs::{Env, Inputs};
@@ -556,58 +557,56 @@ fn agent(verb: AgentCommand) -> u8 {
     let out = &mut io::stdout();
     let layout = |root: &Root| Layout::new(&root.root);
     let said = match verb {
-        AgentCommand::Facts(root) => verbs::say(out, &verbs::facts(&layout(&root))),
+        AgentCommand::Facts(root) => say(out, &verbs::facts(&layout(&root))),
         AgentCommand::Recover { root, boot: true } => return watch::at_boot(&layout(&root)),
-        AgentCommand::Recover { root, boot: false } => {
-            verbs::say(out, &verbs::recover(&layout(&root)))
-        }
+        AgentCommand::Recover { root, boot: false } => say(out, &verbs::recover(&layout(&root))),
         AgentCommand::Watch(root) => return watch::watch(&layout(&root)),
         AgentCommand::Load {
             root,
             tx,
             reference,
-        } => verbs::say(out, &verbs::load(&layout(&root), &tx, &reference)),
+        } => say(out, &transactions::load(&layout(&root), &tx, &reference)),
         AgentCommand::Begin(root) => with_plan(out, |plan, out| {
-            let answer = verbs::begin(&layout(&root), plan, out);
-            verbs::say(out, &answer)
+            let answer = transactions::begin(&layout(&root), plan, out);
+            say(out, &answer)
         }),
-        AgentCommand::Follow { root, tx, from } => verbs::follow(&layout(&root), &tx, from, out),
+        AgentCommand::Follow { root, tx, from } => {
+            transactions::follow(&layout(&root), &tx, from, out)
+        }
         AgentCommand::Confirm { root, tx } => {
             let mut nonce = String::new();
             io::stdin().read_to_string(&mut nonce).and_then(|_| {
-                let answer = verbs::confirm(&layout(&root), &tx, &nonce, out);
-                verbs::say(out, &answer)
+                let answer = transactions::confirm(&layout(&root), &tx, &nonce, out);
+                say(out, &answer)
             })
         }
         AgentCommand::Ask { url, timeout, .. } => {
             let timeout = std::time::Duration::from_millis(timeout);
-            verbs::say(out, &verbs::ask(&url, timeout))
+            say(out, &verbs::ask(&url, timeout))
         }
         AgentCommand::LookBack { root, since } => {
-            verbs::say(out, &verbs::look_back(&layout(&root), since))
+            say(out, &verbs::look_back(&layout(&root), since))
         }
         AgentCommand::Extend { root, tx, by } => {
-            verbs::say(out, &verbs::extend(&layout(&root), &tx, by))
+            say(out, &transactions::extend(&layout(&root), &tx, by))
         }
         AgentCommand::Abort { root, tx, reason } => {
-            verbs::say(out, &verbs::abort(&layout(&root), &tx, &reason))
+            say(out, &transactions::abort(&layout(&root), &tx, &reason))
         }
         AgentCommand::Backup(root) => with_plan(out, |plan, out| {
-            verbs::say(out, &verbs::backup(&layout(&root), plan))
+            say(out, &verbs::backup(&layout(&root), plan))
         }),
-        AgentCommand::Examine { port, .. } => verbs::say(out, &verbs::examine(&port)),
+        AgentCommand::Examine { port, .. } => say(out, &verbs::examine(&port)),
         AgentCommand::Restart { root, service } => with_plan(out, |plan, out| {
             let answer = verbs::restart(&layout(&root), plan, service.as_deref());
-            verbs::say(out, &answer)
+            say(out, &answer)
         }),
-        AgentCommand::Backups { root, verify } => {
-            verbs::say(out, &verbs::backups(&layout(&root), verify))
-        }
+        AgentCommand::Backups { root, verify } => say(out, &verbs::backups(&layout(&root), verify)),
         AgentCommand::Logs {
             root,
             service,
             lines,
-        } => verbs::say(out, &verbs::logs(&layout(&root), service.as_deref(), lines)),
+        } => say(out, &verbs::logs(&layout(&root), service.as_deref(), lines)),
         AgentCommand::Aside {
             action,
             dir,
@@ -618,7 +617,7 @@ fn agent(verb: AgentCommand) -> u8 {
             root,
             tx,
             recover: _,
-        } => return verbs::engine(&layout(&root), tx.as_deref()),
+        } => return engine_process::engine(&layout(&root), tx.as_deref()),
     };
     // The channel may be gone; what was done is in the journal.
     if said.is_ok() { 0 } else { EXIT_BUG }
@@ -634,7 +633,7 @@ fn with_plan(
         Ok(plan) => f(&plan, out),
         Err(error) => {
             let failure = Failure::new(format!("the plan did not arrive whole: {error}"));
-            verbs::say(out, &crate::wire::Answer::<()>::Failed(failure))
+            say(out, &crate::wire::Answer::<()>::Failed(failure))
         }
     }
 }

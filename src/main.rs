@@ -5,5 +5,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // The panic itself was printed already; the exit code tells a defect from everything that Belay expects.
     std::panic::catch_unwind(belay::cli::main)
-        .unwrap_or(ExitCode::from(belay::model::outcome::EXIT_BUG))
+        .unwrap_or(ExitCode::from(belay::model::transaction::outcome::EXIT_BUG))
 }

@@ -12,13 +12,16 @@ use belay::model::config::{
     Percent, Period, Problem, Requests, Settings, Strategy, Text, VersionSource, render_problems,
     schema, values,
 };
-use belay::model::journal::Holder;
-use belay::model::plan::{
-    self, ConfirmRule, GatewayRule, OverLimit, Plan, PlannedWork, RequestRules, Run,
+use belay::model::replacement::wishes::GatewayRule;
+use belay::model::replacement::wishes::{
+    DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy,
 };
-use belay::model::release::RollbackTo;
-use belay::model::strategy::{DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy};
-use belay::model::tag::TagKind;
+use belay::model::request::tag::TagKind;
+use belay::model::transaction::journal::Holder;
+use belay::model::transaction::plan::{
+    self, ConfirmRule, OverLimit, Plan, PlannedWork, RequestRules, Run,
+};
+use belay::model::versions::release::RollbackTo;
 use serde_json::{Value, json};
 
 fn repository() -> PathBuf {

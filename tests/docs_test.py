@@ -1,5 +1,5 @@
 """Proves that the documents speak of what exists: paths, commands, options, inputs, outputs, settings, steps, and the
-arrows between the folders of src/ that ARCHITECTURE.md promises.
+arrows between the folders and files of src/ that ARCHITECTURE.md promises.
 
 Runs on a developer's machine and in CI, with python3 and git alone: `python3 tests/docs_test.py`. Reads files only,
 under a second. It cannot tell whether a sentence is true, only whether what it names is there; each check has a test of
@@ -291,7 +291,7 @@ class TheDocuments(unittest.TestCase):
         self.assertEqual(sorted(keys_of_action("outputs")), sorted(first_codes(text, "Output")))
 
     def test_the_readme_has_every_outcome_with_its_exit_code(self):
-        source = read("src/model/outcome.rs")
+        source = read("src/model/transaction/outcome.rs")
         exits = {}
         for names, code in re.findall(r"^ +((?:Word::\w+(?: \| )?)+) => (\d+),$", source, re.M):
             exits |= {name: code for name in re.findall(r"Word::(\w+)", names)}
@@ -302,7 +302,7 @@ class TheDocuments(unittest.TestCase):
         self.assertEqual(expected + [(bug, "")], shown)
 
     def test_the_architecture_has_every_step_in_its_order(self):
-        listed = re.search(r"pub const ALL: \[Step; \d+\] = \[(.*?)\];", read("src/model/step.rs"), re.S)[1]
+        listed = re.search(r"pub const ALL: \[Step; \d+\] = \[(.*?)\];", read("src/model/transaction/step.rs"), re.S)[1]
         steps = re.findall(r"Step::(\w+),", listed)
         shown = [row[0] for row in rows(read("ARCHITECTURE.md"), "Step")]
         self.assertEqual([f"{n} {step}" for n, step in enumerate(steps, 1)], shown)
@@ -350,6 +350,94 @@ class TheFolders(unittest.TestCase):
                 self.assertEqual([], re.findall(self.IMPURE, code), path)
 
 
+# --- imports ----------------------------------------------------------------------------------------------------------
+
+
+def use_paths(tree):
+    """The paths of one `use` tree, its braces written out: `a::{b, c::d}` is `a::b` and `a::c::d`."""
+    head, brace, rest = tree.partition("{")
+    if not brace:
+        return [re.sub(r"\s+as\s+\w+$", "", tree.strip())]
+    found, part, depth = [], "", 0
+    for char in rest.rpartition("}")[0] + ",":
+        depth += (char == "{") - (char == "}")
+        if char == "," and depth == 0:
+            found += [head.strip() + path for path in use_paths(part) if path]
+            part = ""
+        else:
+            part += char
+    return found
+
+
+def absolute(module, path):
+    """A path as it is written in this module, from the crate on."""
+    parts, base = path.split("::"), module.split("::")
+    while parts[0] == "super":
+        parts, base = parts[1:], base[:-1]
+        parts = parts if parts[0] == "super" else base + parts
+    return parts if parts[0] == "crate" else base + [part for part in parts if part != "self"]
+
+
+def uses(module, text, kind):
+    """The paths that a file imports (`use`) or passes on (`pub use`), from the crate on."""
+    for tree in re.findall(rf"^{kind} ([^;]*);", text.split("#[cfg(test)]")[0], re.M):
+        for path in use_paths(" ".join(tree.split())):
+            yield absolute(module, path)
+
+
+def imports(files):
+    """What each of these files takes from which other one. `files`: text by module path, `crate::model::yaml`.
+
+    A name that a folder's own file only passes on (`pub use`) counts as taken from where it is defined.
+    """
+    passed_on = {m: list(uses(m, text, r"pub(?:\([^)]*\))? use")) for m, text in files.items()}
+
+    def home(parts):
+        module, names = list(parts), []
+        while module and "::".join(module) not in files:
+            names.insert(0, module.pop())
+        found = "::".join(module)
+        for path in passed_on.get(found, ()) if names else ():
+            if path[-1] == names[0] and list(path) != list(parts):
+                return home(path)
+            whole = "::".join(path[:-1])
+            if path[-1] == "*" and re.search(rf"^pub \w+ {names[0]}\b|^    {names[0]} \{{", files[whole], re.M):
+                return whole
+        return found
+
+    return {m: {home(path) for path in uses(m, text, "use")} - {"", m, "crate"} for m, text in files.items()}
+
+
+def circles(arrows):
+    """The files from which imports lead back to themselves."""
+
+    def reached(start):
+        seen, ahead = set(), [start]
+        while ahead:
+            for target in arrows.get(ahead.pop(), ()):
+                if target not in seen:
+                    seen.add(target)
+                    ahead.append(target)
+        return seen
+
+    return sorted(module for module in arrows if module in reached(module))
+
+
+def modules():
+    """Each source file's text by the path of its module."""
+    found = {}
+    for path in (TREE / "src").rglob("*.rs"):
+        parts = path.relative_to(TREE / "src").with_suffix("").parts
+        name = "::".join(("crate",) + parts[: -1 if parts[-1] in ("mod", "lib", "main") else None])
+        found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+class TheImports(unittest.TestCase):
+    def test_they_lead_in_one_direction(self):
+        self.assertEqual([], circles(imports(modules())))
+
+
 class TheChecks(unittest.TestCase):
     """Each of them notices a lie, and leaves the truth alone."""
 
@@ -393,8 +481,21 @@ class TheChecks(unittest.TestCase):
         self.truths(unknown_variables, "`BELAY_HOST`")
 
     def test_hosts(self):
-        self.lies(real_hosts, "http://198.51.100.7/", "https://github.com/x", "ssh 192.0.2.1", "crates" + ".io", "/wor" + "k/x")
+        self.lies(real_hosts, "http://198.51.100.7/", "https://github.com/x", "ssh 192.0.2.1", "crates" + ".io",
+                  "/wor" + "k/x")
         self.truths(real_hosts, "http://203.0.113.10:8080/api", "https://app.example.com", "127.0.0.1", "v1.2.3")
+
+    def test_circles(self):
+        files = {
+            "crate::a": "pub use self::c::X;",
+            "crate::a::b": "use super::c::{self, X};\nuse crate::d::Y as Z;",
+            "crate::a::c": "use crate::{d::{Y, W}, e};",
+            "crate::d": "#[cfg(test)]\nuse crate::a::b::V;",
+        }
+        self.assertEqual({"crate::a::c", "crate::d"}, imports(files)["crate::a::b"])
+        self.assertEqual([], circles(imports(files)))
+        files["crate::d"] = "use crate::a::b::V;"
+        self.assertEqual(["crate::a::b", "crate::a::c", "crate::d"], circles(imports(files)))
 
     def test_wide_lines(self):
         self.lies(wide_lines, "x" * 121)

@@ -6,12 +6,12 @@ mod support;
 use std::time::Duration;
 
 use belay::agent::host::{Container, DockerHealth, HostError, RunState};
-use belay::model::compose::ComposeFile;
-use belay::model::gateway::{Admission, Change, Server, fronts, with_gateway};
-use belay::model::health::{Answer, VersionCheck};
-use belay::model::image::ImageStore;
-use belay::model::measure::Measured;
-use belay::model::strategy::GATEWAY_SERVICE;
+use belay::model::composition::compose::ComposeFile;
+use belay::model::composition::image::ImageStore;
+use belay::model::judgement::health::{Answer, VersionCheck};
+use belay::model::judgement::measure::Measured;
+use belay::model::replacement::gateway::{Admission, Change, Server, fronts, with_gateway};
+use belay::model::replacement::wishes::GATEWAY_SERVICE;
 use belay::prober::Target;
 use serde_json::{Value, json};
 

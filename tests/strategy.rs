@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 
 use belay::agent::docker::RealHost;
 use belay::agent::host::{Composition, Host as _};
-use belay::model::compose::{ComposeFile, ComposeProblem};
-use belay::model::plan::GatewayRule;
-use belay::model::ports::{Port, Protocol, Published, ports};
-use belay::model::strategy::{Classified, Mode, Strategy, StrategyWish, WishedStrategy, classify};
+use belay::model::composition::compose::{ComposeFile, ComposeProblem};
+use belay::model::composition::ports::{Port, Protocol, Published, ports};
+use belay::model::replacement::strategy::{Classified, Strategy, classify};
+use belay::model::replacement::wishes::GatewayRule;
+use belay::model::replacement::wishes::{Mode, StrategyWish, WishedStrategy};
 use belay::model::yaml;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

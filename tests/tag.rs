@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use belay::model::config::Config;
-use belay::model::tag::{Refusal, Tag, TagKind, check_newer};
+use belay::model::request::tag::{Refusal, Tag, TagKind, check_newer};
 use belay::runner::git::{GitError, repository_facts};
 use belay::runner::tag_command;
 use proptest::prelude::*;

@@ -6,13 +6,15 @@
 use super::host::{Composition, Host, HostError, Image, ImageContent};
 use super::layout::{Layout, RIVAL_FILES};
 use super::lock::HostLock;
+use super::records;
 use super::state;
 use super::steps::settle_project;
-use crate::model::compose::{ComposeFile, sha256};
-use crate::model::outcome::Failure;
-use crate::model::plan::{GatewayRule, Plan};
-use crate::model::release::{Current, How, Release, ReleaseService};
-use crate::model::strategy::{Strategy, classify};
+use crate::model::composition::compose::{ComposeFile, sha256};
+use crate::model::replacement::strategy::{Strategy, classify};
+use crate::model::replacement::wishes::GatewayRule;
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::Plan;
+use crate::model::versions::release::{Current, How, Release, ReleaseService};
 
 /// The tag of an adopted release. It is no valid tag, so no pushed one can be mistaken for it.
 pub const ADOPTED: &str = "adopted";
@@ -34,7 +36,7 @@ pub fn adopt(
         return Ok(());
     }
     let project = settle_project(layout, plan.project.as_deref(), None)?;
-    let text = state::read_optional(&layout.compose())
+    let text = records::read_optional(&layout.compose())
         .map_err(|e| Failure::of(&e))?
         .unwrap_or_default();
     let composition = Composition {
@@ -63,10 +65,10 @@ pub fn adopt(
         project,
     };
     let place = layout.release(&release.name);
-    state::make_dir(place.dir()).map_err(|e| Failure::of(&e))?;
-    state::write(&place.compose(), &text, 0o600).map_err(|e| Failure::of(&e))?;
-    state::write_json(&place.normalised(), &document).map_err(|e| Failure::of(&e))?;
-    state::write_json(&place.record(), &release).map_err(|e| Failure::of(&e))?;
+    records::make_dir(place.dir()).map_err(|e| Failure::of(&e))?;
+    records::write(&place.compose(), &text, 0o600).map_err(|e| Failure::of(&e))?;
+    records::write_json(&place.normalised(), &document).map_err(|e| Failure::of(&e))?;
+    records::write_json(&place.record(), &release).map_err(|e| Failure::of(&e))?;
     state::set_current(layout, &pointer(host, &release)).map_err(|e| Failure::of(&e))
 }
 
@@ -76,7 +78,7 @@ pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, Failure> {
     let Some(current) = state::current(layout).map_err(|e| Failure::of(&e))? else {
         return Ok(None);
     };
-    let text = state::read_optional(&layout.compose()).map_err(|e| Failure::of(&e))?;
+    let text = records::read_optional(&layout.compose()).map_err(|e| Failure::of(&e))?;
     let Some(hash) = text.map(|text| sha256(&text)) else {
         return Ok(None);
     };
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
     use crate::agent::docker::RealHost;
     use crate::agent::lock::{self, Locking};
-    use crate::model::journal::Holder;
+    use crate::model::transaction::journal::Holder;
 
     fn release(layout: &Layout, seq: u64, file: &str) -> Release {
         let release = Release {
@@ -204,8 +206,8 @@ mod tests {
             gateway: GatewayRule::Off,
             store: None,
         };
-        state::make_dir(layout.release(&release.name).dir()).expect("made");
-        state::write_json(&layout.release(&release.name).record(), &release).expect("written");
+        records::make_dir(layout.release(&release.name).dir()).expect("made");
+        records::write_json(&layout.release(&release.name).record(), &release).expect("written");
         release
     }
 

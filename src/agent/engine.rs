@@ -10,18 +10,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::durable;
-use super::fenced::{Fence, Fenced, Overtaken};
+use super::fence::{Fence, Overtaken};
+use super::fenced::Fenced;
 use super::host::Host;
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::meter::{self, Meter};
+use super::records::RecordError;
 use super::state::{self, StateError};
 use super::steps::{self, Work};
-use crate::model::journal::{Begin, End, Event, Next, next};
-use crate::model::outcome::Failure;
-use crate::model::plan::{OverLimit, Plan};
-use crate::model::step::Step;
+use crate::model::transaction::journal::{Begin, End, Event, Next, next};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::{OverLimit, Plan};
+use crate::model::transaction::step::Step;
 
 /// Lines of a failed container's log that are kept.
 const FAILED_LOG_LINES: u32 = 100;
@@ -38,6 +40,8 @@ const DOCKER_LOOK: Duration = Duration::from_millis(250);
 pub enum EngineError {
     #[error(transparent)]
     Journal(JournalError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -88,7 +92,7 @@ pub fn begin(
     journal.append(
         host.now(),
         Event::Begin(Box::new(Begin {
-            schema: crate::model::journal::SCHEMA,
+            schema: crate::model::transaction::journal::SCHEMA,
             tx: plan.tx.clone(),
             seq,
             what: plan.work.describe(),
@@ -349,7 +353,7 @@ fn wish_to_stop(
     if let Some(reason) = state::abort_wish(layout, seq)? {
         return Ok(Some(reason));
     }
-    let passed = crate::model::journal::begin(journal.entries())
+    let passed = crate::model::transaction::journal::begin(journal.entries())
         .is_some_and(|begin| step < Step::Confirm && begin.deadline.has_passed(&host.boot_time()));
     Ok(passed.then(|| "the transaction's deadline passed".to_owned()))
 }

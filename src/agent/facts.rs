@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::images::{Images, Wanted};
 use super::layout::Layout;
+use super::records::RecordError;
 use super::{backup, lock, revive, state, supervise};
-use crate::model::error_lines::ErrorLines;
-use crate::model::journal::{self, Next, next};
-use crate::model::outcome::Failure;
-use crate::model::release::{KnownBackup, KnownRelease, Release, ReleaseService};
-use crate::model::service_changes::{ServiceChange, Side, service_changes};
-use crate::model::strategy::Strategy;
+use crate::model::composition::service_changes::{ServiceChange, Side, service_changes};
+use crate::model::judgement::error_lines::ErrorLines;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::transaction::journal::{self, Next, next};
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::{KnownBackup, KnownRelease, Release, ReleaseService};
 use crate::wire::{
     BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,
 };
@@ -26,6 +27,8 @@ const LINES_LOOKED_THROUGH: u32 = 5_000;
 pub enum FactsError {
     #[error(transparent)]
     Host(#[from] HostError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error(transparent)]
     State(#[from] state::StateError),
 }

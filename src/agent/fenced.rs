@@ -1,10 +1,6 @@
-//! The fence between an engine that was overtaken and the host: a suspended engine that wakes after another one has taken
-//! the lock may not change anything any more.
+//! A host for one engine only: it looks before each call whether its engine may still act ([`super::fence`]).
 //!
-//! Runs on the host. [`Fenced`] is a [`Host`] that looks before each call whether its engine may still act; the journal
-//! looks before each record, and steps before each file. The look and the deed are two system calls, so an engine that is
-//! suspended exactly between them still does that one thing. What the look compares is on the disk: the number of the last
-//! transaction, which lock file there is, and who took it last.
+//! Runs on the host. Calls that only read look as well, so that loops that wait notice.
 
 use std::io;
 use std::path::Path;
@@ -16,73 +12,14 @@ use serde_json::Value;
 use super::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink,
 };
+use super::fence::{Fence, Overtaken};
 use super::host::{Composition, Container, Host, HostError, Image, ImageContent, ImageName};
-use super::layout::Layout;
-use super::lock::{HostLock, Mark};
-use super::state::{self, StateError};
-use crate::model::data::RestoredSource;
-use crate::model::gateway::{Change, Server};
-use crate::model::health::{Answer, VersionCheck};
-use crate::model::journal::BootTime;
+use crate::model::composition::data::RestoredSource;
+use crate::model::judgement::health::{Answer, VersionCheck};
+use crate::model::replacement::gateway::{Change, Server};
+use crate::model::transaction::journal::BootTime;
 use crate::prober::{Prober, Target};
 use crate::wire::EngineFacts;
-
-/// Why an engine must end at once, without another word in its journal.
-#[derive(Debug, thiserror::Error)]
-pub enum Overtaken {
-    #[error("transaction {mine} may not act any more: {newest} has begun")]
-    Newer { mine: u64, newest: u64 },
-    #[error("transaction {mine} may not act any more: its lock is not the host's lock any more")]
-    LockLost { mine: u64 },
-    #[error("could not find out whether transaction {mine} may still act")]
-    Unknown {
-        mine: u64,
-        #[source]
-        source: io::Error,
-    },
-    #[error("could not find out whether transaction {mine} may still act")]
-    NoNumber {
-        mine: u64,
-        #[source]
-        source: Box<StateError>,
-    },
-}
-
-/// What an engine compares before it acts.
-#[derive(Clone, Debug)]
-pub struct Fence {
-    layout: Layout,
-    mark: Mark,
-    seq: u64,
-}
-
-impl Fence {
-    /// The fence of the engine that works on transaction `seq` under this lock.
-    pub fn new(layout: &Layout, lock: &HostLock, seq: u64) -> Self {
-        Fence {
-            layout: layout.clone(),
-            mark: lock.mark().clone(),
-            seq,
-        }
-    }
-
-    /// Whether nobody has taken this engine's place.
-    pub fn check(&self) -> Result<(), Overtaken> {
-        let mine = self.seq;
-        let newest = state::seq(&self.layout).map_err(|source| Overtaken::NoNumber {
-            mine,
-            source: Box::new(source),
-        })?;
-        if newest > mine {
-            return Err(Overtaken::Newer { mine, newest });
-        }
-        match self.mark.is_current() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Overtaken::LockLost { mine }),
-            Err(source) => Err(Overtaken::Unknown { mine, source }),
-        }
-    }
-}
 
 /// A host for one engine only.
 pub struct Fenced<'a> {

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::backup::{DataReader, DataWriter};
-use super::fenced::Overtaken;
+use super::fence::Overtaken;
 use crate::archive::ArchiveError;
-use crate::model::gateway::{Change, Server};
-use crate::model::health::{Answer, VersionCheck};
-use crate::model::journal::BootTime;
+use crate::model::judgement::health::{Answer, VersionCheck};
+use crate::model::replacement::gateway::{Change, Server};
+use crate::model::transaction::journal::BootTime;
 use crate::prober::{Prober, Target};
 use crate::wire::EngineFacts;
 
@@ -105,7 +105,7 @@ pub enum DockerHealth {
 /// An image of the engine, as far as a look at it tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// What this engine calls it: not its identity ([`crate::model::image`]).
+    /// What this engine calls it: not its identity ([`crate::model::composition::image`]).
     pub id: String,
     /// The digests of its unpacked layers, the lowest one first.
     pub layers: Vec<String>,

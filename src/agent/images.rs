@@ -6,9 +6,9 @@
 //! ID is a digest itself and never means another image.
 
 use super::host::{Host, HostError, Image, ImageContent};
-use crate::model::image::{Content, Likeness};
-use crate::model::plan::PlannedImage;
-use crate::model::release::{Release, ReleaseService};
+use crate::model::composition::image::{Content, Likeness};
+use crate::model::transaction::plan::PlannedImage;
+use crate::model::versions::release::{Release, ReleaseService};
 
 /// An image that is wanted, and where it may be found.
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use super::host::Host;
-use crate::model::journal::{Entry, Event, begin, measured};
-use crate::model::measure::Measured;
-use crate::model::plan::{OverLimit, Plan};
-use crate::model::step::Step;
+use crate::model::judgement::measure::Measured;
+use crate::model::transaction::journal::{Entry, Event, begin, measured};
+use crate::model::transaction::plan::{OverLimit, Plan};
+use crate::model::transaction::step::Step;
 use crate::prober::{Prober, Target};
 
 /// The measurement of one transaction.

@@ -9,9 +9,9 @@ use super::host::{Container, DockerHealth, Host, RunState};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::state;
-use crate::model::compose::ComposeFile;
-use crate::model::outcome::Failure;
-use crate::model::strategy::GATEWAY_SERVICE;
+use crate::model::composition::compose::ComposeFile;
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::transaction::outcome::Failure;
 use crate::wire::Restarted;
 
 const LOOK: Duration = Duration::from_millis(200);

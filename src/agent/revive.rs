@@ -1,5 +1,5 @@
 //! Starts again what Docker has left stopped after its own death. Which containers those are is decided in
-//! [`crate::model::revival`].
+//! [`crate::model::versions::revival`].
 //!
 //! Runs on the host, in the engine that settles what an earlier one left: under the lock, when no transaction is open. Never
 //! a reason to fail: what could not be started is told, and tried again at the next contact.
@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::host::{Host, HostError};
 use super::layout::Layout;
 use super::lock::HostLock;
+use super::records;
 use super::state;
-use crate::model::outcome::Failure;
-use crate::model::release::Release;
-use crate::model::revival::{Ended, EngineStart, left_stopped, wants_to_run};
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
+use crate::model::versions::revival::{Ended, EngineStart, left_stopped, wants_to_run};
 
 /// What reviving needs to know of Docker, beside [`Host`].
 pub trait Revival: Host {
@@ -60,13 +61,13 @@ pub fn revive(
         at: docker.now(),
         text: text.clone(),
     };
-    state::write_json(&layout.revived(), &revived).map_err(|e| Failure::of(&e))?;
+    records::write_json(&layout.revived(), &revived).map_err(|e| Failure::of(&e))?;
     Ok(Some(text))
 }
 
 /// What the last revival did, unless a transaction has brought something else since.
 pub fn last(layout: &Layout) -> Option<Revived> {
-    let text = state::read_optional(&layout.revived()).ok()??;
+    let text = records::read_optional(&layout.revived()).ok()??;
     let revived: Revived = serde_json::from_slice(&text).ok()?;
     let current = state::current(layout).ok()??;
     (revived.at > current.since).then_some(revived)

@@ -1,26 +1,25 @@
 //! Belay's records on the host: what serves, the releases, the numbers of transactions, wishes left for an engine.
 //!
-//! Runs on the host. Reading never changes anything; writing goes through [`durable`], so a crash leaves the old record or
-//! the new one.
+//! Runs on the host. How they are read and written: [`super::records`].
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::durable;
 use super::journal::{self, Journal, JournalError};
 use super::layout::Layout;
 use super::lock::HostLock;
-use crate::model::compose::ComposeFile;
-use crate::model::history::PastDeployment;
-use crate::model::journal::{Entry, Next, next};
-use crate::model::plan::Plan;
-use crate::model::recall::past_deployment;
-use crate::model::release::{Current, Release};
+use super::records::{
+    RecordError, make_dir, names, read_error, read_json, read_optional, remove, remove_dir, seq,
+    write, write_error, write_json,
+};
+use crate::model::composition::compose::ComposeFile;
+use crate::model::transaction::journal::{Entry, Next, next};
+use crate::model::transaction::plan::Plan;
+use crate::model::transaction::recall::past_deployment;
+use crate::model::versions::history::PastDeployment;
+use crate::model::versions::release::{Current, Release};
 
 /// Journals of transactions that are over, to keep.
 const KEPT_JOURNALS: usize = 30;
@@ -28,88 +27,14 @@ const KEPT_JOURNALS: usize = 30;
 /// A record that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("could not read {path}")]
-    Read {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("could not write {path}")]
-    Write {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{path} is not what Belay wrote there")]
-    Format {
-        path: String,
-        #[source]
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
 
-fn read_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    let path = path.display().to_string();
-    move |source| StateError::Read { path, source }
-}
-
-fn write_error(path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    let path = path.display().to_string();
-    move |source| StateError::Write { path, source }
-}
-
-/// Reads a file that may not be there.
-pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(read_error(path)(error)),
-    }
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let Some(bytes) = read_optional(path)? else {
-        return Ok(None);
-    };
-    let value = serde_json::from_slice(&bytes).map_err(|source| StateError::Format {
-        path: path.display().to_string(),
-        source,
-    })?;
-    Ok(Some(value))
-}
-
-/// Writes a record as JSON.
-pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
-    let text = serde_json::to_vec_pretty(value)
-        .map_err(io::Error::other)
-        .map_err(write_error(path))?;
-    write(path, &text, 0o600)
-}
-
-/// Writes a file whole.
-pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
-    durable::replace(path, bytes, mode).map_err(write_error(path))
-}
-
-/// Removes a file that may be gone already. It stays gone, whatever happens to the machine.
-pub fn remove(path: &Path) -> Result<(), StateError> {
-    durable::remove(path).map_err(write_error(path))
-}
-
-/// Removes a directory that may be gone already, with all that is in it.
-pub fn remove_dir(path: &Path) -> Result<(), StateError> {
-    durable::remove_tree(path).map_err(write_error(path))
-}
-
-/// Makes a directory that only its owner may enter.
-pub fn make_dir(path: &Path) -> Result<(), StateError> {
-    durable::make_dirs(path, 0o700).map_err(write_error(path))
-}
-
 /// Makes Belay's own directories, as private as they must be.
-pub fn prepare(layout: &Layout) -> Result<(), StateError> {
+pub fn prepare(layout: &Layout) -> Result<(), RecordError> {
     for dir in [
         layout.state(),
         layout.journals(),
@@ -124,16 +49,16 @@ pub fn prepare(layout: &Layout) -> Result<(), StateError> {
 }
 
 /// What serves.
-pub fn current(layout: &Layout) -> Result<Option<Current>, StateError> {
+pub fn current(layout: &Layout) -> Result<Option<Current>, RecordError> {
     read_json(&layout.current())
 }
 
-pub fn set_current(layout: &Layout, current: &Current) -> Result<(), StateError> {
+pub fn set_current(layout: &Layout, current: &Current) -> Result<(), RecordError> {
     write_json(&layout.current(), current)
 }
 
 /// A release's record; `None` when it is not (or no longer) there.
-pub fn release(layout: &Layout, name: &str) -> Result<Option<Release>, StateError> {
+pub fn release(layout: &Layout, name: &str) -> Result<Option<Release>, RecordError> {
     read_json(&layout.release(name).record())
 }
 
@@ -153,33 +78,6 @@ pub fn releases(layout: &Layout) -> Result<Vec<Release>, StateError> {
     Ok(releases)
 }
 
-/// The names in a directory that may not be there.
-pub fn names(dir: &Path) -> Result<Vec<String>, StateError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(error) => return Err(read_error(dir)(error)),
-    };
-    let mut names = vec![];
-    for entry in entries {
-        names.extend(entry.map_err(read_error(dir))?.file_name().into_string());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The number of the last transaction; 0 before the first.
-pub fn seq(layout: &Layout) -> Result<u64, StateError> {
-    let path = layout.seq();
-    let Some(bytes) = read_optional(&path)? else {
-        return Ok(0);
-    };
-    String::from_utf8_lossy(&bytes)
-        .trim()
-        .parse()
-        .map_err(|e| read_error(&path)(io::Error::new(io::ErrorKind::InvalidData, e)))
-}
-
 /// Takes the next number. It is on the disk before anything is done under it.
 pub fn next_seq(layout: &Layout, _lock: &HostLock) -> Result<u64, StateError> {
     // A lost number file must never lead to a number's second use: journals and releases remember theirs, too.
@@ -195,11 +93,11 @@ pub fn next_seq(layout: &Layout, _lock: &HostLock) -> Result<u64, StateError> {
 
 /// The number of a journal's transaction.
 pub fn seq_of(journal: &Journal) -> u64 {
-    crate::model::journal::begin(journal.entries()).map_or(0, |begin| begin.seq)
+    crate::model::transaction::journal::begin(journal.entries()).map_or(0, |begin| begin.seq)
 }
 
 /// The plan of a transaction.
-pub fn plan(layout: &Layout, seq: u64) -> Result<Plan, StateError> {
+pub fn plan(layout: &Layout, seq: u64) -> Result<Plan, RecordError> {
     let path = layout.journal_plan(seq);
     let missing = || read_error(&path)(io::Error::from(io::ErrorKind::NotFound));
     read_json(&path)?.ok_or_else(missing)
@@ -244,7 +142,7 @@ pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Vec<Entry>)>, Stat
     for seq in numbers.into_iter().rev() {
         let entries = read_kept(layout, seq)?;
         let is_it = |entries: &Vec<Entry>| {
-            crate::model::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
+            crate::model::transaction::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
         };
         if let Some(entries) = entries.filter(is_it) {
             return Ok(Some((seq, entries)));
@@ -288,15 +186,15 @@ pub fn take_extension(layout: &Layout, seq: u64) -> Result<Option<u64>, StateErr
 }
 
 /// Removes what only an open transaction needs.
-pub fn close(layout: &Layout, journal: &Journal) -> Result<(), StateError> {
+pub fn close(layout: &Layout, journal: &Journal) -> Result<(), RecordError> {
     clear(layout, seq_of(journal), journal.entries())
 }
 
-fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), StateError> {
+fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), RecordError> {
     remove(&layout.abort(seq))?;
     remove(&layout.confirmation(seq))?;
     remove(&layout.extension(seq))?;
-    if let Some(begin) = crate::model::journal::begin(entries) {
+    if let Some(begin) = crate::model::transaction::journal::begin(entries) {
         remove(&layout.incoming_plan(&begin.tx))?;
         remove(&layout.staged(&begin.tx))?;
     }
@@ -307,7 +205,7 @@ fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), StateError>
 }
 
 /// Removes a journal without a single whole record.
-pub fn discard_journal(layout: &Layout, seq: u64) -> Result<(), StateError> {
+pub fn discard_journal(layout: &Layout, seq: u64) -> Result<(), RecordError> {
     remove(&layout.journal(seq))?;
     remove(&layout.journal_plan(seq))
 }
@@ -354,6 +252,6 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
 }
 
 /// Checks that the state directory can be written, without leaving anything.
-pub fn check_writable(layout: &Layout) -> Result<(), StateError> {
+pub fn check_writable(layout: &Layout) -> Result<(), RecordError> {
     durable::try_out(&layout.state()).map_err(write_error(&layout.state()))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::command::Call;
 use super::durable;
 use super::layout::Layout;
-use crate::model::compose::sha256;
+use crate::model::composition::compose::sha256;
 use crate::wire::Supervisor;
 
 /// How long one of the machine's programs may take to answer.

@@ -17,9 +17,9 @@ use rustix::fs::{FlockOperation, flock};
 use super::docker::RealHost;
 use super::host::Host;
 use super::layout::Layout;
-use super::verbs::{log, spawn};
+use super::spawn::{log, spawn};
 use super::{adopt, lock, revive, state};
-use crate::model::outcome::Failure;
+use crate::model::transaction::outcome::Failure;
 
 /// How often the lock is looked at.
 const LOOK: Duration = Duration::from_millis(200);

@@ -1,40 +1,16 @@
 //! Decisions, as pure code: no I/O, clock, environment or async. Everything needed is passed in, the time included.
+//!
+//! One room for each subject. A value goes from `request` over `config`, `composition` and `replacement` to `transaction`;
+//! `judgement` and `versions` are asked on the way, and `reviewing` tells of it.
 
-pub mod build;
-pub mod changes;
-pub mod checklist;
-pub mod compose;
+pub mod composition;
 pub mod config;
-pub mod data;
-pub mod definitions;
 pub mod docker_versions;
-pub mod error_lines;
-pub mod event;
-pub mod gateway;
-pub mod health;
-pub mod history;
-pub mod image;
-pub mod intent;
-pub mod journal;
-pub mod measure;
-pub mod moves;
-pub mod near_miss;
-pub mod nginx;
-pub mod notification;
-pub mod outcome;
-pub mod plan;
-pub mod ports;
-pub mod recall;
-pub mod release;
-pub mod retention;
-pub mod review;
-pub mod revival;
+pub mod judgement;
+pub mod replacement;
+pub mod request;
+pub mod reviewing;
 pub mod secret;
-pub mod service_changes;
-pub mod settle;
-pub mod step;
-pub mod sticky;
-pub mod strategy;
-pub mod tag;
-pub mod tag_rules;
+pub mod transaction;
+pub mod versions;
 pub mod yaml;

@@ -2,10 +2,10 @@
 //!
 //! Runs anywhere; pure. Of environments there are only names.
 
-use crate::model::changes::{Compared, PullRequestOf};
-use crate::model::history::{Metric, MetricKind, metrics};
-use crate::model::outcome::{Outcome, Word};
-use crate::model::service_changes::ChangeKind;
+use crate::model::composition::service_changes::ChangeKind;
+use crate::model::transaction::outcome::{Outcome, Word};
+use crate::model::versions::changes::{Compared, PullRequestOf};
+use crate::model::versions::history::{Metric, MetricKind, metrics};
 
 use super::markdown::{Document, Inline};
 use super::released::this_one;
@@ -126,8 +126,8 @@ fn row(metric: &Metric) -> Option<Vec<Inline>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::changes::Changes;
-    use crate::model::service_changes::ServiceChange;
+    use crate::model::composition::service_changes::ServiceChange;
+    use crate::model::versions::changes::Changes;
     use crate::report::examples;
 
     fn part(outcome: &Outcome) -> String {

@@ -4,8 +4,8 @@
 //! Runs anywhere; pure. Only names that cannot be read as mermaid's own words get in; a table beside each picture says the
 //! same, for whoever sees no picture.
 
-use crate::model::history::PastDeployment;
-use crate::model::outcome::{Outcome, StepResult, StepTime};
+use crate::model::transaction::outcome::{Outcome, StepResult, StepTime};
+use crate::model::versions::history::PastDeployment;
 
 /// Releases that a chart of sizes shows, the newest ones.
 const SHOWN_RELEASES: usize = 10;
@@ -124,8 +124,8 @@ fn plain(tag: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::history::PastImage;
-    use crate::model::step::Step;
+    use crate::model::transaction::step::Step;
+    use crate::model::versions::history::PastImage;
     use crate::report::examples;
 
     #[test]

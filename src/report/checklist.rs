@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 
-use crate::model::checklist::{Item, Judge, KnownBox, Stage, mark, tick};
-use crate::model::sticky;
+use crate::model::reviewing::checklist::{Item, Judge, KnownBox, Stage, mark, tick};
+use crate::model::reviewing::sticky;
 
 use super::markdown::{Document, Inline, Task};
 use super::sentence::Sentence;

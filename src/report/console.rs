@@ -3,7 +3,7 @@
 //! Runs anywhere; pure. A failure is exactly three lines; a success says what came of it, what was and what is, and how
 //! long things took.
 
-use crate::model::outcome::{Outcome, StepResult};
+use crate::model::transaction::outcome::{Outcome, StepResult};
 
 use super::failure::FailureLines;
 use super::story;

@@ -4,9 +4,9 @@
 
 use jiff::Timestamp;
 
-use crate::model::checklist::{Item, Judge};
-use crate::model::health::TimedAnswer;
-use crate::model::review::Reviewed;
+use crate::model::judgement::health::TimedAnswer;
+use crate::model::reviewing::checklist::{Item, Judge};
+use crate::model::reviewing::review::Reviewed;
 
 use super::checklist::Entry;
 use super::sentence::Sentence;
@@ -294,8 +294,8 @@ fn to_come(seen: &Seen) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checklist::boxes;
-    use crate::model::health::Answer;
+    use crate::model::judgement::health::Answer;
+    use crate::model::reviewing::checklist::boxes;
     use crate::report::checklist::{Checklist, Standing, checklist};
     use crate::report::{deployment_status, examples};
 

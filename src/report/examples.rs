@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 
-use crate::model::changes::{Changes, Compared, PullRequestOf};
-use crate::model::error_lines::ErrorLines;
-use crate::model::health::Verdict;
-use crate::model::history::{PastDeployment, PastImage};
-use crate::model::measure::{Measured, Seen};
-use crate::model::outcome::*;
-use crate::model::retention::Removal;
-use crate::model::service_changes::{ChangeKind, ServiceChange};
-use crate::model::step::Step;
+use crate::model::composition::service_changes::{ChangeKind, ServiceChange};
+use crate::model::judgement::error_lines::ErrorLines;
+use crate::model::judgement::health::Verdict;
+use crate::model::judgement::measure::{Measured, Seen};
+use crate::model::transaction::outcome::*;
+use crate::model::transaction::step::Step;
+use crate::model::versions::changes::{Changes, Compared, PullRequestOf};
+use crate::model::versions::history::{PastDeployment, PastImage};
+use crate::model::versions::retention::Removal;
 
 pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()

@@ -6,7 +6,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::outcome::{Failure, Outcome, Word};
+use crate::model::transaction::outcome::{Failure, Outcome, Word};
 
 use super::story;
 use super::words::{clip, clock, one_line};

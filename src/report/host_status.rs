@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::journal::Holder;
-use crate::model::release::How;
-use crate::model::step::Step;
+use crate::model::transaction::journal::Holder;
+use crate::model::transaction::step::Step;
+use crate::model::versions::release::How;
 
 use super::words::{self, columns, one_line};
 

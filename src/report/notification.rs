@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use crate::model::notification::Tongue;
-use crate::model::outcome::Outcome;
+use crate::model::reviewing::notification::Tongue;
+use crate::model::transaction::outcome::Outcome;
 
 use super::failure::FailureLines;
 use super::story;

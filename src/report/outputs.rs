@@ -1,7 +1,7 @@
 //! The outputs of the action: what a workflow's later steps can read. Runs anywhere; pure.
 
-use crate::model::history::bytes_together;
-use crate::model::outcome::{Outcome, Word};
+use crate::model::transaction::outcome::{Outcome, Word};
+use crate::model::versions::history::bytes_together;
 
 use super::story;
 use super::words::one_line;

@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::outcome::Work;
-use crate::model::plan::{DataStrategy, ImageSource};
-use crate::model::strategy::Strategy;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::transaction::outcome::Work;
+use crate::model::transaction::plan::{DataStrategy, ImageSource};
 
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;

@@ -2,12 +2,12 @@
 //!
 //! Runs anywhere; pure. Everything comes from the run's outcome, so the comment tells what the summary tells.
 
-use crate::model::checklist::{Item, Judge};
-use crate::model::health::Verdict;
-use crate::model::history::{Metric, MetricKind, PastDeployment, metrics};
-use crate::model::outcome::{Outcome, StepResult, Word, Work};
-use crate::model::review::Reviewed;
-use crate::model::step::Step;
+use crate::model::judgement::health::Verdict;
+use crate::model::reviewing::checklist::{Item, Judge};
+use crate::model::reviewing::review::Reviewed;
+use crate::model::transaction::outcome::{Outcome, StepResult, Word, Work};
+use crate::model::transaction::step::Step;
+use crate::model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
 
 use super::checklist::{Deployed, Entry, Standing};
 use super::evidence::{SettingsSeen, code_reviewed, entry};
@@ -350,10 +350,10 @@ fn not_live(outcome: &Outcome) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checklist::boxes;
-    use crate::model::error_lines::ErrorLines;
-    use crate::model::history::PastImage;
-    use crate::model::sticky::{Around, Mark, compose};
+    use crate::model::judgement::error_lines::ErrorLines;
+    use crate::model::reviewing::checklist::boxes;
+    use crate::model::reviewing::sticky::{Around, Mark, compose};
+    use crate::model::versions::history::PastImage;
     use crate::report::checklist::{Checklist, checklist, standing_elsewhere};
     use crate::report::examples;
 

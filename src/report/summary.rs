@@ -2,8 +2,10 @@
 //!
 //! Runs anywhere; pure. GitHub drops a summary of more than 1 MiB as a whole, so this one sheds until it fits: logs first.
 
-use crate::model::outcome::{ImageReport, Outcome, StepResult, StrategyReport, Word, Work};
-use crate::model::strategy::Strategy;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::transaction::outcome::{
+    ImageReport, Outcome, StepResult, StrategyReport, Word, Work,
+};
 
 use super::changed::{beside_earlier, what_changed};
 use super::charts;
@@ -603,7 +605,7 @@ fn targets(page: &mut Document, outcome: &Outcome, detail: Detail) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::outcome::ServiceLog;
+    use crate::model::transaction::outcome::ServiceLog;
     use crate::report::examples;
 
     #[test]

@@ -7,12 +7,12 @@
 use super::actions::Annotation;
 use super::github::{GitHubClient, Kept, Sticky};
 use super::session::{Session, runtime};
-use crate::model::checklist::boxes;
 use crate::model::config::Settings;
-use crate::model::event::{Origin, PullRequest};
-use crate::model::outcome::{EXIT_BUG, Failure, Word};
-use crate::model::review::Reviewed;
-use crate::model::tag::next_tags;
+use crate::model::request::event::{Origin, PullRequest};
+use crate::model::request::tag::next_tags;
+use crate::model::reviewing::checklist::boxes;
+use crate::model::reviewing::review::Reviewed;
+use crate::model::transaction::outcome::{EXIT_BUG, Failure, Word};
 use crate::prober::ask_timed;
 use crate::report::checklist::{Checklist, Standing, checklist};
 use crate::report::evidence::{Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, before_release};

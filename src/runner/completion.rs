@@ -6,10 +6,10 @@
 use super::checklist::{reviewed, settings_seen};
 use super::github::{GitHubClient, GitHubError, Sticky};
 use super::session::Session;
-use crate::model::changes::{Changes, Compared, PullRequestOf};
-use crate::model::checklist::boxes;
-use crate::model::event::Origin;
-use crate::model::outcome::{Outcome, Word, Work};
+use crate::model::request::event::Origin;
+use crate::model::reviewing::checklist::boxes;
+use crate::model::transaction::outcome::{Outcome, Word, Work};
+use crate::model::versions::changes::{Changes, Compared, PullRequestOf};
 use crate::report::checklist::{Checklist, Standing, checklist, standing_elsewhere};
 use crate::report::evidence::SettingsSeen;
 use crate::report::released::{

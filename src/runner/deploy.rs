@@ -19,20 +19,25 @@ use super::ship;
 use super::source::Source;
 use super::ssh::Interrupt;
 use super::transaction::{self, Nonce, Watcher, random_hex};
-use crate::model::build::{builds, inherit_builds, project_name};
-use crate::model::compose::{ComposeFile, project_from_directory};
+use crate::model::composition::build::{builds, inherit_builds, project_name};
+use crate::model::composition::compose::{ComposeFile, project_from_directory};
+use crate::model::composition::near_miss;
 use crate::model::config::{self, Config, Settings};
 use crate::model::docker_versions::misfit;
-use crate::model::intent::{DryRun, RollbackWish};
-use crate::model::journal::Holder;
-use crate::model::near_miss;
-use crate::model::outcome::{Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work};
-use crate::model::plan::{
+use crate::model::replacement::strategy::{Classified, classify};
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::request::intent::{DryRun, RollbackWish};
+use crate::model::request::tag::{self, Ancestry, Tag};
+use crate::model::transaction::journal::Holder;
+use crate::model::transaction::outcome::{
+    Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work,
+};
+use crate::model::transaction::plan::{
     self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
 };
-use crate::model::release::{RollbackChoice, RollbackTo, choose_restore, choose_rollback};
-use crate::model::strategy::{Classified, GATEWAY_SERVICE, classify};
-use crate::model::tag::{self, Ancestry, Tag};
+use crate::model::versions::release::{
+    RollbackChoice, RollbackTo, choose_restore, choose_rollback,
+};
 use crate::model::yaml;
 use crate::wire::{EngineFacts, HostFacts, LookBack, ServiceImage, Verb};
 
@@ -325,7 +330,7 @@ fn try_rollback(
     let backups: Vec<_> = facts
         .backups
         .iter()
-        .map(|b| crate::model::release::KnownBackup {
+        .map(|b| crate::model::versions::release::KnownBackup {
             name: b.name.clone(),
             release: b.release.clone(),
         })

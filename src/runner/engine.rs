@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::program::{self, ProgramError, argv, run};
 use crate::archive::{self, ArchiveError};
-use crate::model::build::Builder;
-use crate::model::image::{Content, ImageStore, Manifest, PackingError};
+use crate::model::composition::build::Builder;
+use crate::model::composition::image::{Content, ImageStore, Manifest, PackingError};
 
 /// The runner's Docker.
 #[derive(Clone, Copy, Debug)]

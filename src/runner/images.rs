@@ -10,13 +10,13 @@ use std::time::Instant;
 use super::engine::{Engine, EngineError, Identified, builder_name};
 use super::program::{argv, run, run_telling};
 use super::ssh::Interrupt;
-use crate::model::build::{Build, BuildProblem, Builder, declared};
-use crate::model::compose::repository;
+use crate::model::composition::build::{Build, BuildProblem, Builder, declared};
+use crate::model::composition::compose::repository;
+use crate::model::composition::image::Naming;
 use crate::model::config::{self, Excess, Gateway, Settings};
-use crate::model::image::Naming;
-use crate::model::outcome::{Failure, ImageReport};
-use crate::model::plan::{ImageSource, PlannedImage};
-use crate::model::strategy::GATEWAY_SERVICE;
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::transaction::outcome::{Failure, ImageReport};
+use crate::model::transaction::plan::{ImageSource, PlannedImage};
 use crate::wire::HostFacts;
 
 /// What an image is made for.

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::model::compose::project_from_directory;
+use crate::model::composition::compose::project_from_directory;
+use crate::model::composition::ports::{Protocol, Published, ports};
 use crate::model::config::{COMPOSE_FILES, Config, render_problems};
-use crate::model::outcome::Failure;
-use crate::model::ports::{Protocol, Published, ports};
+use crate::model::transaction::outcome::Failure;
 use crate::model::yaml;
 
 /// The workflows, as this version of Belay has them.

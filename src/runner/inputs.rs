@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::model::config::Overrides;
-use crate::model::event::Trigger;
-use crate::model::intent::{Asked, DryRun};
-use crate::model::notification::Wishes;
-use crate::model::outcome::Failure;
+use crate::model::request::event::Trigger;
+use crate::model::request::intent::{Asked, DryRun};
+use crate::model::reviewing::notification::Wishes;
 use crate::model::secret::Secret;
+use crate::model::transaction::outcome::Failure;
 
 /// The process's environment.
 pub type Env = BTreeMap<String, String>;

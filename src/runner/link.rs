@@ -15,9 +15,9 @@ use super::ssh::{
     Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits,
     SshError, Target, connect_with_backoff,
 };
-use crate::model::compose::sha256;
-use crate::model::journal::Entry;
-use crate::model::outcome::Failure;
+use crate::model::composition::compose::sha256;
+use crate::model::transaction::journal::Entry;
+use crate::model::transaction::outcome::Failure;
 use crate::wire::{Answer, Line, Verb};
 
 const CONNECT_ATTEMPTS: u32 = 5;

@@ -9,9 +9,9 @@ use reqwest::StatusCode;
 use reqwest::blocking::Client;
 use serde_json::Value;
 
-use crate::model::notification::{Tongue, Wishes};
-use crate::model::outcome::Outcome;
+use crate::model::reviewing::notification::{Tongue, Wishes};
 use crate::model::secret::Secret;
+use crate::model::transaction::outcome::Outcome;
 use crate::report::notification::message;
 
 const TRIES: u32 = 4;

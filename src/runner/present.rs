@@ -1,9 +1,9 @@
 //! Turns what the host answered into what the reports show. Pure, though it lives with the runner, which is the one that
 //! knows both sides.
 
-use crate::model::outcome::{ImageReport, Work};
-use crate::model::plan::{DataRule, DataStrategy, Plan, PlannedWork};
-use crate::model::release::RollbackTo;
+use crate::model::transaction::outcome::{ImageReport, Work};
+use crate::model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
+use crate::model::versions::release::RollbackTo;
 use crate::report::host_status::{
     BackupCheck, BackupLine, CurrentReport, KeptRelease, OpenState, OpenTransaction, ServiceReport,
     StatusReport,

@@ -10,9 +10,9 @@ use super::inputs::{Env, Inputs};
 use super::link::{Access, Link};
 use super::ssh::{HostKeys, Interrupt, Key, Target};
 use crate::model::config::{COMPOSE_FILES, Config, Problem, Settings, render_problems};
-use crate::model::event::{Event, Origin, Trigger};
-use crate::model::outcome::Failure;
-use crate::model::tag::TagKind;
+use crate::model::request::event::{Event, Origin, Trigger};
+use crate::model::request::tag::TagKind;
+use crate::model::transaction::outcome::Failure;
 use crate::model::yaml::YamlError;
 
 /// One run of Belay.

@@ -14,9 +14,9 @@ use flate2::write::GzEncoder;
 use super::link::{Link, LinkError};
 use super::program;
 use crate::archive::{self, ArchiveError};
-use crate::model::image::{Documents, Naming};
-use crate::model::outcome::Failure;
-use crate::model::plan::PlannedImage;
+use crate::model::composition::image::{Documents, Naming};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::PlannedImage;
 use crate::wire::{HostFacts, Loaded, Verb};
 
 /// What a transfer cost, and which manifests it brought.

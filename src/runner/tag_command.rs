@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::model::config::Config;
-use crate::model::tag::{Explanation, RepositoryFacts, explain};
+use crate::model::request::tag::{Explanation, RepositoryFacts, explain};
 use crate::runner::git::{GitError, repository_facts};
 
 /// Exit codes of this command, as everywhere in Belay.

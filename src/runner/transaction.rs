@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::link::{Link, LinkError, persistently};
 use super::ssh::Interrupt;
-use crate::model::health::HealthRules;
-use crate::model::journal::{self, Entry, Event, Holder};
-use crate::model::measure::Measured;
-use crate::model::outcome::{Failure, Outcome, Word};
-use crate::model::plan::{ConfirmRule, Plan};
+use crate::model::judgement::health::HealthRules;
+use crate::model::judgement::measure::Measured;
 use crate::model::secret::Secret;
-use crate::model::settle::settle;
-use crate::model::step::Step;
+use crate::model::transaction::journal::{self, Entry, Event, Holder};
+use crate::model::transaction::outcome::{Failure, Outcome, Word};
+use crate::model::transaction::plan::{ConfirmRule, Plan};
+use crate::model::transaction::settle::settle;
+use crate::model::transaction::step::Step;
 use crate::prober::{self, Prober, Target};
 use crate::report::words::clock;
 use crate::wire::{Begun, Confirmed, Verb};
@@ -57,7 +57,7 @@ impl Nonce {
     /// The rule that goes into the plan: the host learns only the hash.
     pub fn rule(&self, within_ms: u64) -> ConfirmRule {
         ConfirmRule::Runner {
-            nonce_sha256: crate::model::compose::sha256(self.0.expose().as_bytes()),
+            nonce_sha256: crate::model::composition::compose::sha256(self.0.expose().as_bytes()),
             within_ms,
         }
     }

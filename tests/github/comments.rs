@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use belay::model::checklist::{Item, Judge, boxes, mark, tick};
-use belay::model::sticky::{Around, Mark, compose};
+use belay::model::reviewing::checklist::{Item, Judge, boxes, mark, tick};
+use belay::model::reviewing::sticky::{Around, Mark, compose};
 use belay::runner::github::{GitHubClient, GitHubError, Kept, Patience, Sticky};
 
 use crate::fake_github::world::{Comment, Fault};

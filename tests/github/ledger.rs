@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use belay::model::event::Repository;
+use belay::model::request::event::Repository;
 use belay::model::secret::Secret;
 use belay::runner::github::{
     Connection, Ending, GitHubClient, GitHubError, Ledger, Opening, Patience, Record, Restored,

@@ -1,6 +1,6 @@
 //! What is read of a repository's settings, and how it is found out whether the token may write.
 
-use belay::model::tag_rules::{
+use belay::model::request::tag_rules::{
     EnvironmentRules, MayDeploy, NameRule, Operator, Ruleset as Read, TagRule,
 };
 use belay::runner::github::GitHubClient;

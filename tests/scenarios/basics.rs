@@ -2,8 +2,8 @@
 
 use belay::agent::engine::Ending;
 use belay::agent::{backup, state};
-use belay::model::journal::End;
-use belay::model::release::RollbackTo;
+use belay::model::transaction::journal::End;
+use belay::model::versions::release::RollbackTo;
 
 use crate::support::site::{Site, Version};
 

@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use belay::agent::engine::{Ending, EngineError};
 use belay::agent::state;
-use belay::model::compose::sha256;
-use belay::model::journal;
-use belay::model::plan::{ConfirmRule, Plan};
-use belay::model::release::RollbackTo;
+use belay::model::composition::compose::sha256;
+use belay::model::transaction::journal;
+use belay::model::transaction::plan::{ConfirmRule, Plan};
+use belay::model::versions::release::RollbackTo;
 
 use crate::support::sample::{all_is_wanted, sample};
 use crate::support::site::{

@@ -7,10 +7,10 @@ use std::fs;
 use std::sync::mpsc;
 
 use belay::agent::engine::{self, Ending, EngineError};
-use belay::agent::fenced::Overtaken;
+use belay::agent::fence::Overtaken;
 use belay::agent::host::Host;
-use belay::agent::state;
-use belay::model::journal::End;
+use belay::agent::records;
+use belay::model::transaction::journal::End;
 use belay::wire::Staged;
 
 use crate::cases::{Case, Prepared};
@@ -108,7 +108,7 @@ fn a_newer_deployment(site: &Site) {
         references: version.built.keys().map(|s| version.reference(s)).collect(),
         since: site.host.now(),
     };
-    state::write_json(&site.layout.staged(&plan.tx), &staged).expect("written");
+    records::write_json(&site.layout.staged(&plan.tx), &staged).expect("written");
     let ending = site.engine(&plan).expect("it ends");
     assert_eq!(
         ending,

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use belay::agent::engine::Ending;
-use belay::model::journal::End;
+use belay::model::transaction::journal::End;
 
 use crate::support::fake_host::Behaviour;
 use crate::support::site::{Site, Version, assert_same};

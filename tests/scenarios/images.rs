@@ -4,11 +4,11 @@
 use belay::agent::engine::Ending;
 use belay::agent::host::Host as _;
 use belay::agent::{backup, facts, state};
-use belay::model::image::ImageStore;
-use belay::model::journal::{End, Output};
-use belay::model::plan::PlannedWork;
-use belay::model::release::{Release, ReleaseService, RollbackTo};
-use belay::model::step::Step;
+use belay::model::composition::image::ImageStore;
+use belay::model::transaction::journal::{End, Output};
+use belay::model::transaction::plan::PlannedWork;
+use belay::model::transaction::step::Step;
+use belay::model::versions::release::{Release, ReleaseService, RollbackTo};
 use belay::wire::HostFacts;
 
 use crate::support::fake_host::Behaviour;
@@ -81,7 +81,8 @@ fn journal_facts_and_backups_tell_the_identity() {
 
     site.must_deploy(&Version::second("v1.1.0"));
     let entries = site.entries();
-    let Some(Output::Fetched { images, .. }) = belay::model::journal::output(&entries, Step::Fetch)
+    let Some(Output::Fetched { images, .. }) =
+        belay::model::transaction::journal::output(&entries, Step::Fetch)
     else {
         panic!("it was fetched");
     };

@@ -11,9 +11,9 @@ use belay::agent::disk::{self, Op, Tape};
 use belay::agent::engine::{Ending, EngineError};
 use belay::agent::journal::JournalError;
 use belay::agent::state::StateError;
-use belay::agent::verbs;
-use belay::model::journal::{End, Event};
-use belay::model::step::Step;
+use belay::agent::transactions;
+use belay::model::transaction::journal::{End, Event};
+use belay::model::transaction::step::Step;
 use belay::wire::Confirmed;
 
 use crate::cases::{Arranged, Case, Prepared};
@@ -29,7 +29,7 @@ struct Reference {
 
 fn journal_path(arranged: &Arranged<'_>) -> PathBuf {
     let layout = &arranged.site.layout;
-    layout.journal(belay::agent::state::seq(layout).expect("readable"))
+    layout.journal(belay::agent::records::seq(layout).expect("readable"))
 }
 
 fn reference(prepared: &Prepared) -> Reference {
@@ -127,7 +127,7 @@ fn what_a_runner_is_told_no_loss_of_power_can_undo() {
     let version = Version::first("v1.0.0");
     site.must_deploy(&version);
     let tx = deployment_of(&version).tx;
-    let (told, heard) = heard(|| verbs::decided(&site.layout, &tx));
+    let (told, heard) = heard(|| transactions::decided(&site.layout, &tx));
     assert_eq!(told.expect("known"), Some(Confirmed::Committed));
     assert_eq!(heard, [("synced", site.layout.journal(1))]);
 }
@@ -347,7 +347,7 @@ fn what_an_ended_transaction_left_is_swept_up_by_the_next_contact() {
     }
     fs::create_dir_all(site.layout.displaced(1).join("conf")).expect("made");
     site.recover().expect("it ends");
-    let left = belay::agent::state::names(&site.layout.journals()).expect("readable");
+    let left = belay::agent::records::names(&site.layout.journals()).expect("readable");
     assert_eq!(left, ["00000001.log"]);
     assert!(!site.layout.displaced(1).exists());
 }

@@ -1,8 +1,8 @@
 //! One-shot services: once for a deployment, never for a rollback, and a failed one leaves nothing behind.
 
 use belay::agent::engine::Ending;
-use belay::model::journal::End;
-use belay::model::release::RollbackTo;
+use belay::model::transaction::journal::End;
+use belay::model::versions::release::RollbackTo;
 use serde_json::json;
 
 use crate::support::fake_host::Behaviour;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use belay::agent::host::Host;
 use belay::agent::journal::{self, Journal};
 use belay::agent::steps::{self, Work};
-use belay::model::journal::{Entry, Event, is_committed};
-use belay::model::plan::Plan;
-use belay::model::release::{Current, Release};
+use belay::model::transaction::journal::{Entry, Event, is_committed};
+use belay::model::transaction::plan::Plan;
+use belay::model::versions::release::{Current, Release};
 
 use crate::support::fake_host::Behaviour;
 use crate::support::site::{Saved, Site, Version, assert_same};
@@ -75,7 +75,7 @@ impl Kind {
 fn as_an_older_version_did(site: &Site, version: &Version) {
     site.bring(version);
     let mut plan = crate::support::site::deployment_of(version);
-    plan.gateway = belay::model::plan::GatewayRule::Off;
+    plan.gateway = belay::model::replacement::wishes::GatewayRule::Off;
     site.engine(&plan).expect("it ends");
     site.check();
 }
@@ -106,7 +106,7 @@ impl Old {
         let site = kind.prepare();
         let journal = fixture(&format!("{}.log", kind.name()));
         let entries = journal::read(&journal).expect("today's code reads it");
-        let begin = belay::model::journal::begin(&entries).expect("it begins");
+        let begin = belay::model::transaction::journal::begin(&entries).expect("it begins");
         Old {
             saved: site.save(),
             seq: begin.seq,

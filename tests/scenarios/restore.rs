@@ -2,9 +2,9 @@
 
 use belay::agent::backup::Reason;
 use belay::agent::engine::Ending;
-use belay::model::journal::End;
-use belay::model::plan::{DataRule, Plan};
-use belay::model::release::{How, RollbackTo};
+use belay::model::transaction::journal::End;
+use belay::model::transaction::plan::{DataRule, Plan};
+use belay::model::versions::release::{How, RollbackTo};
 
 use crate::support::fake_host::{Behaviour, Content};
 use crate::support::site::{Site, Version, assert_same, deployment_of, restore_of};

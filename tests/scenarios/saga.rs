@@ -6,10 +6,10 @@ use belay::agent::journal::Journal;
 use belay::agent::lock::HostLock;
 use belay::agent::steps::{self, Work};
 use belay::agent::{adopt, state};
-use belay::model::journal::{End, Event, Next, Output, next};
-use belay::model::outcome::Failure;
-use belay::model::plan::Plan;
-use belay::model::step::Step;
+use belay::model::transaction::journal::{End, Event, Next, Output, next};
+use belay::model::transaction::outcome::Failure;
+use belay::model::transaction::plan::Plan;
+use belay::model::transaction::step::Step;
 
 use crate::cases::Case;
 use crate::support::fake_host::When;

@@ -6,14 +6,14 @@ use std::sync::Barrier;
 use std::thread;
 
 use belay::agent::engine::{self, Ending, EngineError};
-use belay::agent::fenced::Overtaken;
+use belay::agent::fence::Overtaken;
 use belay::agent::host::Host;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, Locking};
-use belay::model::compose::sha256;
-use belay::model::journal::{ConfirmedBy, End, Event, Holder, Output};
-use belay::model::plan::{ConfirmRule, Plan};
-use belay::model::step::Step;
+use belay::model::composition::compose::sha256;
+use belay::model::transaction::journal::{ConfirmedBy, End, Event, Holder, Output};
+use belay::model::transaction::plan::{ConfirmRule, Plan};
+use belay::model::transaction::step::Step;
 
 use crate::cases::NONCE;
 use crate::support::fake_host::Behaviour;
@@ -255,9 +255,9 @@ fn an_abort_after_the_commit_does_nothing() {
     let lock = site.lock();
     let mut journal = site.begin(&lock, &plan).expect("begun");
     // As far as the commit, by hand; then the wish arrives.
-    while !belay::model::journal::is_committed(journal.entries()) {
-        let belay::model::journal::Next::Perform(step) =
-            belay::model::journal::next(journal.entries())
+    while !belay::model::transaction::journal::is_committed(journal.entries()) {
+        let belay::model::transaction::journal::Next::Perform(step) =
+            belay::model::transaction::journal::next(journal.entries())
         else {
             panic!("it goes forward");
         };
@@ -319,11 +319,11 @@ fn an_engine_that_a_newer_one_has_overtaken_stops_without_a_write() {
         let plan = deployment_of(&version);
         let lock = site.lock();
         let mut journal = site.begin(&lock, &plan).expect("begun");
-        while belay::model::journal::next(journal.entries())
-            != belay::model::journal::Next::Perform(step)
+        while belay::model::transaction::journal::next(journal.entries())
+            != belay::model::transaction::journal::Next::Perform(step)
         {
-            let belay::model::journal::Next::Perform(step) =
-                belay::model::journal::next(journal.entries())
+            let belay::model::transaction::journal::Next::Perform(step) =
+                belay::model::transaction::journal::next(journal.entries())
             else {
                 panic!("it goes forward");
             };

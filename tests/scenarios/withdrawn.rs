@@ -1,9 +1,9 @@
 //! A plan that is taken back before its transaction has begun: by a run that was cancelled while it waited.
 
 use belay::agent::layout::Layout;
-use belay::agent::{durable, journal, state, verbs};
-use belay::model::journal::{End, Event};
-use belay::model::plan::Plan;
+use belay::agent::{durable, engine_process, journal, records, state, transactions};
+use belay::model::transaction::journal::{End, Event};
+use belay::model::transaction::plan::Plan;
 use belay::wire::Confirmed;
 
 use crate::support::site::{NO_GUARDS, Site, Version, deployment_of};
@@ -32,9 +32,9 @@ fn journals(site: &Site) -> usize {
 #[test]
 fn what_is_taken_back_before_an_engine_comes_never_begins() {
     let (site, plan) = handed_over();
-    let told = verbs::try_abort(&site.host, &site.layout, &plan.tx, "cancelled");
+    let told = transactions::try_abort(&site.host, &site.layout, &plan.tx, "cancelled");
     assert_eq!(told.map_err(|f| f.error), Ok(WITHDRAWN));
-    let ended = verbs::engine_on(&site.host, &site.layout, Some(&plan.tx), &NO_GUARDS);
+    let ended = engine_process::engine_on(&site.host, &site.layout, Some(&plan.tx), &NO_GUARDS);
     assert_eq!(ended.map_err(|f| f.error), Ok(0));
     assert_eq!(journals(&site), 1);
     assert_eq!(site.serving().as_deref(), Some("v1.0.0"));
@@ -43,7 +43,7 @@ fn what_is_taken_back_before_an_engine_comes_never_begins() {
 
 /// Takes back every plan that waits, as a run does that is cancelled in this very moment.
 fn take_back(layout: &Layout) -> std::io::Result<()> {
-    for name in state::names(&layout.incoming()).expect("readable") {
+    for name in records::names(&layout.incoming()).expect("readable") {
         std::fs::remove_file(layout.incoming().join(name))?;
     }
     Ok(())
@@ -52,11 +52,11 @@ fn take_back(layout: &Layout) -> std::io::Result<()> {
 #[test]
 fn what_is_taken_back_while_an_engine_begins_is_undone_before_its_first_step() {
     let (site, plan) = handed_over();
-    let guards = verbs::Guards {
+    let guards = engine_process::Guards {
         watch: take_back,
         ..NO_GUARDS
     };
-    let ended = verbs::engine_on(&site.host, &site.layout, Some(&plan.tx), &guards);
+    let ended = engine_process::engine_on(&site.host, &site.layout, Some(&plan.tx), &guards);
     assert_eq!(ended.map_err(|f| f.error), Ok(0));
     let (_, entries) = state::find(&site.layout, &plan.tx)
         .expect("readable")
@@ -65,7 +65,8 @@ fn what_is_taken_back_while_an_engine_begins_is_undone_before_its_first_step() {
         entries.last().map(|e| &e.event),
         Some(Event::End { end: End::Unwound })
     ));
-    let done = |e: &&belay::model::journal::Entry| matches!(e.event, Event::Done { .. });
+    let done =
+        |e: &&belay::model::transaction::journal::Entry| matches!(e.event, Event::Done { .. });
     assert_eq!(entries.iter().filter(done).count(), 0, "{entries:#?}");
     assert_eq!(site.serving().as_deref(), Some("v1.0.0"));
     site.check();

@@ -17,8 +17,8 @@ use std::time::Duration;
 use belay::agent::disk::{self, Op, Tape};
 use belay::agent::host::Host;
 use belay::agent::layout::Layout;
-use belay::agent::{durable, journal, lock, state, verbs};
-use belay::model::outcome::Failure;
+use belay::agent::{durable, engine_process, journal, lock, records, state, transactions};
+use belay::model::transaction::outcome::Failure;
 use belay::wire::{Confirmed, Staged};
 
 use crate::disk::Disk;
@@ -217,7 +217,7 @@ impl Life {
                 since: self.host.now(),
             };
             let path = self.layout.staged(&runner.plan.tx);
-            state::write_json(&path, &staged).expect("written");
+            records::write_json(&path, &staged).expect("written");
         }
     }
 
@@ -297,7 +297,7 @@ impl Life {
             Message::Extend(who, by_ms) => {
                 let tx = &self.story.runners[who].plan.tx;
                 let asked = self.process(&format!("runner {who} asks for time"), || {
-                    verbs::leave_extension(&self.layout, tx, by_ms)
+                    transactions::leave_extension(&self.layout, tx, by_ms)
                 });
                 drop(asked);
             }
@@ -350,7 +350,7 @@ impl Life {
         let ended = self.engine(&format!("engine of runner {who}"), Some(tx));
         match ended {
             // Another one holds the lock, or the engine was killed before it had a number.
-            Some(Ok(verbs::EXIT_BUSY)) | None => {
+            Some(Ok(engine_process::EXIT_BUSY)) | None => {
                 if self.seq_of(who).is_none() {
                     self.send(300, Message::Begin(who));
                 }
@@ -367,8 +367,8 @@ impl Life {
         self.count("runners that gave up");
         let tx = &self.story.runners[who].plan.tx;
         let done = self.process(&format!("end of runner {who}"), || {
-            verbs::forget_staged(&self.host, &self.layout, tx)?;
-            state::remove(&self.layout.incoming_plan(tx)).map_err(|e| Failure::of(&e))
+            transactions::forget_staged(&self.host, &self.layout, tx)?;
+            records::remove(&self.layout.incoming_plan(tx)).map_err(|e| Failure::of(&e))
         });
         drop(done);
     }
@@ -384,7 +384,7 @@ impl Life {
             facts.left.push(Left { runner, boot, ms });
         }
         let left = self.process(&format!("confirmation for runner {who}"), || {
-            verbs::leave_confirmation(&self.layout, tx, nonce)
+            transactions::leave_confirmation(&self.layout, tx, nonce)
         });
         match left {
             None => self.send(400, Message::Confirm { who, nonce_of }),
@@ -421,7 +421,7 @@ impl Life {
     fn ask(&self, who: usize) -> Option<Result<Option<Confirmed>, Failure>> {
         let tx = &self.story.runners[who].plan.tx;
         let told = self.process(&format!("question of runner {who}"), || {
-            verbs::decided(&self.layout, tx)
+            transactions::decided(&self.layout, tx)
         })?;
         if let Ok(Some(decided)) = &told {
             self.claim(who, decided);
@@ -456,7 +456,7 @@ impl Life {
         let undecided = matches!(known, Some(Ok(None)));
         let tx = &self.story.runners[who].plan.tx;
         let told = self.process("abort", || {
-            verbs::try_abort(&self.host, &self.layout, tx, "cancelled")
+            transactions::try_abort(&self.host, &self.layout, tx, "cancelled")
         });
         if let Some(Ok(decided)) = told
             && !undecided
@@ -521,7 +521,7 @@ impl Life {
 
     fn engine(&self, name: &str, tx: Option<&str>) -> Option<Result<u8, Failure>> {
         let ended = self.process(name, || {
-            verbs::engine_on(&self.host, &self.layout, tx, &NO_GUARDS)
+            engine_process::engine_on(&self.host, &self.layout, tx, &NO_GUARDS)
         });
         self.tell(|| match &ended {
             None => format!("{name}: gone"),

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use belay::agent::host::Host as _;
-use belay::agent::{durable, journal, state, verbs};
-use belay::model::journal::{
+use belay::agent::{durable, engine_process, journal, records as files, state, transactions};
+use belay::model::transaction::journal::{
     self as records, BootTime, ConfirmedBy, End, Entry, Event, Next, Output, next,
 };
-use belay::model::plan::{ConfirmRule, PlannedWork};
-use belay::model::step::Step;
+use belay::model::transaction::plan::{ConfirmRule, PlannedWork};
+use belay::model::transaction::step::Step;
 
 use crate::life::{Claim, Life};
 use crate::story::last_version;
@@ -256,8 +256,8 @@ fn forget_what_never_began(life: &Life, told: &[Told]) {
     for (who, runner) in life.story.runners.iter().enumerate() {
         if !told.iter().any(|one| one.runner == Some(who)) {
             let tx = &runner.plan.tx;
-            verbs::forget_staged(&site.host, &site.layout, tx).expect("forgotten");
-            state::remove(&site.layout.incoming_plan(tx)).expect("removed");
+            transactions::forget_staged(&site.host, &site.layout, tx).expect("forgotten");
+            files::remove(&site.layout.incoming_plan(tx)).expect("removed");
         }
     }
 }
@@ -268,7 +268,10 @@ fn the_books_are_right(life: &Life) {
     for release in state::releases(&site.layout).expect("readable") {
         let place = site.layout.release(&release.name);
         let file = fs::read(place.compose()).expect("a release has its file");
-        assert_eq!(belay::model::compose::sha256(&file), release.compose_sha256);
+        assert_eq!(
+            belay::model::composition::compose::sha256(&file),
+            release.compose_sha256
+        );
         let world = site.host.world();
         for service in &release.services {
             assert!(
@@ -288,7 +291,7 @@ fn the_next_deployment_works(site: &Site, told: &[Told]) {
     plan.tx = "the next deployment".to_owned();
     let text = serde_json::to_vec(&plan).expect("a plan is JSON");
     durable::replace(&site.layout.incoming_plan(&plan.tx), &text, 0o600).expect("written");
-    let ended = verbs::engine_on(&site.host, &site.layout, Some(&plan.tx), &NO_GUARDS);
+    let ended = engine_process::engine_on(&site.host, &site.layout, Some(&plan.tx), &NO_GUARDS);
     assert_eq!(ended.map_err(|f| f.error), Ok(0), "the next deployment");
     let serves = site.serving();
     assert_eq!(serves.as_deref(), Some("v9.0.0"), "{:#?}", site.failures());
@@ -299,7 +302,7 @@ fn the_next_deployment_works(site: &Site, told: &[Told]) {
     nothing_is_half_written(site.root());
 }
 
-fn belay_plan(version: &crate::support::site::Version) -> belay::model::plan::Plan {
+fn belay_plan(version: &crate::support::site::Version) -> belay::model::transaction::plan::Plan {
     let mut plan = crate::support::site::deployment_of(version);
     plan.health.successes = 1;
     plan.health.bake_ms = 0;

@@ -5,10 +5,10 @@ use std::fs;
 
 use belay::agent::host::Host as _;
 use belay::agent::journal;
-use belay::model::compose::sha256;
-use belay::model::health::Degraded;
-use belay::model::plan::{ConfirmRule, Plan};
-use belay::model::release::RollbackTo;
+use belay::model::composition::compose::sha256;
+use belay::model::judgement::health::Degraded;
+use belay::model::transaction::plan::{ConfirmRule, Plan};
+use belay::model::versions::release::RollbackTo;
 use belay::model::yaml;
 use serde_json::{Value, json};
 

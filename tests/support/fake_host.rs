@@ -20,15 +20,15 @@ use belay::agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
 use belay::agent::revive::Revival;
-use belay::model::compose::{PROFILES, active_profiles, leave_out_inactive, sha256};
-use belay::model::data::RestoredSource;
-use belay::model::gateway::{Admission, Change, Server};
-use belay::model::health::{Answer, VersionCheck};
-use belay::model::image::ImageStore;
-use belay::model::journal::BootTime;
-use belay::model::measure::{Measured, Recorder};
-use belay::model::revival::{Ended, EngineStart};
-use belay::model::strategy::GATEWAY_SERVICE;
+use belay::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive, sha256};
+use belay::model::composition::data::RestoredSource;
+use belay::model::composition::image::ImageStore;
+use belay::model::judgement::health::{Answer, VersionCheck};
+use belay::model::judgement::measure::{Measured, Recorder};
+use belay::model::replacement::gateway::{Admission, Change, Server};
+use belay::model::replacement::wishes::GATEWAY_SERVICE;
+use belay::model::transaction::journal::BootTime;
+use belay::model::versions::revival::{Ended, EngineStart};
 use belay::model::yaml;
 use belay::prober::{Prober, Target};
 use belay::wire::EngineFacts;

@@ -12,17 +12,19 @@ use belay::agent::host::{Composition, Host, RunState};
 use belay::agent::journal::Journal;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, HostLock, Locking};
-use belay::agent::{adopt, backup, state, verbs};
-use belay::model::compose::sha256;
-use belay::model::health::{Answer, Degraded, HealthRules, VersionCheck};
-use belay::model::journal::{End, Entry, Event, Holder};
-use belay::model::outcome::Failure;
-use belay::model::plan::{
-    BackupRules, ConfirmRule, DataRule, DeployWork, GatewayRule, ImageSource, Limits, OverLimit,
-    Plan, PlannedImage, PlannedWork, RequestRules, ShippedFile,
+use belay::agent::{adopt, backup, engine_process, records, state};
+use belay::model::composition::compose::sha256;
+use belay::model::judgement::health::{Answer, Degraded, HealthRules, VersionCheck};
+use belay::model::replacement::strategy::Strategy;
+use belay::model::replacement::wishes::GatewayRule;
+use belay::model::replacement::wishes::{StrategyWish, WishedStrategy};
+use belay::model::transaction::journal::{End, Entry, Event, Holder};
+use belay::model::transaction::outcome::Failure;
+use belay::model::transaction::plan::{
+    BackupRules, ConfirmRule, DataRule, DeployWork, ImageSource, Limits, OverLimit, Plan,
+    PlannedImage, PlannedWork, RequestRules, ShippedFile,
 };
-use belay::model::release::{Current, Release, RollbackTo};
-use belay::model::strategy::{Strategy, StrategyWish, WishedStrategy};
+use belay::model::versions::release::{Current, Release, RollbackTo};
 use belay::model::yaml;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,7 +38,7 @@ pub const PRIMARY_URL: &str = "http://127.0.0.1:8080/api/status";
 pub const BACKUP_URL: &str = "http://127.0.0.1:8080/health";
 
 /// A host in memory has no processes to watch and no boot to recover at.
-pub const NO_GUARDS: verbs::Guards = verbs::Guards {
+pub const NO_GUARDS: engine_process::Guards = engine_process::Guards {
     watch: |_| Ok(()),
     supervise: |_| None,
 };
@@ -187,7 +189,7 @@ impl Version {
 /// A plan for any work, with rules that most tests want.
 pub fn plan_for(work: PlannedWork) -> Plan {
     Plan {
-        schema: belay::model::plan::SCHEMA,
+        schema: belay::model::transaction::plan::SCHEMA,
         tx: sha256(format!("{work:?}").as_bytes())[..32].to_owned(),
         holder: Holder {
             what: work.describe(),
@@ -511,7 +513,7 @@ impl Site {
 
     /// The first failure of the last transaction.
     pub fn cause(&self) -> Failure {
-        let cause = belay::model::journal::cause(&self.entries());
+        let cause = belay::model::transaction::journal::cause(&self.entries());
         cause.expect("something failed").1
     }
 
@@ -577,11 +579,11 @@ impl Site {
             self.layout.incoming(),
             self.layout.state().join("displaced"),
         ] {
-            let names = state::names(&leftover).expect("readable");
+            let names = records::names(&leftover).expect("readable");
             assert!(names.is_empty(), "{} has {names:?}", leftover.display());
         }
         self.check_backups();
-        for name in state::names(&self.layout.releases()).expect("readable") {
+        for name in records::names(&self.layout.releases()).expect("readable") {
             let record = state::release(&self.layout, &name).expect("readable");
             assert!(record.is_some(), "{name} is half a release");
         }
@@ -597,7 +599,7 @@ impl Site {
         for entry in &backups {
             assert_eq!(entry.problem, None, "{}", entry.name);
         }
-        for file in state::names(&self.layout.backups()).expect("readable") {
+        for file in records::names(&self.layout.backups()).expect("readable") {
             let known = backups
                 .iter()
                 .any(|b| file.starts_with(&format!("{}.", b.name)));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::gzip::hex;
-use crate::model::data::DataKind;
+use crate::model::composition::data::DataKind;
 
 /// The version of the manifest's form.
 pub(super) const SCHEMA: u32 = 1;

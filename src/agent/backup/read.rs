@@ -24,7 +24,7 @@ use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readab
 use super::tar_in::{Entry, TarError};
 use super::tar_out::{Kind, write_end, write_header, write_padding};
 use crate::agent::durable;
-use crate::model::data::RestoredSource;
+use crate::model::composition::data::RestoredSource;
 
 /// The most configuration that is given out in memory, in bytes.
 const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::host::HostError;
-use super::{SHORT, docker};
+use super::client::{SHORT, docker};
 
 const USUAL_ADDRESS: &str = "unix:///var/run/docker.sock";
 

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::super::command::{Call, PATH};
-use super::super::state;
+use crate::agent::records;
 
 /// The Compose written in Python, as a program of its own.
 const PYTHON: &str = "docker-compose";
@@ -107,7 +107,7 @@ fn remembered(
         version: version.clone(),
     };
     // Next time it is asked again, then.
-    let _ = state::write_json(notes, &note);
+    let _ = records::write_json(notes, &note);
     Some(version)
 }
 

@@ -5,6 +5,7 @@
 //! nothing is read off a table and nothing passes a shell.
 
 mod api;
+mod client;
 mod compose;
 mod inspected;
 mod revival;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::api::{Api, filter};
+use self::client::{SHORT, docker};
 use self::compose::{ComposeProgram, find_compose};
 use self::inspected::InspectedContainer;
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
@@ -29,16 +31,15 @@ use super::host::{
     Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
 use crate::archive;
-use crate::model::compose::{PROFILES, active_profiles, leave_out_inactive};
-use crate::model::gateway::{self, Change, Server};
-use crate::model::health::{Answer, VersionCheck};
-use crate::model::image::ImageStore;
-use crate::model::journal::BootTime;
+use crate::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
+use crate::model::composition::image::ImageStore;
+use crate::model::judgement::health::{Answer, VersionCheck};
+use crate::model::replacement::gateway::{self, Change, Server};
+use crate::model::transaction::journal::BootTime;
 use crate::model::yaml;
 use crate::prober::{self, Prober, Target};
 use crate::wire::EngineFacts;
 
-const SHORT: Duration = Duration::from_secs(60);
 /// Pulling and starting may take minutes.
 const LONG: Duration = Duration::from_secs(900);
 
@@ -211,10 +212,6 @@ fn profiles(composition: &Composition, variables: &[(String, String)]) -> Vec<St
     // Without the file, and when it is no text, there is nothing that Compose could read in it either.
     let dot_env = std::fs::read_to_string(composition.directory.join(".env")).unwrap_or_default();
     active_profiles(set.as_deref(), &dot_env)
-}
-
-fn docker<const N: usize>(words: [&str; N]) -> Call {
-    Call::new(std::iter::once("docker").chain(words)).deadline(SHORT)
 }
 
 fn gone_is_fine(result: Result<(), HostError>) -> Result<(), HostError> {

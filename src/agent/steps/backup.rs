@@ -12,15 +12,14 @@ use crate::agent::backup::{
 use crate::agent::host::{Container, Host, HostError};
 use crate::agent::images::Images;
 use crate::agent::layout::Layout;
-use crate::agent::lock::HostLock;
 use crate::agent::{durable, state};
-use crate::model::compose::{ComposeFile, MountSource};
-use crate::model::data::Restoration;
-use crate::model::journal::{self, Output};
-use crate::model::outcome::Failure;
-use crate::model::plan::{DataRule, DataStrategy, Plan, PlannedWork};
-use crate::model::release::{Release, ReleaseService};
-use crate::model::step::Step;
+use crate::model::composition::compose::{ComposeFile, MountSource};
+use crate::model::composition::data::Restoration;
+use crate::model::transaction::journal::{self, Output};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
+use crate::model::transaction::step::Step;
+use crate::model::versions::release::{Release, ReleaseService};
 use crate::wire::BackupFacts;
 
 /// Host paths that are interfaces of the kernel or of Docker, not data.
@@ -124,34 +123,8 @@ pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
     backup::estimate(&request, reader.as_ref()).map_err(|e| Failure::of(&e))
 }
 
-/// A backup by itself, outside a transaction.
-pub fn backup_now(
-    host: &dyn Host,
-    layout: &Layout,
-    plan: &Plan,
-    lock: &HostLock,
-) -> Result<BackupFacts, Failure> {
-    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
-    let current = current.ok_or_else(|| {
-        Failure::new("nothing is deployed here, so there is nothing to back up")
-            .next("push a release tag first")
-    })?;
-    let release = state::release(layout, &current.release).map_err(|e| Failure::of(&e))?;
-    let seq = state::next_seq(layout, lock).map_err(|e| Failure::of(&e))?;
-    let made = make(
-        host,
-        layout,
-        plan,
-        release.as_ref(),
-        &current.project,
-        &Order::live(seq, Reason::Manual),
-    )?;
-    super::prune::prune_backups(layout, plan.backup.keep)?;
-    Ok(made.facts())
-}
-
 /// Which backup is wanted.
-struct Order {
+pub(in crate::agent) struct Order {
     /// The transaction that it belongs to.
     seq: u64,
     reason: Reason,
@@ -165,7 +138,7 @@ struct Order {
 
 impl Order {
     /// While everything runs.
-    fn live(seq: u64, reason: Reason) -> Order {
+    pub(in crate::agent) fn live(seq: u64, reason: Reason) -> Order {
         Order {
             seq,
             reason,
@@ -190,7 +163,7 @@ fn make_in(work: &Work<'_>, order: &Order) -> Result<BackupEntry, Failure> {
     )
 }
 
-fn make(
+pub(in crate::agent) fn make(
     host: &dyn Host,
     layout: &Layout,
     plan: &Plan,

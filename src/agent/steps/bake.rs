@@ -1,12 +1,12 @@
 //! Bake: watches the new version serve, at the address that users have, until it is healthy and has stayed so for a while.
 
 use super::watch::{self, Subject, Watched};
-use super::{Work, cutover, long_running};
-use crate::model::journal::{Baked, Event, Output};
-use crate::model::outcome::Failure;
-use crate::model::plan::ConfirmRule;
-use crate::model::step::Step;
-use crate::model::strategy::GATEWAY_SERVICE;
+use super::{Work, long_running, services};
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::transaction::journal::{Baked, Event, Output};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::ConfirmRule;
+use crate::model::transaction::step::Step;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let candidate = work.candidate()?;
@@ -15,7 +15,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     if candidate.services.iter().any(|s| s.name == GATEWAY_SERVICE) {
         services.push(GATEWAY_SERVICE.to_owned());
     }
-    cutover::verify_running(work, &candidate, &services)?;
+    services::verify_running(work, &candidate, &services)?;
     let rules = watch::rules_for(work, &candidate);
     let watched = watch::watch(work, &candidate, &services, &rules, Subject::Serving)?;
     watched.healthy_or_failure(&candidate, work)?;

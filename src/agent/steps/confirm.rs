@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use super::Work;
+use crate::agent::records;
 use crate::agent::state;
-use crate::model::compose::sha256;
-use crate::model::journal::{self, ConfirmedBy, Event, Output};
-use crate::model::outcome::Failure;
-use crate::model::plan::ConfirmRule;
+use crate::model::composition::compose::sha256;
+use crate::model::transaction::journal::{self, ConfirmedBy, Event, Output};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::ConfirmRule;
 
 /// How often the confirmation is looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -65,6 +66,7 @@ fn extend(work: &mut Work<'_>, seq: u64, within_ms: u64) -> Result<(), Failure> 
 
 /// Only this transaction's own text counts; anything else that lies there is no confirmation.
 fn is_confirmed(work: &Work<'_>, seq: u64, nonce_sha256: &str) -> Result<bool, Failure> {
-    let text = state::read_optional(&work.layout.confirmation(seq)).map_err(|e| Failure::of(&e))?;
+    let text =
+        records::read_optional(&work.layout.confirmation(seq)).map_err(|e| Failure::of(&e))?;
     Ok(text.is_some_and(|text| sha256(&text) == nonce_sha256))
 }

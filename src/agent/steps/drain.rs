@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::{Work, traffic};
 use crate::agent::host::Container;
-use crate::model::gateway::Side;
-use crate::model::journal::Output;
-use crate::model::moves::Moves;
-use crate::model::outcome::Failure;
-use crate::model::release::Release;
-use crate::model::strategy::{DrainWish, Strategy};
+use crate::model::replacement::gateway::Side;
+use crate::model::replacement::moves::Moves;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::replacement::wishes::DrainWish;
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
 
 /// How long a drain command may take.
 const COMMAND: Duration = Duration::from_secs(30);

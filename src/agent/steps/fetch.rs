@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 use super::{Work, files, mounted, prune};
 use crate::agent::host::{Image, ImageContent, ImageName};
 use crate::agent::images::{Images, Wanted};
+use crate::agent::records;
 use crate::agent::state;
-use crate::model::compose::{ComposeFile, pin, repository_prefix, sha256};
-use crate::model::gateway::{fronts, with_gateway};
-use crate::model::image::Content;
-use crate::model::journal::{FetchedImage, Output};
-use crate::model::moves::{Moves, Rendered, gateway_gap, moves};
-use crate::model::nginx::heed_nginx;
-use crate::model::outcome::{Failure, StrategyReport};
-use crate::model::plan::{DeployWork, GatewayRule, PlannedImage};
-use crate::model::release::{Release, ReleaseFile, ReleaseService};
-use crate::model::strategy::{Classified, GATEWAY_SERVICE, Strategy, classify};
+use crate::model::composition::compose::ReleaseFile;
+use crate::model::composition::compose::{ComposeFile, pin, repository_prefix, sha256};
+use crate::model::composition::image::Content;
+use crate::model::replacement::gateway::{fronts, with_gateway};
+use crate::model::replacement::moves::{Moves, Rendered, gateway_gap, moves};
+use crate::model::replacement::nginx::heed_nginx;
+use crate::model::replacement::strategy::{Classified, Strategy, classify};
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::replacement::wishes::GatewayRule;
+use crate::model::transaction::journal::{FetchedImage, Output};
+use crate::model::transaction::outcome::{Failure, StrategyReport};
+use crate::model::transaction::plan::{DeployWork, PlannedImage};
+use crate::model::versions::release::{Release, ReleaseService};
 use crate::model::yaml;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
@@ -339,9 +343,9 @@ fn record(
     let text = rendered_text(deploy, &rendered(work, &release)?.file);
     release.compose_sha256 = sha256(text.as_bytes());
     work.may_act()?;
-    state::write(&layout.compose(), text.as_bytes(), 0o600).map_err(|e| Failure::of(&e))?;
+    records::write(&layout.compose(), text.as_bytes(), 0o600).map_err(|e| Failure::of(&e))?;
     work.may_act()?;
-    state::write_json(&layout.record(), &release).map_err(|e| Failure::of(&e))?;
+    records::write_json(&layout.record(), &release).map_err(|e| Failure::of(&e))?;
     Ok(release)
 }
 

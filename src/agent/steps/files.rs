@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Work;
-use crate::agent::{durable, state};
-use crate::model::compose::sha256;
-use crate::model::outcome::Failure;
-use crate::model::release::Release;
+use crate::agent::durable;
+use crate::agent::records;
+use crate::model::composition::compose::sha256;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
 
 /// Keeps a copy of what stands where the release's files will go. What is already kept stays: after a crash the root may
 /// hold the new files.
@@ -24,7 +25,7 @@ pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), F
         keep(work.layout.root(), &kept, Path::new(&file.path))?;
     }
     work.may_act()?;
-    state::make_dir(&kept).map_err(|e| Failure::of(&e))?;
+    records::make_dir(&kept).map_err(|e| Failure::of(&e))?;
     durable::replace(&finished, b"", 0o600).map_err(|e| fail("keep", &finished, &e))
 }
 
@@ -33,7 +34,7 @@ fn keep(root: &Path, kept: &Path, path: &Path) -> Result<(), Failure> {
     for dir in path.ancestors().skip(1) {
         let there = root.join(dir);
         if there.is_dir() {
-            state::make_dir(&kept.join(dir)).map_err(|e| Failure::of(&e))?;
+            records::make_dir(&kept.join(dir)).map_err(|e| Failure::of(&e))?;
         } else if is_there(&there) {
             return Err(in_the_way(&there));
         }
@@ -90,7 +91,7 @@ pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), Failure
         if is_there(&from) {
             copy(&from, &to).map_err(|e| fail("put back", &to, &e))?;
         } else {
-            state::remove(&to).map_err(|e| Failure::of(&e))?;
+            records::remove(&to).map_err(|e| Failure::of(&e))?;
             remove_new_parents(work.layout.root(), &kept, Path::new(&file.path));
         }
     }

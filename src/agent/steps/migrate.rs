@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use super::{Work, container_of, cutover, one_shots, restore};
+use super::{Work, container_of, go_back, one_shots, restore, services};
 use crate::agent::host::RunState;
-use crate::model::compose::{ComposeFile, Condition};
-use crate::model::journal::Output;
-use crate::model::outcome::Failure;
-use crate::model::release::Release;
+use crate::model::composition::compose::{ComposeFile, Condition};
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
 
 /// How often a running one-shot service is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -38,8 +38,8 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
     }
     let project = work.preflight()?.project.clone();
     let previous = work.previous()?;
-    cutover::remove_new_containers(work, previous.as_ref())?;
-    cutover::remove_new_networks_and_volumes(work, &project)
+    go_back::remove_new_containers(work, previous.as_ref())?;
+    go_back::remove_new_networks_and_volumes(work, &project)
 }
 
 /// Makes sure that a service which a migration needs (its database) runs, and is in the state that the file asks for.
@@ -60,11 +60,11 @@ fn provide(
         // The version before may have no healthcheck yet; what serves it will serve its migration.
         Some(container) if container.health.is_none() => return Ok(()),
         Some(_) => {}
-        None => cutover::up(work, release, dependency)?,
+        None => services::up(work, release, dependency)?,
     }
     match condition {
         Condition::Healthy => {
-            cutover::wait_until_healthy(work, &release.project, file, service, dependency)
+            services::wait_until_healthy(work, &release.project, file, service, dependency)
         }
         Condition::Started | Condition::CompletedSuccessfully => Ok(()),
     }

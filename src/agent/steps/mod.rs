@@ -4,22 +4,25 @@
 //! already done after a crash and can be repeated. A step reads what earlier steps recorded in the journal; it keeps
 //! nothing in memory for later ones.
 
-mod backup;
+pub(super) mod backup;
 mod bake;
+mod candidates;
 mod confirm;
 mod cutover;
 mod drain;
 mod fetch;
 mod files;
+mod go_back;
 mod migrate;
 mod mounted;
 mod preflight;
 mod probe;
-mod prune;
+pub(super) mod prune;
 mod publish;
 mod restore;
 mod retire;
 mod roll;
+mod services;
 mod start;
 mod traffic;
 mod unpack;
@@ -32,17 +35,20 @@ use super::host::{Composition, Container, Host};
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::state;
-use crate::model::compose::ComposeFile;
-use crate::model::data::Restoration;
-use crate::model::journal::{self, Begin, Entry, Event, KnownContainer, Output, PreflightOutput};
-use crate::model::moves::Moves;
-use crate::model::outcome::Failure;
-use crate::model::plan::{DeployWork, Plan, PlannedWork};
-use crate::model::release::{Release, ReleaseName};
-use crate::model::step::Step;
-use crate::model::strategy::{GATEWAY_SERVICE, Strategy};
+use crate::agent::records;
+use crate::model::composition::compose::ComposeFile;
+use crate::model::composition::data::Restoration;
+use crate::model::replacement::moves::Moves;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::transaction::journal::{
+    self, Begin, Entry, Event, KnownContainer, Output, PreflightOutput,
+};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::{DeployWork, Plan, PlannedWork};
+use crate::model::transaction::step::Step;
+use crate::model::versions::release::{Release, ReleaseName};
 
-pub use backup::backup_now;
 pub use preflight::settle_project;
 
 /// Performs a step.
@@ -214,7 +220,7 @@ impl<'a> Work<'a> {
         }
         self.may_act()?;
         let record = self.layout.release(&release.name).record();
-        state::write_json(&record, release).map_err(|e| Failure::of(&e))
+        records::write_json(&record, release).map_err(|e| Failure::of(&e))
     }
 
     /// A release's rendered file, for Compose.

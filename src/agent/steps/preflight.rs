@@ -3,17 +3,18 @@
 use super::{Work, files, restore};
 use crate::agent::images::Images;
 use crate::agent::layout::{Layout, RIVAL_FILES};
+use crate::agent::records;
 use crate::agent::state;
-use crate::model::compose::{project_from_directory, repository_prefix};
+use crate::model::composition::compose::{project_from_directory, repository_prefix};
+use crate::model::composition::image::ImageStore;
 use crate::model::docker_versions::misfit;
-use crate::model::image::ImageStore;
-use crate::model::journal::{KnownContainer, Output, PreflightOutput};
-use crate::model::outcome::Failure;
-use crate::model::plan::PlannedWork;
-use crate::model::release::{
+use crate::model::request::tag::{self, Tag};
+use crate::model::transaction::journal::{KnownContainer, Output, PreflightOutput};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::PlannedWork;
+use crate::model::versions::release::{
     Current, Release, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
 };
-use crate::model::tag::{self, Tag};
 
 /// What must stay free on the disk beyond what the backup may take, in bytes.
 const RESERVE: u64 = 64 * 1024 * 1024;
@@ -202,7 +203,7 @@ fn refuse_lost_project_name(layout: &Layout, compose: &str, project: &str) -> Re
         return Ok(());
     }
     let line = format!("COMPOSE_PROJECT_NAME={project}");
-    let env = state::read_optional(&layout.root().join(".env"))
+    let env = records::read_optional(&layout.root().join(".env"))
         .map_err(|e| Failure::of(&e))?
         .unwrap_or_default();
     if String::from_utf8_lossy(&env)

@@ -1,18 +1,19 @@
 //! Prune: removes what is beyond the numbers to keep: backups, releases, and names of images that are Belay's own.
 //!
 //! Comes last, after everything that matters; a failure here is a warning. What to remove is decided in
-//! [`crate::model::retention`]; this file gathers the facts and carries the decision out.
+//! [`crate::model::versions::retention`]; this file gathers the facts and carries the decision out.
 
 use std::time::Duration;
 
 use super::Work;
 use crate::agent::layout::Layout;
+use crate::agent::records;
 use crate::agent::{backup, state};
-use crate::model::compose::repository_prefix;
-use crate::model::journal::Output;
-use crate::model::outcome::Failure;
-use crate::model::release::{Current, Release};
-use crate::model::retention::{
+use crate::model::composition::compose::repository_prefix;
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::{Current, Release};
+use crate::model::versions::retention::{
     BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove,
     images_to_remove, releases_to_prune,
 };
@@ -99,13 +100,13 @@ pub(super) fn staged_references(
     but_of: Option<&str>,
 ) -> Result<Vec<String>, Failure> {
     let mut references = vec![];
-    for name in state::names(&work.layout.incoming()).map_err(|e| Failure::of(&e))? {
+    for name in records::names(&work.layout.incoming()).map_err(|e| Failure::of(&e))? {
         let path = work.layout.incoming().join(&name);
         let tx = name.strip_suffix(".images");
         if tx.is_none() || tx == but_of {
             continue;
         }
-        let text = state::read_optional(&path)
+        let text = records::read_optional(&path)
             .map_err(|e| Failure::of(&e))?
             .unwrap_or_default();
         let fresh = serde_json::from_slice::<Staged>(&text)
@@ -115,7 +116,7 @@ pub(super) fn staged_references(
             });
         match fresh {
             Some(staged) => references.extend(staged.references),
-            None => state::remove(&path).map_err(|e| Failure::of(&e))?,
+            None => records::remove(&path).map_err(|e| Failure::of(&e))?,
         }
     }
     Ok(references)
@@ -130,8 +131,8 @@ fn prune_releases(
     for removal in &removals {
         let release = layout.release(&removal.name);
         // The record goes first: a directory without it is no release, whatever else a crash leaves of it.
-        state::remove(&release.record()).map_err(|e| Failure::of(&e))?;
-        state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+        records::remove(&release.record()).map_err(|e| Failure::of(&e))?;
+        records::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
     }
     remove_half_releases(layout)?;
     Ok(removals)
@@ -139,17 +140,20 @@ fn prune_releases(
 
 /// Removes what a crash left of a release that was being removed.
 fn remove_half_releases(layout: &Layout) -> Result<(), Failure> {
-    for name in state::names(&layout.releases()).map_err(|e| Failure::of(&e))? {
+    for name in records::names(&layout.releases()).map_err(|e| Failure::of(&e))? {
         let release = layout.release(&name);
         if !release.record().exists() {
-            state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+            records::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
         }
     }
     Ok(())
 }
 
 /// Removes backups beyond the number to keep.
-pub(super) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>, Failure> {
+pub(in crate::agent) fn prune_backups(
+    layout: &Layout,
+    keep: usize,
+) -> Result<Vec<Removal>, Failure> {
     let current = state::current(layout).map_err(|e| Failure::of(&e))?;
     let needed: Vec<&str> = match &current {
         Some(current) => [Some(&current.release), current.previous.as_ref()]

@@ -4,13 +4,14 @@
 //! crash leaves a set that works: the way back first, then what serves, then what Docker itself starts again, then Belay's
 //! own pointer. Until the third of these a reboot brings the old version; so it makes sure first that the new one serves.
 
-use super::{Sides, Work, cutover, traffic};
+use super::{Sides, Work, cutover, services, traffic};
 use crate::agent::host::HostError;
+use crate::agent::records;
 use crate::agent::state;
-use crate::model::journal::Output;
-use crate::model::outcome::Failure;
-use crate::model::plan::PlannedWork;
-use crate::model::release::{Current, How, Release};
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::PlannedWork;
+use crate::model::versions::release::{Current, How, Release};
 
 /// The emergency path, for a host where nothing of Belay's works any more. POSIX sh.
 const ROLLBACK_SCRIPT: &str = r#"#!/bin/sh
@@ -37,7 +38,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     copy_compose(work, &candidate, &work.layout.compose())?;
     work.may_act()?;
     let script = work.layout.rollback_script();
-    state::write(&script, ROLLBACK_SCRIPT.as_bytes(), 0o700).map_err(|e| Failure::of(&e))?;
+    records::write(&script, ROLLBACK_SCRIPT.as_bytes(), 0o700).map_err(|e| Failure::of(&e))?;
     serves?;
     settle_restart_policies(work, &candidate)?;
     let current = pointer(work, &candidate)?;
@@ -58,13 +59,13 @@ fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
             .filter(|c| !c.is_alive())
         {
             let done = work.host.start(&container.id);
-            done.map_err(|e| cutover::could_not_start(candidate, service, &e))?;
+            done.map_err(|e| services::could_not_start(candidate, service, &e))?;
             started = true;
         }
     }
     if started {
         // Not before they listen: the incumbents serve meanwhile.
-        cutover::await_candidates_listening(work, &moves)?;
+        services::await_candidates_listening(work, &moves)?;
     }
     cutover::place_gateway(work, candidate, &moves)?;
     traffic::let_candidates_in(work)
@@ -97,11 +98,11 @@ fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), F
 
 fn copy_compose(work: &Work<'_>, release: &Release, to: &std::path::Path) -> Result<(), Failure> {
     let from = work.layout.release(&release.name).compose();
-    let text = state::read_optional(&from).map_err(|e| Failure::of(&e))?;
+    let text = records::read_optional(&from).map_err(|e| Failure::of(&e))?;
     let text = text.ok_or_else(|| Failure::new(format!("{} is gone", from.display())))?;
     work.may_act()?;
     // Rendered files hold what `.env` said, so they are as private as it should be.
-    state::write(to, &text, 0o600).map_err(|e| Failure::of(&e))
+    records::write(to, &text, 0o600).map_err(|e| Failure::of(&e))
 }
 
 fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, Failure> {

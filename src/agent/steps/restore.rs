@@ -4,17 +4,17 @@
 //! last backup is what the data really was. That data is then moved aside and comes back when the transaction is undone;
 //! it is removed only after the commit, and is in the backup still.
 
-use super::{Work, backup, cutover, long_running};
+use super::{Work, backup, go_back, long_running};
 use crate::agent::backup::{
     DataKind, DataWriter, SavedData, SourceKind, SourceRecord, SourceState,
 };
 use crate::agent::host::{Container, RunState};
-use crate::model::data::{Restoration, RestoredSource};
-use crate::model::journal::Output;
-use crate::model::outcome::Failure;
-use crate::model::plan::PlannedWork;
-use crate::model::release::ReleaseService;
-use crate::model::strategy::GATEWAY_SERVICE;
+use crate::model::composition::data::{Restoration, RestoredSource};
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::PlannedWork;
+use crate::model::versions::release::ReleaseService;
 
 /// What the plan wants to be put back, found in its backup and in the release that gets it; for Preflight.
 pub(super) fn find(
@@ -179,7 +179,7 @@ pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(),
             ))
         })?;
     }
-    cutover::go_back(work)
+    go_back::go_back(work)
 }
 
 /// After the commit: what was set aside goes. It is in the backup that was taken when everything had stopped.

@@ -6,10 +6,10 @@
 //!
 //! The same happens when somebody types it just before this step, while both are there: what is missing then is made again.
 
-use super::{Work, cutover, long_running, traffic};
-use crate::model::journal::Output;
-use crate::model::outcome::Failure;
-use crate::model::release::Release;
+use super::{Work, long_running, services, traffic};
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let moves = work.moves()?;
@@ -41,8 +41,8 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
 fn make_again_what_is_missing(work: &mut Work<'_>, candidate: &Release) -> Result<(), Failure> {
     let file = work.normalised(&candidate.name)?;
     for service in long_running(candidate, &file)? {
-        if !cutover::serves(work, candidate, &service)? {
-            cutover::up(work, candidate, &service)?;
+        if !services::serves(work, candidate, &service)? {
+            services::up(work, candidate, &service)?;
             work.warn(format!(
                 "the new container of {service} was gone; it was made again"
             ));

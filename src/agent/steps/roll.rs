@@ -5,18 +5,11 @@
 //! well before anything else happens. The last incumbent runs until the release is committed, like any other. Stopped
 //! ones are kept until then, and the undo of the cutover starts them again.
 
-use super::{Sides, Work, drain, probe, start, traffic};
+use super::{Sides, Work, candidates as beside, drain, probe, traffic};
 use crate::agent::host::Container;
-use crate::model::compose::ComposeFile;
-use crate::model::outcome::Failure;
-use crate::model::release::Release;
-use crate::model::strategy::Roll;
-
-/// Whether a service's replicas roll.
-pub(super) fn is_wanted(release: &Release, service: &str) -> bool {
-    let wish = release.wish(service);
-    wish.is_some_and(|wish| wish.roll == Roll::OneByOne)
-}
+use crate::model::composition::compose::ComposeFile;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
 
 /// Makes all candidates of a service serve, of which there is one.
 pub(super) fn one_by_one(
@@ -42,7 +35,7 @@ pub(super) fn one_by_one(
             send_away(work, release, &incumbents, leaving)?;
         }
         let next = candidates.len() + 1;
-        start::start_candidates(work, release, service, next)?;
+        beside::start(work, release, service, next)?;
         probe::until_well(work, release, &[service.to_owned()])?;
         work.note(format!(
             "{next} of {wanted} new containers of {service} are well"

@@ -8,15 +8,16 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::{Work, files};
+use crate::agent::durable;
 use crate::agent::host::Composition;
 use crate::agent::layout::{BACKUPS, ReleaseLayout, STATE};
-use crate::agent::{durable, state};
-use crate::model::compose::ComposeFile;
-use crate::model::definitions::{Section, redefined};
+use crate::agent::records;
+use crate::model::composition::compose::ComposeFile;
+use crate::model::composition::definitions::{Section, redefined};
 use crate::model::docker_versions::changes_networks;
-use crate::model::journal::Output;
-use crate::model::outcome::Failure;
-use crate::model::plan::{DeployWork, ShippedFile};
+use crate::model::transaction::journal::Output;
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::{DeployWork, ShippedFile};
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let name = work.candidate_name()?;
@@ -82,13 +83,13 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         return Ok(());
     };
     work.may_act()?;
-    state::remove_dir(work.layout.release(&name).dir()).map_err(|e| Failure::of(&e))
+    records::remove_dir(work.layout.release(&name).dir()).map_err(|e| Failure::of(&e))
 }
 
 fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Result<(), Failure> {
     work.may_act()?;
     // What an interrupted engine left is of this very transaction; it starts afresh.
-    state::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+    records::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
     for file in &deploy.files {
         work.may_act()?;
         write_shipped(&release.rendering(), file)?;
@@ -101,8 +102,8 @@ fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Res
     let file = ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
     super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
     work.may_act()?;
-    state::write_json(&release.normalised(), &document).map_err(|e| Failure::of(&e))?;
-    state::remove_dir(&release.rendering()).map_err(|e| Failure::of(&e))
+    records::write_json(&release.normalised(), &document).map_err(|e| Failure::of(&e))?;
+    records::remove_dir(&release.rendering()).map_err(|e| Failure::of(&e))
 }
 
 /// Lets Compose read the shipped files in a directory where everything else of the root is in its place, too, and then
@@ -137,7 +138,7 @@ fn write_shipped(dir: &Path, file: &ShippedFile) -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("the file {} did not arrive whole: {e}", file.path)))?;
     let to = dir.join(path);
     if let Some(parent) = to.parent() {
-        state::make_dir(parent).map_err(|e| Failure::of(&e))?;
+        records::make_dir(parent).map_err(|e| Failure::of(&e))?;
     }
     durable::replace(&to, &bytes, file.mode & 0o777)
         .map_err(|e| Failure::new(format!("could not write {}: {e}", to.display())))

@@ -7,17 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::document::{
-    Field, Item, Node, Position, Problem, Reader, Section, closest, parse, shown,
+use super::document::{Field, Item, Node, Position, Problem, Reader, Section, parse, shown};
+use super::settings::{
+    Backup, BackupData, Config, DataPlace, DataSource, DataStrategy, Drain, Environment, Gateway,
+    Health, HealthLayer, HostLayer, Images, Inputs, Layer, Overrides, Requests, Service,
+    ShippedFile, VersionSource,
 };
-use super::{
-    AbsolutePath, Backup, BackupData, Bytes, Config, DataPlace, DataSource, DataStrategy, Drain,
-    Environment, EnvironmentName, Gateway, Health, HealthLayer, HostAddress, HostLayer, ImageName,
-    Images, Inputs, Layer, Overrides, Period, RelativePath, Requests, Service, ServiceName,
-    ShippedFile, Text, Url, VersionSource, Word,
+use super::values::{
+    AbsolutePath, Bytes, EnvironmentName, HostAddress, ImageName, Period, RelativePath,
+    ServiceName, Text, Url, Word,
 };
-use crate::model::strategy::GATEWAY_SERVICE;
-use crate::model::tag::TagKind;
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::request::tag::TagKind;
 
 // ---- the keys -------------------------------------------------------------------------------------------------------
 
@@ -98,7 +99,20 @@ const KNOWN: [(&str, &[&str]); 8] = [
 
 // ---- the file -------------------------------------------------------------------------------------------------------
 
-pub(super) fn load(text: &str, file: &str) -> Result<Config, Vec<Problem>> {
+impl Config {
+    /// Reads a `belay.yml`. `file` is its name in messages. An empty file is valid: every setting has a default.
+    pub fn load(text: &str, file: &str) -> Result<Config, Vec<Problem>> {
+        load(text, file)
+    }
+
+    /// Lays the inputs of a run over the file; they win over everything that it says.
+    pub fn with(self, overrides: &Overrides) -> Result<Config, Vec<Problem>> {
+        let inputs = inputs(overrides)?;
+        Ok(Config { inputs, ..self })
+    }
+}
+
+fn load(text: &str, file: &str) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader::new(file, &KNOWN);
     match parse(text) {
         Ok(item) if is_empty(&item) => Ok(Config::default()),
@@ -480,7 +494,7 @@ fn check_given_services(reader: &mut Reader<'_>, top: &Section<'_>, config: &Con
     let untouched = config
         .services
         .iter()
-        .filter(|(_, service)| service.strategy == super::Strategy::Untouched)
+        .filter(|(_, service)| service.strategy == super::settings::Strategy::Untouched)
         .map(|(name, _)| name);
     for name in untouched.filter(|name| config.images.given.contains_key(name)) {
         let message =
@@ -864,7 +878,7 @@ fn check_places(reader: &mut Reader<'_>, field: &Field<'_>, config: &Config) {
 
 // ---- inputs ---------------------------------------------------------------------------------------------------------
 
-pub(super) fn inputs(overrides: &Overrides) -> Result<Inputs, Vec<Problem>> {
+fn inputs(overrides: &Overrides) -> Result<Inputs, Vec<Problem>> {
     let mut reader = Reader::new("inputs", &[]);
     let inputs = Inputs {
         environment: input(&mut reader, "environment", &overrides.environment),
@@ -915,39 +929,6 @@ fn input_port(reader: &mut Reader<'_>, value: &Option<String>) -> Option<u16> {
 }
 
 /// The name without its owner. One that cannot name an app is no name; then the root or `app` has to.
-fn repository_name(repository: &str) -> Option<super::AppName> {
-    super::AppName::read(repository.trim().rsplit('/').next()?)
-}
-
-pub(super) fn unknown_environment(name: &str, config: &Config) -> Problem {
-    let known: Vec<&str> = config
-        .environments
-        .keys()
-        .map(EnvironmentName::as_str)
-        .collect();
-    let hint = match closest(name, &known) {
-        Some(close) => format!("did you mean {close}?"),
-        None if known.is_empty() => EnvironmentName::HINT.to_owned(),
-        None => format!("known: {}; or add it under environments", known.join(", ")),
-    };
-    Problem {
-        file: "inputs".into(),
-        line: 0,
-        column: 0,
-        message: format!(
-            "environment: \"{}\" is not an environment of belay.yml",
-            shown(name)
-        ),
-        hint: Some(hint),
-    }
-}
-
-pub(super) fn nameless_app() -> Problem {
-    Problem {
-        file: "inputs".into(),
-        line: 0,
-        column: 0,
-        message: "nothing names the app".into(),
-        hint: Some("add `app: name` or `root: /opt/name` to belay.yml".into()),
-    }
+fn repository_name(repository: &str) -> Option<super::values::AppName> {
+    super::values::AppName::read(repository.trim().rsplit('/').next()?)
 }

@@ -13,13 +13,15 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
-use super::{
-    AbsolutePath, AppName, Bytes, DataPath, DataStrategy, Degraded, EnvironmentName, Excess,
-    HeaderName, HostAddress, ImageName, ImageSource, JsonField, Mode, Percent, Period, Platform,
-    ProjectName, ProxyProtocol, RelativePath, Roll, ServiceName, Strategy, Url, UserName,
+use super::settings::{
+    DataStrategy, Degraded, Excess, ImageSource, Mode, ProxyProtocol, Roll, Strategy,
+};
+use super::values::{
+    AbsolutePath, AppName, Bytes, DataPath, EnvironmentName, HeaderName, HostAddress, ImageName,
+    JsonField, Percent, Period, Platform, ProjectName, RelativePath, ServiceName, Url, UserName,
     VolumeName,
 };
-use crate::model::tag::TagKind;
+use crate::model::request::tag::TagKind;
 
 /// How Belay deploys this repository: belay.yml. Every setting has a default.
 #[derive(JsonSchema)]

@@ -418,7 +418,7 @@ pub trait Word: Sized + Copy + 'static {
     fn words() -> Vec<(&'static str, Self)>;
 }
 
-impl Word for crate::model::tag::TagKind {
+impl Word for crate::model::request::tag::TagKind {
     fn words() -> Vec<(&'static str, Self)> {
         Self::ALL.iter().map(|kind| (kind.word(), *kind)).collect()
     }

@@ -6,8 +6,8 @@
 
 use tokio::runtime::Runtime;
 
-use crate::model::tag::Tag;
-use crate::model::tag_rules::{EnvironmentRules, MayDeploy, Ruleset, Verdict, judge};
+use crate::model::request::tag::Tag;
+use crate::model::request::tag_rules::{EnvironmentRules, MayDeploy, Ruleset, Verdict, judge};
 use crate::report::doctor::Finding;
 use crate::report::words;
 use crate::runner::github::{GitHubClient, GitHubError};

@@ -14,12 +14,12 @@ use serde_json::Value;
 use super::link::Link;
 use super::session::{Session, compose_file, runtime};
 use super::{git, source::Source};
+use crate::model::composition::near_miss;
+use crate::model::composition::ports::{Published, ports};
 use crate::model::config::Settings;
 use crate::model::docker_versions::{Remark, misfit, remarks};
-use crate::model::near_miss;
-use crate::model::outcome::Failure;
-use crate::model::ports::{Published, ports};
-use crate::model::tag::{History, Tag, next_tags};
+use crate::model::request::tag::{History, Tag, next_tags};
+use crate::model::transaction::outcome::Failure;
 use crate::model::yaml;
 use crate::prober::ask_timed;
 use crate::report::doctor::Finding;
@@ -368,7 +368,11 @@ fn endpoints(link: &Link, settings: &Settings, facts: &HostFacts) -> Vec<Finding
             return Finding::unknown(what, format!("{url}: nothing is deployed yet"));
         }
         let words = ["--url", &url, "--timeout", &timeout];
-        match link.ask::<crate::model::health::TimedAnswer>(Verb::Ask, &words, None::<&()>) {
+        match link.ask::<crate::model::judgement::health::TimedAnswer>(
+            Verb::Ask,
+            &words,
+            None::<&()>,
+        ) {
             Ok(timed) => answered(&url, &timed),
             Err(error) => of_failure(what, &error.failure()),
         }
@@ -377,7 +381,7 @@ fn endpoints(link: &Link, settings: &Settings, facts: &HostFacts) -> Vec<Finding
     urls.map(ask).collect()
 }
 
-fn answered(url: &str, timed: &crate::model::health::TimedAnswer) -> Finding {
+fn answered(url: &str, timed: &crate::model::judgement::health::TimedAnswer) -> Finding {
     let text = format!(
         "{url} {} in {}",
         timed.answer.describe(),

@@ -21,9 +21,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::model::event::Repository;
-use crate::model::outcome::with_causes;
+use crate::model::request::event::Repository;
 use crate::model::secret::Secret;
+use crate::model::transaction::outcome::with_causes;
 use crate::runner::actions::{percent_encode, sanitise};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

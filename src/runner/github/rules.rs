@@ -5,7 +5,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
-use crate::model::tag_rules::{EnvironmentRules, MayDeploy, NameRule, Operator, Ruleset, TagRule};
+use crate::model::request::tag_rules::{
+    EnvironmentRules, MayDeploy, NameRule, Operator, Ruleset, TagRule,
+};
 
 #[derive(Deserialize)]
 struct Environment {

@@ -6,14 +6,14 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::data::Restoration;
-use super::health::Verdict;
-use super::measure::Measured;
-use super::moves::Moves;
 use super::outcome::{Failure, StrategyReport};
-use super::release::ReleaseName;
-use super::retention::Removal;
 use super::step::Step;
+use crate::model::composition::data::Restoration;
+use crate::model::judgement::health::Verdict;
+use crate::model::judgement::measure::Measured;
+use crate::model::replacement::moves::Moves;
+use crate::model::versions::release::ReleaseName;
+use crate::model::versions::retention::Removal;
 
 /// The version of the journal's format. An agent refuses a journal with a higher one.
 pub const SCHEMA: u32 = 2;

@@ -10,13 +10,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::compose::ComposeFile;
-use super::ports::{Port, Protocol, Published, ports};
-use super::strategy::{GATEWAY_SERVICE, Mode, ProxyProtocol, StrategyWish};
+use super::wishes::{GATEWAY_SERVICE, Mode, ProxyProtocol, SERVERS, StrategyWish};
+use crate::model::composition::compose::ComposeFile;
+use crate::model::composition::ports::{Port, Protocol, Published, ports};
 
-/// Containers that a service may have at once: twice its replicas during a cutover. A fixed number, because a changed
-/// configuration would make a new gateway, and that is a gap.
-pub const SERVERS: u32 = 20;
 /// Where the gateway listens inside its container; the first front has this port, the next ones those after it.
 const FIRST_PORT: u16 = 10_001;
 /// HAProxy's runtime API, inside the gateway's container alone.

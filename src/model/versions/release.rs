@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::gateway::Front;
-use super::image::{Content, ImageStore};
-use super::plan::GatewayRule;
-use super::strategy::{Strategy, StrategyWish};
+use crate::model::composition::compose::ReleaseFile;
+use crate::model::composition::image::{Content, ImageStore};
+use crate::model::replacement::gateway::Front;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::replacement::wishes::GatewayRule;
+use crate::model::replacement::wishes::{Roll, StrategyWish};
 
 /// The name of a release's directory, `<seq>-<tag>`: unique on the host, and in order of deployment.
 pub type ReleaseName = String;
@@ -52,6 +54,12 @@ impl Release {
     pub fn wish(&self, service: &str) -> Option<&StrategyWish> {
         self.wishes.iter().find(|wish| wish.service == service)
     }
+
+    /// Whether the replicas of a service take over one after the other.
+    pub fn rolls(&self, service: &str) -> bool {
+        let wish = self.wish(service);
+        wish.is_some_and(|wish| wish.roll == Roll::OneByOne)
+    }
 }
 
 /// One service of a release, with the image that it is pinned to.
@@ -96,15 +104,6 @@ impl ReleaseService {
             layers: self.layers.clone(),
         }
     }
-}
-
-/// A file that a release puts under the root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseFile {
-    /// Relative to the root.
-    pub path: String,
-    pub mode: u32,
-    pub sha256: String,
 }
 
 /// What serves, and how it came to: the content of `.belay/current`.

@@ -1,9 +1,9 @@
 //! What a run is to do: the event and the inputs, decided.
 
 use super::event::{Dispatch, PullRequest, Trigger};
-use super::outcome::Failure;
-use super::release::RollbackTo;
 use super::tag::Tag;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::RollbackTo;
 
 /// What a run is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +199,7 @@ fn nothing_named() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::TagPush;
+    use crate::model::request::event::TagPush;
 
     fn push(tag: &str) -> Trigger {
         Trigger::TagPush(TagPush {

@@ -5,14 +5,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::changes::Changes;
-use super::error_lines::ErrorLines;
-use super::health::Verdict;
-use super::history::PastDeployment;
-use super::measure::{Measured, Seen};
-use super::retention::Removal;
-use super::service_changes::ServiceChange;
 use super::step::Step;
+use crate::model::composition::service_changes::ServiceChange;
+use crate::model::judgement::error_lines::ErrorLines;
+use crate::model::judgement::health::Verdict;
+use crate::model::judgement::measure::{Measured, Seen};
+use crate::model::versions::changes::Changes;
+use crate::model::versions::history::PastDeployment;
+use crate::model::versions::retention::Removal;
 
 /// The outcome in a word; it fixes the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::release::ReleaseFile;
+/// A file that a release puts under the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseFile {
+    /// Relative to the root.
+    pub path: String,
+    pub mode: u32,
+    pub sha256: String,
+}
 
 /// The variable that says which of a file's profiles are active.
 pub const PROFILES: &str = "COMPOSE_PROFILES";

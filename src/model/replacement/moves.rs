@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compose::ComposeFile;
 use super::gateway::Front;
-use super::strategy::{Classified, GATEWAY_SERVICE, Strategy};
+use super::strategy::{Classified, Strategy};
+use super::wishes::GATEWAY_SERVICE;
+use crate::model::composition::compose::ComposeFile;
 
 /// A release as it runs: the rendered file, and the ports that its gateway has.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,7 +194,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::gateway::{fronts, with_gateway};
+    use crate::model::replacement::gateway::{fronts, with_gateway};
 
     fn rendered(image: &str, fronted: bool) -> Rendered {
         let file = ComposeFile::new(json!({"services": {

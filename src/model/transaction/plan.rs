@@ -1,15 +1,18 @@
 //! Everything that the host needs to know to carry out one transaction: what the runner sends, and what a dry run shows.
 
+use crate::model::replacement::wishes::GatewayRule;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{self, Period, Settings};
-use super::health::{Degraded, HealthRules, VersionCheck};
-use super::image::Content;
 use super::journal::Holder;
-use super::release::RollbackTo;
-use super::strategy::{DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy};
+use crate::model::composition::image::Content;
+use crate::model::config::{self, Period, Settings};
+use crate::model::judgement::health::{Degraded, HealthRules, VersionCheck};
+use crate::model::replacement::wishes::{
+    DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy,
+};
+use crate::model::versions::release::RollbackTo;
 
 /// The version of the plan's format.
 pub const SCHEMA: u32 = 1;
@@ -36,16 +39,6 @@ pub struct Plan {
     pub gateway: GatewayRule,
     #[serde(default)]
     pub requests: RequestRules,
-}
-
-/// Whether services that publish ports get a gateway. A plan from before there was one has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GatewayRule {
-    #[default]
-    Off,
-    /// HAProxy, from this image.
-    On { image: String },
 }
 
 /// How downtime is measured while the transaction is at work, and how much of it is allowed.

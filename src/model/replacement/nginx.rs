@@ -11,8 +11,9 @@ use std::str::Chars;
 
 use serde_json::Value;
 
-use super::compose::{ComposeFile, ComposeProblem};
-use super::strategy::{Classified, Strategy, StrategyWish, WishedStrategy, links, time_away};
+use super::strategy::{Classified, Strategy, links, time_away};
+use super::wishes::{StrategyWish, WishedStrategy};
+use crate::model::composition::compose::{ComposeFile, ComposeProblem};
 
 /// Directives whose argument is where a request goes.
 const PASSES: [&str; 6] = [
@@ -234,8 +235,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::plan::GatewayRule;
-    use crate::model::strategy::classify;
+    use crate::model::replacement::strategy::classify;
+    use crate::model::replacement::wishes::GatewayRule;
 
     #[test]
     fn literal_names_are_found_in_every_directive() {

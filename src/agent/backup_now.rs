@@ -1,0 +1,40 @@
+//! A backup by itself, outside a transaction: `belay backup`.
+//!
+//! Runs on the host, under the lock. It is made like that of a deployment, and counts among those that are kept.
+
+use super::backup::Reason;
+use super::host::Host;
+use super::layout::Layout;
+use super::lock::HostLock;
+use super::state;
+use super::steps::backup::{Order, make};
+use super::steps::prune::prune_backups;
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::Plan;
+use crate::wire::BackupFacts;
+
+/// A backup by itself, outside a transaction.
+pub fn backup_now(
+    host: &dyn Host,
+    layout: &Layout,
+    plan: &Plan,
+    lock: &HostLock,
+) -> Result<BackupFacts, Failure> {
+    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+    let current = current.ok_or_else(|| {
+        Failure::new("nothing is deployed here, so there is nothing to back up")
+            .next("push a release tag first")
+    })?;
+    let release = state::release(layout, &current.release).map_err(|e| Failure::of(&e))?;
+    let seq = state::next_seq(layout, lock).map_err(|e| Failure::of(&e))?;
+    let made = make(
+        host,
+        layout,
+        plan,
+        release.as_ref(),
+        &current.project,
+        &Order::live(seq, Reason::Manual),
+    )?;
+    prune_backups(layout, plan.backup.keep)?;
+    Ok(made.facts())
+}

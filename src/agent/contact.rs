@@ -1,0 +1,45 @@
+//! What every contact with a host does first: Belay's directories are there, and what a dead engine left is settled.
+//!
+//! Runs on the host, at the beginning of a verb.
+
+use super::channel::stumbled;
+use super::docker::RealHost;
+use super::layout::Layout;
+use super::spawn::spawn_engine;
+use super::{adopt, lock, revive, state};
+use crate::model::transaction::outcome::Failure;
+
+pub(super) fn prepared(layout: &Layout) -> Result<(), Failure> {
+    if !layout.root().is_dir() {
+        return Err(Failure::new(format!(
+            "there is no directory {} on the host",
+            layout.root().display()
+        ))
+        .host("nothing was changed")
+        .next(format!(
+            "create it and give it to the user that deploys: mkdir -p {0} && chown USER {0}",
+            layout.root().display()
+        )));
+    }
+    state::prepare(layout).map_err(|e| {
+        stumbled(e).next(format!(
+            "give {} to the user that deploys",
+            layout.root().display()
+        ))
+    })
+}
+
+/// Lets an engine go on with what a dead one left, take note of an emergency path, and start what Docker left stopped; waits
+/// for it.
+pub(super) fn settle(layout: &Layout) -> Result<(), Failure> {
+    let open = state::open_transactions(layout).map_err(stumbled)?;
+    let busy = lock::holder(layout).map_err(stumbled)?.is_some();
+    let stale = adopt::unrecorded(layout)?.is_some();
+    // A Docker that does not answer is told by what comes next, not here.
+    let left = || revive::is_needed(&RealHost::new(), layout).unwrap_or(false);
+    if busy || (open.is_empty() && !stale && !left()) {
+        return Ok(());
+    }
+    let mut engine = spawn_engine(layout, &["--recover"]).map_err(stumbled)?;
+    engine.wait().map(drop).map_err(stumbled)
+}

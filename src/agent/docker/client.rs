@@ -1,0 +1,13 @@
+//! Docker's own client, for the few things that its API does not do for us.
+//!
+//! Runs on the host.
+
+use std::time::Duration;
+
+use super::super::command::Call;
+
+pub(super) const SHORT: Duration = Duration::from_secs(60);
+
+pub(super) fn docker<const N: usize>(words: [&str; N]) -> Call {
+    Call::new(std::iter::once("docker").chain(words)).deadline(SHORT)
+}

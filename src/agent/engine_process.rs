@@ -1,0 +1,186 @@
+//! The process that does the work: takes the lock, settles what another one left, and carries out one plan.
+//!
+//! Runs on the host, in a session of its own, so that no channel's end is its end. What it comes to is in the journal; why it
+//! did not begin is left beside its plan, for the verb that started it.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::channel::stumbled;
+use super::docker::RealHost;
+use super::engine::{self, Ending, EngineError};
+use super::host::Host;
+use super::layout::Layout;
+use super::lock::{self, Locking};
+use super::records;
+use super::revive::Revival;
+use super::spawn::log;
+use super::{adopt, durable, revive, state, supervise, watch};
+use crate::model::transaction::journal::{Event, Holder};
+use crate::model::transaction::outcome::{Failure, with_causes};
+use crate::model::transaction::plan::Plan;
+use crate::model::transaction::step::Step;
+
+/// Exit code of an engine that found the lock taken (sysexits' "temporary failure").
+pub const EXIT_BUSY: u8 = 75;
+
+/// Exit code of an engine that was suspended and woke after another one had taken its place.
+const EXIT_OVERTAKEN: u8 = 76;
+
+/// `engine`: the detached process that does the work. Returns its exit code; its results are in the journal.
+pub fn engine(layout: &Layout, tx: Option<&str>) -> u8 {
+    // Leaves the session of the channel that started it, so that its end is not this process's end. It fails only for a
+    // process that leads a session already, which is what is wanted.
+    let _ = rustix::process::setsid();
+    match try_engine(layout, tx) {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Some(tx) = tx {
+                // Best effort: without it the caller reports the engine's log instead.
+                let _ = records::write_json(&refusal_path(layout, tx), &failure);
+            }
+            log(layout, &failure.error);
+            1
+        }
+    }
+}
+
+fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
+    let guards = Guards {
+        watch: watch::start,
+        supervise: supervise::ensure,
+    };
+    let host = RealHost::new();
+    host.prepare();
+    engine_on(&host, layout, tx, &guards)
+}
+
+/// What an engine sets up against its own end and the host's: processes and entries of the host, which a simulation of
+/// one has no use for.
+pub struct Guards {
+    pub watch: fn(&Layout) -> io::Result<()>,
+    /// Tells what it set up, where there is something to tell.
+    pub supervise: fn(&Layout) -> Option<String>,
+}
+
+/// What an engine's process does: takes the lock, settles what another left, and carries out the plan that waits under
+/// the name `tx`, if one is named. Returns the exit code.
+pub fn engine_on<H: Host + Revival>(
+    host: &H,
+    layout: &Layout,
+    tx: Option<&str>,
+    guards: &Guards,
+) -> Result<u8, Failure> {
+    let plan: Option<Plan> = match tx {
+        Some(tx) => records::read_optional(&layout.incoming_plan(tx))
+            .map_err(stumbled)?
+            .map(|text| serde_json::from_slice(&text).map_err(stumbled))
+            .transpose()?,
+        None => None,
+    };
+    let holder = plan
+        .as_ref()
+        .map_or_else(recovery_holder, |plan| plan.holder.clone());
+    let lock = match take(host, layout, &holder)? {
+        Locking::Held(lock) => lock,
+        Locking::Busy(_) => return Ok(EXIT_BUSY),
+    };
+    if plan.is_some()
+        && let Err(error) = (guards.watch)(layout)
+    {
+        log(
+            layout,
+            &format!("there is no watch beside this engine: {error}"),
+        );
+    }
+    let endings = engine::recover(host, layout, &lock, "the engine before was gone");
+    let Some(endings) = unless_overtaken(layout, endings)? else {
+        return Ok(EXIT_OVERTAKEN);
+    };
+    if let Some(Ending::Stuck(step)) = endings
+        .iter()
+        .find(|ending| matches!(ending, Ending::Stuck(_)))
+    {
+        return Err(stuck(*step));
+    }
+    adopt::take_note(host, layout, &lock)?;
+    match revive::revive(host, layout, &lock) {
+        Ok(told) => told.iter().for_each(|text| log(layout, text)),
+        Err(failure) => log(layout, &failure.error),
+    }
+    let Some(plan) = plan else { return Ok(0) };
+    if state::find(layout, &plan.tx).map_err(stumbled)?.is_some() {
+        return Ok(0);
+    }
+    adopt::adopt(host, layout, &lock, &plan)?;
+    let mut journal = engine::begin(host, layout, &lock, &plan).map_err(stumbled)?;
+    if is_withdrawn(layout, &plan.tx)? {
+        let (seq, reason) = (state::seq_of(&journal), withdrawn().error);
+        durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+    }
+    if let Some(text) = (guards.supervise)(layout) {
+        let at = host.now();
+        journal
+            .append(at, Event::Note { text })
+            .map_err(|e| stumbled(EngineError::from(e)))?;
+    }
+    let ended = engine::run(host, layout, &lock, &mut journal, &plan);
+    match unless_overtaken(layout, ended)? {
+        Some(_) => Ok(0),
+        None => Ok(EXIT_OVERTAKEN),
+    }
+}
+
+/// An engine that was overtaken says so in its log only: everything else is the newer one's.
+fn unless_overtaken<T>(
+    layout: &Layout,
+    ended: Result<T, EngineError>,
+) -> Result<Option<T>, Failure> {
+    match ended {
+        Ok(ended) => Ok(Some(ended)),
+        Err(EngineError::Overtaken(overtaken)) => {
+            log(layout, &with_causes(&overtaken));
+            Ok(None)
+        }
+        Err(error) => Err(stumbled(error)),
+    }
+}
+
+fn stuck(step: Step) -> Failure {
+    Failure::new(format!("an earlier transaction is stuck: its step {step} could not be undone"))
+        .host("it is as that transaction's failure left it; nothing of this one was begun")
+        .next("see `belay status` for what stands in the way, mend it, and start again: it is tried anew each time")
+}
+
+fn recovery_holder() -> Holder {
+    Holder {
+        what: "recovery".to_owned(),
+        ..Holder::default()
+    }
+}
+
+pub(super) fn take(host: &dyn Host, layout: &Layout, holder: &Holder) -> Result<Locking, Failure> {
+    let holder = Holder {
+        since: Some(host.now()),
+        pid: Some(std::process::id()),
+        ..holder.clone()
+    };
+    lock::take(layout, &holder).map_err(|e| Failure::new(format!("could not take the lock: {e}")))
+}
+
+pub(super) fn refusal_path(layout: &Layout, tx: &str) -> PathBuf {
+    layout.incoming().join(format!("{tx}.refused"))
+}
+
+/// Whether somebody took back the plan of a transaction that has not begun.
+pub(super) fn is_withdrawn(layout: &Layout, tx: &str) -> Result<bool, Failure> {
+    let plan = records::read_optional(&layout.incoming_plan(tx)).map_err(stumbled)?;
+    Ok(plan.is_none())
+}
+
+/// The failure of a transaction that was taken back in time.
+pub(super) fn withdrawn() -> Failure {
+    Failure::new("the run was ended before its transaction began")
+        .host("nothing of it was begun")
+        .next("run it again when it is wanted")
+}

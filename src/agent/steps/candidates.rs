@@ -1,0 +1,71 @@
+//! Candidates: the containers that a release puts beside what serves, and that go when it is no good.
+//!
+//! Runs on the host, under the lock. Nobody sends a candidate anything before the cutover, and none is started by Docker
+//! itself before the release is committed.
+
+use super::services::could_not_start;
+use super::{Sides, Work};
+use crate::agent::host::{Container, HostError, RunState};
+use crate::model::replacement::moves::Moves;
+use crate::model::replacement::strategy::Strategy;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
+
+/// Makes so many candidates of a service exist and run.
+pub(super) fn start(
+    work: &Work<'_>,
+    release: &Release,
+    service: &str,
+    wanted: usize,
+) -> Result<(), Failure> {
+    let Sides {
+        incumbents,
+        candidates,
+    } = work.sides(service)?;
+    if candidates.len() < wanted {
+        let all = incumbents.len() + wanted;
+        let composition = work.composition(release);
+        let created = work.host.create(&composition, service, all);
+        created.map_err(|e| could_not_start(release, service, &e))?;
+    }
+    for container in work.sides(service)?.candidates {
+        start_one(work, &container).map_err(|e| could_not_start(release, service, &e))?;
+    }
+    Ok(())
+}
+
+fn start_one(work: &Work<'_>, container: &Container) -> Result<(), HostError> {
+    match container.state {
+        RunState::Created => {
+            work.host.set_restart_policy(&container.id, "no")?;
+            work.host.start(&container.id)
+        }
+        // It ended by itself, which the probe will tell; or the host was restarted, which ends the transaction anyway.
+        RunState::Exited(_) => Ok(()),
+        RunState::Running | RunState::Restarting | RunState::Paused => Ok(()),
+    }
+}
+
+pub(super) fn remove_all(work: &Work<'_>, moves: &Moves) -> Result<(), Failure> {
+    for service in moves.of(Strategy::StartFirstProxy) {
+        let_requests_end(work, service)?;
+    }
+    for service in moves.start_first() {
+        for container in work.sides(service)?.candidates {
+            work.remove(&container)?;
+        }
+    }
+    Ok(())
+}
+
+/// The user's proxy has given the candidates requests since they began to run. They get as long for them as incumbents do.
+fn let_requests_end(work: &Work<'_>, service: &str) -> Result<(), Failure> {
+    let grace = work.grace(service)?;
+    for container in work.sides(service)?.candidates {
+        if container.is_alive() {
+            // One that cannot be stopped is ended by its removal.
+            let _ = work.host.stop_within(&container.id, grace);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! The automatic rollback: the version before serves again, from its own file and images.
+//!
+//! Runs on the host, under the lock, when the cutover is undone and when a restore is. It may be called again after a crash,
+//! goes on where one thing cannot be brought back for the sake of the others, and believes in the end only what it has
+//! compared by image.
+
+use std::time::Duration;
+
+use super::services::{LOOK, await_listening, up, verify_running, wait_for_dependencies};
+use super::{Sides, Work, candidates, files, long_running, traffic};
+use crate::agent::host::Container;
+use crate::model::replacement::gateway::{Side, Traffic};
+use crate::model::replacement::moves::{GatewayMove, Moves};
+use crate::model::replacement::wishes::GATEWAY_SERVICE;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
+
+/// Makes the version before serve, whatever serves now.
+pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), Failure> {
+    let candidate = work.candidate()?;
+    let previous = work.previous()?;
+    let moves = work.moves()?;
+    files::put_back(work, &candidate)?;
+    if let GatewayMove::Comes { .. } = moves.gateway {
+        // It has the ports that the incumbents, or the gateway before it, need.
+        for container in work.sides(GATEWAY_SERVICE)?.candidates {
+            work.remove(&container)?;
+        }
+    }
+    give_back(work, previous.as_ref(), &moves)?;
+    candidates::remove_all(work, &moves)?;
+    remove_new_containers(work, previous.as_ref())?;
+    if let Some(previous) = &previous {
+        bring_back(work, previous, &moves)?;
+        verify_running(work, previous, &work.preflight()?.running.clone())?;
+        files::verify(work, previous)?;
+        traffic::open(work)?;
+        await_serving(work, previous);
+    }
+    Ok(())
+}
+
+/// Gives the requests back to the incumbents of start-first services, and lets the candidates finish what they have.
+fn give_back(work: &Work<'_>, previous: Option<&Release>, moves: &Moves) -> Result<(), Failure> {
+    let Some(previous) = previous else {
+        return Ok(());
+    };
+    if moves.gateway == GatewayMove::Stays {
+        // Whatever ended it: without it nobody is served.
+        up(work, previous, GATEWAY_SERVICE)?;
+    }
+    let mut revived = vec![];
+    let mut grace = Duration::ZERO;
+    for service in moves.start_first() {
+        revived.extend(revive(work, service)?);
+        grace = grace.max(work.grace(service)?);
+    }
+    if moves.gateway != GatewayMove::Stays {
+        return Ok(());
+    }
+    await_listening(work, moves, &revived)?;
+    traffic::set(work, Traffic::RETURNED)?;
+    traffic::await_idle(work, Side::Candidate, grace).map(drop)
+}
+
+/// Starts the incumbents of a service that ran when the transaction began and do not now; they may have ended with
+/// Docker's engine. Returns those that were started.
+fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, Failure> {
+    let mut revived = vec![];
+    for container in work.sides(service)?.incumbents {
+        if work.ran(&container) && !container.is_alive() {
+            let started = work.host.start(&container.id);
+            started.map_err(|e| Failure::of(&e))?;
+            revived.push(container);
+        }
+    }
+    Ok(revived)
+}
+
+/// Takes away the containers that the transaction made for services that did not run when it began.
+pub(super) fn remove_new_containers(
+    work: &Work<'_>,
+    previous: Option<&Release>,
+) -> Result<(), Failure> {
+    let running = work.preflight()?.running.clone();
+    for container in work.containers()? {
+        let service = previous.and_then(|p| p.service(&container.service));
+        match service {
+            // The version before brings it back in place.
+            Some(service) if running.contains(&service.name) => {}
+            Some(service) if service.engine_id() == container.image_id && !container.is_alive() => {
+            }
+            Some(service) if service.engine_id() == container.image_id => {
+                work.host.stop(&container.id).map_err(|e| Failure::of(&e))?
+            }
+            Some(_) | None => work.remove(&container)?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes away the networks and volumes that the transaction made. Docker gives up a volume only after the last container
+/// that has it, so this comes when every new container is gone.
+pub(super) fn remove_new_networks_and_volumes(
+    work: &Work<'_>,
+    project: &str,
+) -> Result<(), Failure> {
+    let before = work.preflight()?;
+    for network in work.host.networks(project).map_err(|e| Failure::of(&e))? {
+        if !before.networks.contains(&network) {
+            work.host
+                .remove_network(&network)
+                .map_err(|e| Failure::of(&e))?;
+        }
+    }
+    for volume in work.host.volumes(project).map_err(|e| Failure::of(&e))? {
+        if !before.volumes.contains(&volume) {
+            work.host
+                .remove_volume(&volume)
+                .map_err(|e| Failure::of(&e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the services of the version before run that ran when the transaction began.
+fn bring_back(work: &Work<'_>, previous: &Release, moves: &Moves) -> Result<(), Failure> {
+    let file = work.normalised(&previous.name)?;
+    let running = work.preflight()?.running.clone();
+    let mut services = long_running(previous, &file)?;
+    services.push(GATEWAY_SERVICE.to_owned());
+    let mut waiting = vec![];
+    for service in services.into_iter().filter(|s| running.contains(s)) {
+        if moves.strategy(&service).is_start_first() && runs_as_before(work, &service)? {
+            continue;
+        }
+        // A dependency that does not become healthy now must not keep the others from coming back.
+        let _ = wait_for_dependencies(work, &previous.project, &file, &service);
+        if up(work, previous, &service).is_err() {
+            waiting.push(service);
+        }
+    }
+    // One service that cannot start must not keep the others down; and what it lacked (a port) may be free by now.
+    waiting
+        .iter()
+        .try_for_each(|service| up(work, previous, service))
+}
+
+/// Whether every container of a service that ran when the transaction began runs still.
+fn runs_as_before(work: &Work<'_>, service: &str) -> Result<bool, Failure> {
+    let Sides { incumbents, .. } = work.sides(service)?;
+    let before = work.preflight()?.before.iter();
+    let ids: Vec<&String> = before
+        .filter(|known| known.service == service && known.ran)
+        .map(|known| &known.id)
+        .collect();
+    let runs = |id: &&String| incumbents.iter().any(|c| c.id == **id && c.is_alive());
+    Ok(!ids.is_empty() && ids.iter().all(runs))
+}
+
+/// Waits until the version before answers again. It served before, so silence now is told, not judged.
+fn await_serving(work: &mut Work<'_>, previous: &Release) {
+    let rules = work.plan.health.clone();
+    let Some(url) = rules.primary.as_deref().or(rules.backup.as_deref()) else {
+        return;
+    };
+    let deadline = work.host.boot_time().plus_ms(rules.deadline_ms);
+    loop {
+        let answer = work
+            .host
+            .ask(url, Duration::from_millis(rules.timeout_ms), None);
+        match &answer {
+            answer if answer.is_success() => {
+                return work.note(format!("{} answers again at {url}", previous.tag));
+            }
+            _ if deadline.has_passed(&work.host.boot_time()) => {
+                return work.warn(format!(
+                    "{} runs again, but {url} {}",
+                    previous.tag,
+                    answer.describe()
+                ));
+            }
+            _ => work.host.sleep(LOOK),
+        }
+    }
+}

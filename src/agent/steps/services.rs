@@ -1,0 +1,170 @@
+//! What several steps do with the services of a release: make one run, wait until it is well, see what serves.
+//!
+//! Runs on the host, under the lock. Each of these may be called again after a crash and finds its work done.
+
+use std::time::Duration;
+
+use super::{Work, container_of};
+use crate::agent::host::{Container, DockerHealth, HostError, RunState};
+use crate::model::composition::compose::{ComposeFile, Condition};
+use crate::model::replacement::moves::Moves;
+use crate::model::transaction::outcome::Failure;
+use crate::model::versions::release::Release;
+
+/// How often a service that is waited for is looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+
+/// Makes one service of a release run.
+pub(super) fn up(work: &Work<'_>, release: &Release, service: &str) -> Result<(), Failure> {
+    let done = work.host.up(&work.composition(release), service);
+    done.map_err(|e| could_not_start(release, service, &e))
+}
+
+pub(super) fn could_not_start(release: &Release, service: &str, error: &HostError) -> Failure {
+    Failure::new(format!(
+        "could not start {service} of {}: {}",
+        release.tag,
+        Failure::of(error).error
+    ))
+}
+
+/// Whether Docker says that another container has a port that this one publishes.
+pub(super) fn is_about_a_port(failure: &Failure) -> bool {
+    ["already allocated", "address already in use"]
+        .iter()
+        .any(|words| failure.error.contains(words))
+}
+
+/// Whether a container of the release serves.
+pub(super) fn serves(work: &Work<'_>, release: &Release, service: &str) -> Result<bool, Failure> {
+    let known = release.service(service);
+    let is_right =
+        |image: &str| known.is_none_or(|s| s.engine_id().is_empty() || s.engine_id() == image);
+    let containers = work.containers()?;
+    let mut of_service = containers.iter().filter(|c| c.service == service);
+    Ok(of_service.any(|c| c.is_alive() && is_right(&c.image_id)))
+}
+
+/// Compares the image that each container of the services runs with the release's record.
+pub(super) fn verify_running(
+    work: &Work<'_>,
+    release: &Release,
+    services: &[String],
+) -> Result<(), Failure> {
+    for service in release
+        .services
+        .iter()
+        .filter(|s| services.contains(&s.name) && !s.engine_id().is_empty())
+    {
+        let running = work.serving_or_candidates(&service.name)?;
+        if running.is_empty() {
+            return Err(Failure::new(format!(
+                "{} of {} has no container",
+                service.name, release.tag
+            )));
+        }
+        if let Some(other) = running.iter().find(|c| c.image_id != service.engine_id()) {
+            return Err(Failure::new(format!(
+                "{} runs image {} instead of {} as {} has it",
+                service.name,
+                other.image_id,
+                service.engine_id(),
+                release.tag
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until everything that a service depends on is in the state that its file asks for.
+pub(super) fn wait_for_dependencies(
+    work: &Work<'_>,
+    project: &str,
+    file: &ComposeFile,
+    service: &str,
+) -> Result<(), Failure> {
+    for (dependency, condition) in file.dependencies(service) {
+        if condition == Condition::Healthy {
+            wait_until_healthy(work, project, file, service, &dependency)?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a service's dependency is healthy.
+pub(super) fn wait_until_healthy(
+    work: &Work<'_>,
+    project: &str,
+    file: &ComposeFile,
+    service: &str,
+    dependency: &str,
+) -> Result<(), Failure> {
+    let patience = file
+        .healthcheck_needs_ms(dependency)
+        .unwrap_or(0)
+        .max(work.plan.health.deadline_ms);
+    let deadline = work.host.boot_time().plus_ms(patience);
+    loop {
+        let containers = work.host.containers(project).map_err(|e| Failure::of(&e))?;
+        let trouble = match container_of(&containers, dependency) {
+            Some(c) if c.health == Some(DockerHealth::Healthy) => return Ok(()),
+            Some(c) => match (&c.state, &c.health) {
+                (RunState::Exited(code), _) => format!("it exited with code {code}"),
+                (_, Some(DockerHealth::Unhealthy(why))) => format!("its healthcheck says: {why}"),
+                (_, None) => "it has no healthcheck".to_owned(),
+                _ if deadline.has_passed(&work.host.boot_time()) => {
+                    "it is still starting".to_owned()
+                }
+                _ => {
+                    if let Some(reason) = work.wish_to_stop()? {
+                        return Err(Failure::new(format!(
+                            "{service} was still waiting for {dependency}: {reason}"
+                        )));
+                    }
+                    work.host.sleep(LOOK);
+                    continue;
+                }
+            },
+            None => "it has no container".to_owned(),
+        };
+        return Err(Failure::new(format!(
+            "{service} waits for {dependency} to be healthy, but {trouble}"
+        )));
+    }
+}
+
+/// Waits until incumbents that had to be started again accept connections. One that does not in time is let in all the
+/// same: the candidates are about to go.
+pub(super) fn await_listening(
+    work: &Work<'_>,
+    moves: &Moves,
+    revived: &[Container],
+) -> Result<(), Failure> {
+    let deadline = work.host.boot_time().plus_ms(work.plan.health.deadline_ms);
+    let listens = |container: &Container| {
+        let mut ports = moves
+            .fronts
+            .iter()
+            .filter(|f| f.service == container.service);
+        let address = container.addresses.first();
+        ports.all(|f| address.is_some_and(|a| work.host.connects(a, f.target, LOOK)))
+    };
+    while !revived.is_empty() && !deadline.has_passed(&work.host.boot_time()) {
+        let mut now = work.containers()?;
+        now.retain(|c| revived.iter().any(|r| r.id == c.id));
+        if now.iter().all(listens) {
+            return Ok(());
+        }
+        work.host.sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// The same for candidates, after the commit.
+pub(super) fn await_candidates_listening(work: &Work<'_>, moves: &Moves) -> Result<(), Failure> {
+    let mut candidates = vec![];
+    for service in moves.start_first() {
+        candidates.extend(work.sides(service)?.candidates);
+    }
+    await_listening(work, moves, &candidates)
+}

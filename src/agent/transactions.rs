@@ -1,0 +1,347 @@
+//! The verbs about one transaction: its images arrive, it begins, it is followed, confirmed, given more time, taken back.
+//!
+//! Runs on the host, one short process a call. It may die with its channel at any moment, and be asked again; the engine is
+//! another process. What a runner is told is on the disk before.
+
+use std::io::{self, Write};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::channel::{Heartbeat, answer, say, stumbled};
+use super::contact::prepared;
+use super::docker::RealHost;
+use super::engine_process::{EXIT_BUSY, is_withdrawn, refusal_path, withdrawn};
+use super::host::Host;
+use super::layout::Layout;
+use super::records;
+use super::spawn::spawn_engine;
+use super::{durable, lock, state};
+use crate::model::composition::compose::sha256;
+use crate::model::transaction::journal::{self, End, Entry, Next, next};
+use crate::model::transaction::outcome::Failure;
+use crate::model::transaction::plan::{ConfirmRule, Plan};
+use crate::wire::{Answer, Begun, Confirmed, Line, Loaded, Staged};
+
+/// How often a waiting verb looks again.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a started engine may take to show itself.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a decided confirmation may take to reach the journal.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many engines `follow` starts for a transaction that none works on.
+const RECOVERIES: u32 = 3;
+
+/// `load`: takes an image stream from the channel into the engine, and says what came of it.
+pub fn load(layout: &Layout, tx: &str, references: &[String]) -> Answer<Loaded> {
+    answer(try_load(layout, tx, references))
+}
+
+fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, Failure> {
+    prepared(layout)?;
+    let host = RealHost::new();
+    // Written down first: a prune of another transaction must not take what is just arriving.
+    let staged = Staged {
+        references: references.to_vec(),
+        since: host.now(),
+    };
+    records::write_json(&layout.staged(tx), &staged).map_err(stumbled)?;
+    let output = super::command::Call::new(["docker", "load"])
+        .command()
+        .stdin(Stdio::inherit())
+        .output()
+        .map_err(|e| Failure::new(format!("could not run docker load: {e}")))?;
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok(Loaded {
+        // With the containerd store it ends well although it could not unpack a layer, and says so only.
+        is_complete: output.status.success() && !said.contains("Error unpacking image"),
+        said: said.trim().to_owned(),
+    })
+}
+
+/// `begin`: hands a plan to an engine of its own. Asked again with the same plan, it finds the one that runs already.
+pub fn begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Answer<Begun> {
+    answer(try_begin(layout, plan, out))
+}
+
+fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun, Failure> {
+    prepared(layout)?;
+    let text = serde_json::to_vec(plan).map_err(stumbled)?;
+    durable::replace(&layout.incoming_plan(&plan.tx), &text, 0o600).map_err(stumbled)?;
+    let patience = Duration::from_millis(plan.limits.lock_wait_ms);
+    let began = Instant::now();
+    let mut heartbeat = Heartbeat::new();
+    loop {
+        if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+            return Ok(Begun::Running { seq });
+        }
+        if is_withdrawn(layout, &plan.tx)? {
+            return Ok(Begun::Refused(withdrawn()));
+        }
+        let Some(holder) = lock::holder(layout).map_err(stumbled)? else {
+            match start_engine(layout, plan, &mut heartbeat, out)? {
+                Some(begun) => return Ok(begun),
+                // Another engine was quicker; wait for it like for any other.
+                None => continue,
+            }
+        };
+        if began.elapsed() >= patience {
+            records::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+            forget_staged(&RealHost::new(), layout, &plan.tx)?;
+            return Ok(Begun::Busy { holder });
+        }
+        heartbeat.beat(out);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Starts an engine for a plan and waits until it shows itself. `None`: it found the lock taken.
+fn start_engine(
+    layout: &Layout,
+    plan: &Plan,
+    heartbeat: &mut Heartbeat,
+    out: &mut dyn Write,
+) -> Result<Option<Begun>, Failure> {
+    let mut engine = spawn_engine(layout, &["--tx", &plan.tx]).map_err(stumbled)?;
+    let began = Instant::now();
+    loop {
+        if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+            return Ok(Some(Begun::Running { seq }));
+        }
+        if let Some(status) = engine.try_wait().map_err(stumbled)? {
+            return ended_without_journal(layout, plan, status);
+        }
+        // Settling an older transaction comes first and may take as long as an unwind takes; only silence is a defect.
+        let busy = lock::holder(layout).map_err(stumbled)?.is_some();
+        if !busy && began.elapsed() > ENGINE_PATIENCE {
+            return Err(Failure::new("the engine on the host did not start")
+                .next(format!("look at {}", layout.engine_log().display())));
+        }
+        heartbeat.beat(out);
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn ended_without_journal(
+    layout: &Layout,
+    plan: &Plan,
+    status: ExitStatus,
+) -> Result<Option<Begun>, Failure> {
+    if status.code() == Some(i32::from(EXIT_BUSY)) {
+        return Ok(None);
+    }
+    // A very short transaction may have begun and ended between two looks.
+    if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+        return Ok(Some(Begun::Running { seq }));
+    }
+    if is_withdrawn(layout, &plan.tx)? {
+        return Ok(Some(Begun::Refused(withdrawn())));
+    }
+    forget_staged(&RealHost::new(), layout, &plan.tx)?;
+    let refusal = records::read_optional(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
+    records::remove(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
+    records::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+    let failure = refusal
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_else(|| {
+            Failure::new(format!(
+                "the engine on the host ended with {status} before it began"
+            ))
+            .next(format!("look at {}", layout.engine_log().display()))
+        });
+    Ok(Some(Begun::Refused(failure)))
+}
+
+/// Takes away the images that were sent for a transaction that is not going to begin, unless a release has them, too.
+pub fn forget_staged(host: &dyn Host, layout: &Layout, tx: &str) -> Result<(), Failure> {
+    let path = layout.staged(tx);
+    let Some(text) = records::read_optional(&path).map_err(stumbled)? else {
+        return Ok(());
+    };
+    let staged: Staged = serde_json::from_slice(&text).map_err(stumbled)?;
+    let releases = state::releases(layout).map_err(stumbled)?;
+    let is_needed = |id: &str| {
+        let mut services = releases.iter().flat_map(|release| &release.services);
+        services.any(|service| service.engine_id() == id)
+    };
+    for reference in &staged.references {
+        let image = host.image(reference).map_err(stumbled)?;
+        if image.is_some_and(|image| !is_needed(&image.id)) {
+            host.forget_image(reference).map_err(stumbled)?;
+        }
+    }
+    records::remove(&path).map_err(stumbled)
+}
+
+/// `follow`: tells a transaction's records from number `from` on until it is over. It may be asked again at any time.
+pub fn follow(layout: &Layout, tx: &str, from: u64, out: &mut dyn Write) -> io::Result<()> {
+    let mut told = from;
+    let mut heartbeat = Heartbeat::new();
+    let mut recoveries = 0;
+    loop {
+        // The lock is looked at before the journal: an engine that ends in between has written its last record by then.
+        let engine_lives = lock::holder(layout)?.is_some();
+        let entries = match state::find(layout, tx) {
+            Ok(Some((seq, entries))) => {
+                if entries.len() as u64 > told {
+                    super::journal::make_durable(&layout.journal(seq)).map_err(io::Error::other)?;
+                }
+                entries
+            }
+            Ok(None) => {
+                return say(
+                    out,
+                    &Line::Stopped(Failure::new("the host has no record of this transaction")),
+                );
+            }
+            Err(error) => return say(out, &Line::Stopped(Failure::of(&error))),
+        };
+        for entry in entries
+            .iter()
+            .skip(usize::try_from(told).unwrap_or(usize::MAX))
+        {
+            say(out, &Line::Entry(Box::new(entry.clone())))?;
+            told += 1;
+        }
+        if matches!(next(&entries), Next::Closed(_) | Next::Stuck(_)) {
+            return Ok(());
+        }
+        if !engine_lives {
+            if recoveries == RECOVERIES {
+                let failure = Failure::new("no engine on the host can go on with this transaction")
+                    .next(format!("look at {}", layout.engine_log().display()));
+                return say(out, &Line::Stopped(failure));
+            }
+            recoveries += 1;
+            spawn_engine(layout, &["--recover"])?.wait()?;
+        }
+        heartbeat.beat_line(out)?;
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// `confirm`: leaves the runner's confirmation for the engine and waits for what the engine makes of it.
+pub fn confirm(layout: &Layout, tx: &str, nonce: &str, out: &mut dyn Write) -> Answer<Confirmed> {
+    answer(try_confirm(layout, tx, nonce, out))
+}
+
+fn try_confirm(
+    layout: &Layout,
+    tx: &str,
+    nonce: &str,
+    out: &mut dyn Write,
+) -> Result<Confirmed, Failure> {
+    leave_confirmation(layout, tx, nonce)?;
+    let began = Instant::now();
+    let mut heartbeat = Heartbeat::new();
+    loop {
+        if let Some(decided) = decided(layout, tx)? {
+            return Ok(decided);
+        }
+        let engine_lives = lock::holder(layout).map_err(stumbled)?.is_some();
+        if !engine_lives {
+            spawn_engine(layout, &["--recover"])
+                .and_then(|mut e| e.wait())
+                .map_err(stumbled)?;
+        } else if began.elapsed() > CONFIRM_PATIENCE {
+            return Err(Failure::new("the engine did not decide in time"));
+        }
+        heartbeat.beat(out);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Leaves a runner's confirmation where the engine looks for it, if it is that of this very transaction.
+pub fn leave_confirmation(layout: &Layout, tx: &str, nonce: &str) -> Result<(), Failure> {
+    let (seq, _) = find(layout, tx)?;
+    if let Ok(plan) = state::plan(layout, seq)
+        && let ConfirmRule::Runner { nonce_sha256, .. } = &plan.confirm
+    {
+        if sha256(nonce.as_bytes()) != *nonce_sha256 {
+            return Err(Failure::new(
+                "this is not the confirmation of that transaction",
+            ));
+        }
+        durable::replace(&layout.confirmation(seq), nonce.as_bytes(), 0o600).map_err(stumbled)?;
+    }
+    Ok(())
+}
+
+/// `extend`: asks the engine to wait longer for the confirmation, so many milliseconds from when it reads this. What has
+/// been decided already stays so.
+pub fn extend(layout: &Layout, tx: &str, by_ms: u64) -> Answer<()> {
+    answer(leave_extension(layout, tx, by_ms))
+}
+
+/// The same, before it is put into words.
+pub fn leave_extension(layout: &Layout, tx: &str, by_ms: u64) -> Result<(), Failure> {
+    let (seq, entries) = find(layout, tx)?;
+    if decision(&entries).is_some() {
+        return Ok(());
+    }
+    let text = by_ms.to_string();
+    durable::replace(&layout.extension(seq), text.as_bytes(), 0o600).map_err(stumbled)
+}
+
+/// What the host has decided about a transaction, for whoever will believe it; `None`: nothing yet.
+pub fn decided(layout: &Layout, tx: &str) -> Result<Option<Confirmed>, Failure> {
+    let (seq, entries) = find(layout, tx)?;
+    let decided = decision(&entries);
+    if decided.is_some() {
+        super::journal::make_durable(&layout.journal(seq)).map_err(stumbled)?;
+    }
+    Ok(decided)
+}
+
+/// What the host has decided: nothing yet, to commit, or to go back.
+fn decision(entries: &[Entry]) -> Option<Confirmed> {
+    if journal::is_committed(entries) {
+        return Some(Confirmed::Committed);
+    }
+    match next(entries) {
+        Next::Closed(end) => Some(Confirmed::Unwound { end: Some(end) }),
+        Next::Undo(_) | Next::Stuck(_) | Next::Finish(End::Unwound) => {
+            Some(Confirmed::Unwound { end: None })
+        }
+        Next::Perform(_) | Next::Finish(End::Committed) => None,
+    }
+}
+
+fn find(layout: &Layout, tx: &str) -> Result<(u64, Vec<Entry>), Failure> {
+    let found = state::find(layout, tx).map_err(stumbled)?;
+    found.ok_or_else(|| Failure::new("the host has no record of this transaction"))
+}
+
+/// `abort`: asks the engine to unwind. After the commit point it changes nothing. What has not begun does not begin any
+/// more.
+pub fn abort(layout: &Layout, tx: &str, reason: &str) -> Answer<Confirmed> {
+    answer(try_abort(&RealHost::new(), layout, tx, reason))
+}
+
+/// The same, on any host.
+pub fn try_abort(
+    host: &dyn Host,
+    layout: &Layout,
+    tx: &str,
+    reason: &str,
+) -> Result<Confirmed, Failure> {
+    if state::find(layout, tx).map_err(stumbled)?.is_none() {
+        // Before the second look: an engine that begins meanwhile looks for its plan afterwards, and goes back.
+        records::remove(&layout.incoming_plan(tx)).map_err(stumbled)?;
+        forget_staged(host, layout, tx)?;
+        if state::find(layout, tx).map_err(stumbled)?.is_none() {
+            return Ok(Confirmed::Unwound {
+                end: Some(End::Unwound),
+            });
+        }
+    }
+    if let Some(decided) = decided(layout, tx)? {
+        return Ok(decided);
+    }
+    let (seq, _) = find(layout, tx)?;
+    durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+    Ok(Confirmed::Unwound { end: None })
+}

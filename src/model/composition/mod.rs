@@ -1,0 +1,10 @@
+//! The user's Compose file: what it says, what it builds and mounts, and what its images are.
+
+pub mod build;
+pub mod compose;
+pub mod data;
+pub mod definitions;
+pub mod image;
+pub mod near_miss;
+pub mod ports;
+pub mod service_changes;

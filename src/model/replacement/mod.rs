@@ -1,0 +1,7 @@
+//! How each service of a version is replaced by that of the next, and the gateway in front.
+
+pub mod gateway;
+pub mod moves;
+pub mod nginx;
+pub mod strategy;
+pub mod wishes;

@@ -1,0 +1,8 @@
+//! One deployment or rollback on the host: plan, steps, journal, and what it came to.
+
+pub mod journal;
+pub mod outcome;
+pub mod plan;
+pub mod recall;
+pub mod settle;
+pub mod step;
