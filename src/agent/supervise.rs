@@ -14,7 +14,8 @@ use std::time::Duration;
 use super::command::Call;
 use super::durable;
 use super::layout::Layout;
-use crate::model::composition::compose::sha256;
+use crate::model::digest::sha256;
+use crate::model::shell::quoted;
 use crate::wire::Supervisor;
 
 /// How long one of the machine's programs may take to answer.
@@ -267,11 +268,6 @@ for agent in $(ls -t bin/*/belay 2>/dev/null); do
 done
 "#
     )
-}
-
-/// One word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 // --- systemd ---------------------------------------------------------------------------------------------------------

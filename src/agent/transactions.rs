@@ -16,7 +16,7 @@ use super::layout::Layout;
 use super::records;
 use super::spawn::spawn_engine;
 use super::{durable, lock, state};
-use crate::model::composition::compose::sha256;
+use crate::model::digest::sha256;
 use crate::model::transaction::journal::{self, End, Entry, Next, next};
 use crate::model::transaction::outcome::Failure;
 use crate::model::transaction::plan::{ConfirmRule, Plan};

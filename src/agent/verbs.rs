@@ -80,7 +80,7 @@ fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, Failure> {
     let host = RealHost::new();
     let lock = match take(&host, layout, &plan.holder)? {
         Locking::Held(lock) => lock,
-        Locking::Busy(holder) => return Err(busy(holder.as_ref())),
+        Locking::Busy(holder) => return Err(Holder::busy(holder.as_ref())),
     };
     adopt::adopt(&host, layout, &lock, plan)?;
     backup_now::backup_now(&host, layout, plan, &lock)
@@ -112,30 +112,8 @@ fn try_restart(
     let host = RealHost::new();
     match take(&host, layout, &plan.holder)? {
         Locking::Held(lock) => restart::restart(&host, layout, &lock, service),
-        Locking::Busy(holder) => Err(busy(holder.as_ref())),
+        Locking::Busy(holder) => Err(Holder::busy(holder.as_ref())),
     }
-}
-
-/// The failure of finding the lock taken: who holds it, and since when.
-pub fn busy(holder: Option<&Holder>) -> Failure {
-    let who = holder.map_or_else(|| "somebody".to_owned(), describe_holder);
-    Failure::new(format!("the host is busy: {who}"))
-        .host("that transaction goes on; nothing of this one was begun")
-        .next("wait for it to end, or raise lock-wait")
-}
-
-fn describe_holder(holder: &Holder) -> String {
-    let mut text = holder.what.clone();
-    if let Some(actor) = &holder.actor {
-        text.push_str(&format!(" by {actor}"));
-    }
-    if let Some(since) = holder.since {
-        text.push_str(&format!(" since {since}"));
-    }
-    if let Some(url) = &holder.run_url {
-        text.push_str(&format!(", {url}"));
-    }
-    text
 }
 
 /// `backups`: every backup; with `verify`, each read back whole.

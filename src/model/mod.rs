@@ -5,12 +5,14 @@
 
 pub mod composition;
 pub mod config;
+pub mod digest;
 pub mod docker_versions;
 pub mod judgement;
 pub mod replacement;
 pub mod request;
 pub mod reviewing;
 pub mod secret;
+pub mod shell;
 pub mod transaction;
 pub mod versions;
 pub mod yaml;

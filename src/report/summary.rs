@@ -3,6 +3,7 @@
 //! Runs anywhere; pure. GitHub drops a summary of more than 1 MiB as a whole, so this one sheds until it fits: logs first.
 
 use crate::model::replacement::strategy::Strategy;
+use crate::model::shell;
 use crate::model::transaction::outcome::{
     ImageReport, Outcome, StepResult, StrategyReport, Word, Work,
 };
@@ -566,7 +567,7 @@ fn by_hand(outcome: &Outcome) -> Inline {
 fn emergency(outcome: &Outcome) -> String {
     let root = story::root(outcome).map_or(
         "\"$ROOT\"  # the application's directory".to_owned(),
-        quoted,
+        shell::path,
     );
     format!(
         "cd {root}\n\
@@ -574,16 +575,6 @@ fn emergency(outcome: &Outcome) -> String {
          cp docker-compose.yml.backup docker-compose.yml\n\
          docker-compose up -d"
     )
-}
-
-/// A path as one word of a shell.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if path.chars().all(plain) {
-        path.to_owned()
-    } else {
-        format!("'{}'", path.replace('\'', "'\\''"))
-    }
 }
 
 fn targets(page: &mut Document, outcome: &Outcome, detail: Detail) {
@@ -607,12 +598,6 @@ mod tests {
     use super::*;
     use crate::model::transaction::outcome::ServiceLog;
     use crate::report::examples;
-
-    #[test]
-    fn a_shell_path_is_one_word() {
-        assert_eq!(quoted("/opt/ntplatform"), "/opt/ntplatform");
-        assert_eq!(quoted("/opt/it's $(x)"), "'/opt/it'\\''s $(x)'");
-    }
 
     #[test]
     fn the_end_of_a_log_begins_with_a_line() {

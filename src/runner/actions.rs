@@ -8,14 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use super::random;
 use crate::model::secret::Secret;
 
 /// Longest line of foreign text that is shown, in characters; a minified page must not bury the log.
@@ -150,7 +151,7 @@ impl Actions {
         match self.reader {
             Reader::Person => self.write(&format!("{text}\n")),
             Reader::Runner => {
-                let word = random_word()?;
+                let word = random::hex()?;
                 self.write(&format!("::stop-commands::{word}\n{text}\n::{word}::\n"))
             }
         }
@@ -222,9 +223,9 @@ impl Actions {
                 "not the name of an output",
             ));
         }
-        let mut word = random_word()?;
+        let mut word = random::hex()?;
         while value.contains(&word) {
-            word = random_word()?;
+            word = random::hex()?;
         }
         append(
             path,
@@ -268,13 +269,6 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
         .create(true)
         .open(path)?
         .write_all(text.as_bytes())
-}
-
-/// 128 bits as hexadecimal, from the system.
-fn random_word() -> io::Result<String> {
-    let mut bytes = [0_u8; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn command(level: Level, annotation: &Annotation) -> String {

@@ -3,8 +3,8 @@
 //! Runs on the runner or a laptop. With `--json` the answer is one JSON document on standard output.
 
 use super::actions::Actions;
+use super::random;
 use super::session::Session;
-use super::transaction::random_hex;
 use super::{doctor, present};
 use crate::model::config::Settings;
 use crate::model::request::intent::Command;
@@ -94,7 +94,7 @@ fn plan_of(session: &Session<'_>, settings: &Settings, what: &str) -> Result<Pla
         restore: None,
     };
     let run = Run {
-        tx: random_hex().map_err(random)?,
+        tx: random::hex().map_err(random)?,
         confirm: ConfirmRule::Host,
         holder: Holder {
             run_url: session.origin().map(|o| o.run_url.clone()),

@@ -14,11 +14,12 @@ use super::consent;
 use super::git;
 use super::images::{self, Making};
 use super::link::Link;
+use super::random;
 use super::session::{Session, compose_file, untouched};
 use super::ship;
 use super::source::Source;
 use super::ssh::Interrupt;
-use super::transaction::{self, Nonce, Watcher, random_hex};
+use super::transaction::{self, Nonce, Watcher};
 use crate::model::composition::build::{builds, inherit_builds, project_name};
 use crate::model::composition::compose::{ComposeFile, project_from_directory};
 use crate::model::composition::near_miss;
@@ -556,7 +557,8 @@ fn image_project(facts: &HostFacts, wanted: Option<&str>, settings: &Settings) -
 
 fn new_run(session: &Session<'_>, nonce: &Nonce, settings: &Settings) -> Result<Run, Failure> {
     Ok(Run {
-        tx: random_hex().map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?,
+        tx: random::hex()
+            .map_err(|e| Failure::new(format!("could not get random numbers: {e}")))?,
         confirm: nonce.rule(confirm_within_ms(settings)),
         holder: Holder {
             what: String::new(),

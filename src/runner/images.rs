@@ -13,6 +13,7 @@ use super::ssh::Interrupt;
 use crate::model::composition::build::{Build, BuildProblem, Builder, declared};
 use crate::model::composition::compose::repository;
 use crate::model::composition::image::Naming;
+use crate::model::composition::image::architecture;
 use crate::model::config::{self, Excess, Gateway, Settings};
 use crate::model::replacement::wishes::GATEWAY_SERVICE;
 use crate::model::transaction::outcome::{Failure, ImageReport};
@@ -165,18 +166,9 @@ fn platform(making: &Making<'_>) -> Option<String> {
     if let Some(platform) = &making.settings.images.platform {
         return Some(platform.as_str().to_owned());
     }
-    let here = image_architecture(std::env::consts::ARCH);
+    let here = architecture(std::env::consts::ARCH);
     let there = making.facts.engine.architecture.as_str();
     (here != there).then(|| format!("linux/{there}"))
-}
-
-/// The name that images use for a machine's architecture.
-fn image_architecture(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 /// Labels of the OCI image specification (annotations), and Belay's own.

@@ -258,7 +258,7 @@ fn next_steps(wishes: &Wishes, has_action: bool) -> String {
         "in each, the secrets BELAY_SSH_KEY (a private key for this alone) and BELAY_KNOWN_HOSTS (ssh-keyscan HOST, \
          compared with the host's own key)"
             .to_owned(),
-        "on the host, that user in the group docker, and the root its own (README, \"The host\")".to_owned(),
+        "on the host, that user in the group docker, and the root its own (docs/first-deployment.md, \"The host\")".to_owned(),
         "try it: belay doctor --ssh-key FILE --known-hosts FILE".to_owned(),
         "commit, and push a tag: v1.0.0".to_owned(),
     ]);

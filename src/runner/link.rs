@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::random;
 use super::ssh::{
     Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits,
     SshError, Target, connect_with_backoff,
 };
-use crate::model::composition::compose::sha256;
+use crate::model::digest::sha256;
 use crate::model::transaction::journal::Entry;
 use crate::model::transaction::outcome::Failure;
 use crate::wire::{Answer, Line, Verb};
@@ -265,7 +266,7 @@ impl Link {
     /// Puts the program on the host under a name of its own, checks what arrived, and only then gives it its name.
     fn upload(&self, program: &OwnProgram) -> Result<(), LinkError> {
         let dir = format!("{}/.belay/bin/{}", self.access.root, program.sha256);
-        let part = format!("{dir}/belay.{:016x}.part", random());
+        let part = format!("{dir}/belay.{:016x}.part", random::number());
         self.must(
             &["mkdir", "-p", "-m", "0700", "--", &dir],
             "make the agent's directory",
@@ -425,12 +426,6 @@ impl OwnProgram {
         let sha256 = sha256(&bytes);
         Ok(OwnProgram { bytes, sha256 })
     }
-}
-
-/// A number nobody else uses, for names. Not for secrets.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 fn last_words(exit: &Exit) -> String {

@@ -18,6 +18,7 @@ pub mod link;
 pub mod notify;
 pub mod present;
 pub mod program;
+pub mod random;
 pub mod run;
 pub mod session;
 pub mod ship;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::link::{Link, LinkError, persistently};
+use super::random;
 use super::ssh::Interrupt;
 use crate::model::judgement::health::HealthRules;
 use crate::model::judgement::measure::Measured;
@@ -51,24 +52,16 @@ pub struct Nonce(Secret);
 impl Nonce {
     /// A new one, from the kernel's random numbers.
     pub fn new() -> std::io::Result<Nonce> {
-        Ok(Nonce(Secret::new(random_hex()?)))
+        Ok(Nonce(Secret::new(random::hex()?)))
     }
 
     /// The rule that goes into the plan: the host learns only the hash.
     pub fn rule(&self, within_ms: u64) -> ConfirmRule {
         ConfirmRule::Runner {
-            nonce_sha256: crate::model::composition::compose::sha256(self.0.expose().as_bytes()),
+            nonce_sha256: crate::model::digest::sha256(self.0.expose().as_bytes()),
             within_ms,
         }
     }
-}
-
-/// 32 hexadecimal digits from the kernel's random numbers; names a transaction.
-pub fn random_hex() -> std::io::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0_u8; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Carries a plan out on the host and fills in the outcome.
@@ -86,7 +79,7 @@ pub fn carry_out(
     };
     let mut watched = match begin(link, plan) {
         Ok(Begun::Running { .. }) => watch.until_it_is_over(link, plan, nonce, watcher),
-        Ok(Begun::Busy { holder }) => return refuse(outcome, busy(&holder)),
+        Ok(Begun::Busy { holder }) => return refuse(outcome, Holder::busy(Some(&holder))),
         Ok(Begun::Refused(failure)) => return refuse(outcome, failure),
         // The plan may have arrived all the same.
         Err(error) if link.is_interrupted() => Err(error.failure()),
@@ -184,22 +177,6 @@ fn lost_before_begin(outcome: &mut Outcome, error: &LinkError) {
     } else {
         Word::Refused
     };
-}
-
-fn busy(holder: &Holder) -> Failure {
-    let mut who = holder.what.clone();
-    if let Some(actor) = &holder.actor {
-        who.push_str(&format!(" by {actor}"));
-    }
-    if let Some(since) = holder.since {
-        who.push_str(&format!(", since {since}"));
-    }
-    if let Some(url) = &holder.run_url {
-        who.push_str(&format!(", {url}"));
-    }
-    Failure::new(format!("the host is busy: {who}"))
-        .host("that transaction goes on; nothing of this one was begun")
-        .next("run again when it has ended, or raise lock-wait")
 }
 
 /// The last time at which the host may still be waiting for a confirmation.

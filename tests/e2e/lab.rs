@@ -425,7 +425,7 @@ impl Host {
                 &volume["CreatedAt"],
             ],
         ];
-        let file = belay::model::composition::compose::sha256(&file);
+        let file = belay::model::digest::sha256(&file);
         format!("{} {} {file}", json!(seen), network["Id"])
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use belay::agent::engine::{Ending, EngineError};
 use belay::agent::state;
-use belay::model::composition::compose::sha256;
+use belay::model::digest::sha256;
 use belay::model::transaction::journal;
 use belay::model::transaction::plan::{ConfirmRule, Plan};
 use belay::model::versions::release::RollbackTo;

@@ -10,7 +10,7 @@ use belay::agent::fence::Overtaken;
 use belay::agent::host::Host;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, Locking};
-use belay::model::composition::compose::sha256;
+use belay::model::digest::sha256;
 use belay::model::transaction::journal::{ConfirmedBy, End, Event, Holder, Output};
 use belay::model::transaction::plan::{ConfirmRule, Plan};
 use belay::model::transaction::step::Step;

@@ -268,10 +268,7 @@ fn the_books_are_right(life: &Life) {
     for release in state::releases(&site.layout).expect("readable") {
         let place = site.layout.release(&release.name);
         let file = fs::read(place.compose()).expect("a release has its file");
-        assert_eq!(
-            belay::model::composition::compose::sha256(&file),
-            release.compose_sha256
-        );
+        assert_eq!(belay::model::digest::sha256(&file), release.compose_sha256);
         let world = site.host.world();
         for service in &release.services {
             assert!(

@@ -5,7 +5,7 @@ use std::fs;
 
 use belay::agent::host::Host as _;
 use belay::agent::journal;
-use belay::model::composition::compose::sha256;
+use belay::model::digest::sha256;
 use belay::model::judgement::health::Degraded;
 use belay::model::transaction::plan::{ConfirmRule, Plan};
 use belay::model::versions::release::RollbackTo;

@@ -20,9 +20,10 @@ use belay::agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
 use belay::agent::revive::Revival;
-use belay::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive, sha256};
+use belay::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
 use belay::model::composition::data::RestoredSource;
 use belay::model::composition::image::ImageStore;
+use belay::model::digest::sha256;
 use belay::model::judgement::health::{Answer, VersionCheck};
 use belay::model::judgement::measure::{Measured, Recorder};
 use belay::model::replacement::gateway::{Admission, Change, Server};

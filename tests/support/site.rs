@@ -13,7 +13,7 @@ use belay::agent::journal::Journal;
 use belay::agent::layout::Layout;
 use belay::agent::lock::{self, HostLock, Locking};
 use belay::agent::{adopt, backup, engine_process, records, state};
-use belay::model::composition::compose::sha256;
+use belay::model::digest::sha256;
 use belay::model::judgement::health::{Answer, Degraded, HealthRules, VersionCheck};
 use belay::model::replacement::strategy::Strategy;
 use belay::model::replacement::wishes::GatewayRule;

@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::BackupError;
-use super::gzip::{Mark, ParallelGzip, Written, hex};
+use super::gzip::{Mark, ParallelGzip, Written};
 use super::manifest::{EntryKind, EntryRecord};
 use super::names::{checked_path, readable};
 use super::tar_out::{Kind, Meta, write_end, write_header, write_padding};
+use crate::model::digest::hex;
 
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;

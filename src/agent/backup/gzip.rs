@@ -18,6 +18,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::agent::disk;
+use crate::model::digest::hex;
 
 /// How much of the stream one member holds.
 const BLOCK: usize = 1024 * 1024;
@@ -186,16 +187,6 @@ fn compress(block: &[u8]) -> io::Result<Vec<u8>> {
 
 fn thread_ended() -> io::Error {
     io::Error::other("a compressing thread has ended")
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

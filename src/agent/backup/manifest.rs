@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::gzip::hex;
 use crate::model::composition::data::DataKind;
+use crate::model::digest::hex;
 
 /// The version of the manifest's form.
 pub(super) const SCHEMA: u32 = 1;

@@ -242,6 +242,14 @@ pub(super) fn checked_part(name: &str) -> Result<&str, BackupError> {
     Ok(name)
 }
 
+/// The last part of a path, for people; the path itself where it has none.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,13 +18,14 @@ use super::TOP;
 use super::archive::mode_text;
 use super::checked::{Budget, CheckedReader};
 use super::collect::CONFIG;
-use super::gzip::hex;
 use super::manifest::{EntryKind, EntryRecord, FileRecord, LeftOut, Manifest, ManifestError};
+use super::names::file_name;
 use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readable};
 use super::tar_in::{Entry, TarError};
 use super::tar_out::{Kind, write_end, write_header, write_padding};
 use crate::agent::durable;
 use crate::model::composition::data::RestoredSource;
+use crate::model::digest::hex;
 
 /// The most configuration that is given out in memory, in bytes.
 const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;
@@ -456,13 +457,6 @@ fn damaged(path: &Path, why: impl Into<String>) -> VerifyError {
         file: file_name(path),
         why: why.into(),
     }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
 }
 
 fn open(path: &Path) -> Result<File, VerifyError> {

@@ -13,14 +13,15 @@ use sha2::{Digest, Sha256};
 
 use super::archive::ArchiveWriter;
 use super::collect::{collect, seconds};
-use super::gzip::hex;
 use super::manifest::{
     FileRecord, ImageRecord, LeftOut, Manifest, Reason, SCHEMA, SourceRecord, images_text, tag_of,
 };
+use super::names::file_name;
 use super::names::{BackupFiles, BackupName, checked_part};
 use super::read::check_archive;
 use super::{Backup, BackupError, BackupRequest, DataReader};
 use crate::agent::{disk, durable};
+use crate::model::digest::hex;
 
 /// Moments while a backup is made, in order. A test ends the process at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,11 +273,4 @@ fn publish(
     watch(PublishPoint::ManifestPlaced);
     draft.kept = true;
     Ok(())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
 }

@@ -33,6 +33,7 @@ use super::host::{
 use crate::archive;
 use crate::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
 use crate::model::composition::image::ImageStore;
+use crate::model::composition::image::architecture;
 use crate::model::judgement::health::{Answer, VersionCheck};
 use crate::model::replacement::gateway::{self, Change, Server};
 use crate::model::transaction::journal::BootTime;
@@ -252,7 +253,7 @@ impl Host for RealHost {
             oldest_api: self.api()?.oldest(),
             engine: info.server_version,
             compose: self.compose()?.version,
-            architecture: image_architecture(&info.architecture).to_owned(),
+            architecture: architecture(&info.architecture).to_owned(),
             live_restore: info.live_restore_enabled,
         })
     }
@@ -594,12 +595,3 @@ exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1 && printf "%s\n" "$0" >&3 &&
 while IFS= read -r line <&3; do printf "%s\n" "$line"; done' "$0" "$1"
 else printf "%s\n" "$0" | nc 127.0.0.1 "$1"
 fi"#;
-
-/// The name that images use for a machine's architecture.
-pub fn image_architecture(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Work;
 use crate::agent::records;
 use crate::agent::state;
-use crate::model::composition::compose::sha256;
+use crate::model::digest::sha256;
 use crate::model::transaction::journal::{self, ConfirmedBy, Event, Output};
 use crate::model::transaction::outcome::Failure;
 use crate::model::transaction::plan::ConfirmRule;

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Work;
 use crate::agent::durable;
 use crate::agent::records;
-use crate::model::composition::compose::sha256;
+use crate::model::digest::sha256;
 use crate::model::transaction::outcome::Failure;
 use crate::model::versions::release::Release;
 

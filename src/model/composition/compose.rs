@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::model::digest::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 /// A file that a release puts under the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -575,14 +575,6 @@ pub fn repository(project: &str, service: &str) -> String {
 /// another's beginning.
 pub fn repository_prefix(project: &str) -> String {
     format!("belay/{project}/")
-}
-
-/// SHA-256 in lower-case hexadecimal digits.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
 }
 
 /// The project's name that Compose itself makes from a directory's name: lower case, and only letters, digits, `-`, `_`.

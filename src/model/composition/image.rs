@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::compose::sha256;
+use crate::model::digest::sha256;
 
 /// Where an engine keeps its images; decides what it calls them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -351,6 +351,15 @@ struct ConfigDocument {
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<String>,
+}
+
+/// The name that images use for a machine's architecture, as the kernel and Docker's engine call it (GOARCH).
+pub fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -142,6 +142,30 @@ pub struct Holder {
     pub pid: Option<u32>,
 }
 
+impl Holder {
+    /// The failure of whoever finds the host busy: who has it, and since when, as far as that is known.
+    pub fn busy(holder: Option<&Holder>) -> Failure {
+        let who = holder.map_or_else(|| "somebody".to_owned(), Holder::describe);
+        Failure::new(format!("the host is busy: {who}"))
+            .host("that transaction goes on; nothing of this one was begun")
+            .next("run again when it has ended, or raise lock-wait")
+    }
+
+    fn describe(&self) -> String {
+        let mut text = self.what.clone();
+        if let Some(actor) = &self.actor {
+            text.push_str(&format!(" by {actor}"));
+        }
+        if let Some(since) = self.since {
+            text.push_str(&format!(", since {since}"));
+        }
+        if let Some(url) = &self.run_url {
+            text.push_str(&format!(", {url}"));
+        }
+        text
+    }
+}
+
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -91,7 +91,7 @@ fn of_failure(what: &str, failure: &Failure) -> Finding {
     Finding::bad(
         what,
         &failure.error,
-        fix.unwrap_or_else(|| "see the README".to_owned()),
+        fix.unwrap_or_else(|| "see docs/when-it-goes-wrong.md".to_owned()),
     )
 }
 

@@ -9,6 +9,7 @@
 //! stderr. The SSH library reports status 0 when a server closes without sending one, so a 0 counts only when this
 //! line says so too.
 
+use crate::model::shell::quoted;
 use std::fmt;
 
 use thiserror::Error;
@@ -72,20 +73,6 @@ impl fmt::Display for Command {
         }
         Ok(())
     }
-}
-
-/// Quotes one word: everything inside single quotes, save the two characters that shells disagree on there.
-fn quoted(word: &str) -> String {
-    let mut text = String::from("'");
-    for character in word.chars() {
-        match character {
-            '\'' => text.push_str(r"'\''"),
-            '\\' => text.push_str(r"'\\'"),
-            other => text.push(other),
-        }
-    }
-    text.push('\'');
-    text
 }
 
 /// The words before the exit status on the last line of stderr.
@@ -185,13 +172,6 @@ mod tests {
             let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
             proptest::prop_assert_eq!(split_by_sh(&Command::new(&words).unwrap()), expected);
         }
-    }
-
-    #[test]
-    fn no_backslash_or_quote_stays_inside_quotes() {
-        assert_eq!(quoted(r"a'b"), r"'a'\''b'");
-        assert_eq!(quoted(r"a\b"), r"'a'\\'b'");
-        assert_eq!(quoted(""), "''");
     }
 
     #[test]

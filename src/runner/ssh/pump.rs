@@ -6,7 +6,6 @@
 //! promises that an [`Exit`] with a status is only returned when output, end of file and close of the channel were all
 //! received and the status was confirmed; everything else is an error or a status of `None`.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::ops::ControlFlow;
 use std::thread;
@@ -18,6 +17,7 @@ use super::command::{ExitMark, Tail};
 use super::error::{Loss, Stage};
 use super::link::{Stop, TICK, Want, would_block};
 use super::{Command, Connection, Interrupt, SshError};
+use crate::runner::random;
 
 /// How long a command may run.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ impl Connection {
         limits: &ExecLimits,
     ) -> Result<Exit, SshError> {
         let until = Instant::now() + limits.deadline;
-        let mark = ExitMark::new(RandomState::new().hash_one(until));
+        let mark = ExitMark::new(random::number());
         let channel = self.start(&command.line(&mark), until, limits)?;
         let mut pump = Pump {
             connection: self,
