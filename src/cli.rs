@@ -6,19 +6,18 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::agent::backup::aside::{Action, Aside};
-use crate::agent::channel::say;
-use crate::agent::layout::Layout;
-use crate::agent::{engine_process, transactions, verbs, watch};
-use crate::model::config::{Config, render_problems};
-use crate::model::request::intent::DryRun;
-use crate::model::secret::Secret;
-use crate::model::transaction::outcome::{EXIT_BUG, Failure, Word};
-use crate::model::transaction::plan::Plan;
-use crate::report;
-use crate::runner::actions::Actions;
-use crate::runner::inputs::{Env, Inputs};
-use crate::runner::{init, run, tag_command};
+use belay_agent::backup::aside::{Action, Aside};
+use belay_agent::channel::say;
+use belay_agent::layout::Layout;
+use belay_agent::{engine_process, transactions, verbs, watch};
+use belay_model::config::{Config, render_problems};
+use belay_model::request::intent::DryRun;
+use belay_model::secret::Secret;
+use belay_model::transaction::outcome::{EXIT_BUG, Failure, Word};
+use belay_model::transaction::plan::Plan;
+use belay_runner::actions::Actions;
+use belay_runner::inputs::{Env, Inputs};
+use belay_runner::{init, run, tag_command};
 
 /// Deploys a Docker Compose application to your own host from a git tag.
 #[derive(Parser)]
@@ -311,7 +310,7 @@ enum AgentCommand {
 }
 
 /// Runs the command line and returns the exit code.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let env: Env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -633,13 +632,13 @@ fn with_plan(
         Ok(plan) => f(&plan, out),
         Err(error) => {
             let failure = Failure::new(format!("the plan did not arrive whole: {error}"));
-            say(out, &crate::wire::Answer::<()>::Failed(failure))
+            say(out, &belay_wire::Answer::<()>::Failed(failure))
         }
     }
 }
 
 fn fail(failure: &Failure) -> u8 {
-    print(&report::three_lines(failure, Word::Refused));
+    print(&belay_report::three_lines(failure, Word::Refused));
     Word::Refused.exit_code()
 }
 

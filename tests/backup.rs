@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use belay::agent::backup::{
+use belay_agent::backup::{
     self, BackupRequest, Consistency, DataKind, DataReader, DataSource, DockerReader, EntryKind,
     ImageRecord, Limits, LogSource, Manifest, PublishPoint, ReadError, Reason, Sink, SourceState,
     VerifyError,

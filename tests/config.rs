@@ -7,21 +7,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use belay::model::config::{
+use belay_model::config::{
     BackupData, Bytes, Config, DataPlace, DataStrategy, Excess, Gateway, ImageSource, Overrides,
     Percent, Period, Problem, Requests, Settings, Strategy, Text, VersionSource, render_problems,
     schema, values,
 };
-use belay::model::replacement::wishes::GatewayRule;
-use belay::model::replacement::wishes::{
+use belay_model::replacement::wishes::GatewayRule;
+use belay_model::replacement::wishes::{
     DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy,
 };
-use belay::model::request::tag::TagKind;
-use belay::model::transaction::journal::Holder;
-use belay::model::transaction::plan::{
+use belay_model::request::tag::TagKind;
+use belay_model::transaction::journal::Holder;
+use belay_model::transaction::plan::{
     self, ConfirmRule, OverLimit, Plan, PlannedWork, RequestRules, Run,
 };
-use belay::model::versions::release::RollbackTo;
+use belay_model::versions::release::RollbackTo;
 use serde_json::{Value, json};
 
 fn repository() -> PathBuf {

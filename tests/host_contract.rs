@@ -5,14 +5,14 @@ mod support;
 
 use std::time::Duration;
 
-use belay::agent::host::{Container, DockerHealth, HostError, RunState};
-use belay::model::composition::compose::ComposeFile;
-use belay::model::composition::image::ImageStore;
-use belay::model::judgement::health::{Answer, VersionCheck};
-use belay::model::judgement::measure::Measured;
-use belay::model::replacement::gateway::{Admission, Change, Server, fronts, with_gateway};
-use belay::model::replacement::wishes::GATEWAY_SERVICE;
-use belay::prober::Target;
+use belay_agent::host::{Container, DockerHealth, HostError, RunState};
+use belay_model::composition::compose::ComposeFile;
+use belay_model::composition::image::ImageStore;
+use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::judgement::measure::Measured;
+use belay_model::replacement::gateway::{Admission, Change, Server, fronts, with_gateway};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_prober::Target;
 use serde_json::{Value, json};
 
 use support::fake_host::{Behaviour, VERSION_HEADER};
@@ -761,7 +761,7 @@ struct Fronted {
 }
 
 impl Fronted {
-    fn compose(setup: &dyn Setup, image: &str, port: u16) -> belay::agent::host::Composition {
+    fn compose(setup: &dyn Setup, image: &str, port: u16) -> belay_agent::host::Composition {
         let file = ComposeFile::new(publishing(image, port)).expect("a file");
         let fronts = fronts(&file, &["web".to_owned()], &[]);
         setup.compose(with_gateway(&file, &fronts, &setup.gateway_image()).document())

@@ -12,8 +12,8 @@ use std::process::{Child, Command as Process, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use belay::model::secret::Secret;
-use belay::runner::ssh::{
+use belay_model::secret::Secret;
+use belay_runner::ssh::{
     Class, Command, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, KeyError, Limits, Loss,
     SshError, Target, Verdict, connect_with_backoff, host_name,
 };
@@ -780,7 +780,7 @@ fn known_hosts_are_read_as_ssh_keygen_reads_them() {
         let mut found = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             let (kind, base64) = key.split_once(' ').unwrap();
-            let key = belay::runner::ssh::HostKey::parse(kind, base64).unwrap();
+            let key = belay_runner::ssh::HostKey::parse(kind, base64).unwrap();
             match ours.judge(&name, &key) {
                 Verdict::Trusted => found.push(index + 1),
                 Verdict::Revoked { line } => {

@@ -18,14 +18,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use belay::agent::docker::RealHost;
-use belay::agent::host::{Composition, Host as _};
-use belay::model::composition::compose::{ComposeFile, ComposeProblem};
-use belay::model::composition::ports::{Port, Protocol, Published, ports};
-use belay::model::replacement::strategy::{Classified, Strategy, classify};
-use belay::model::replacement::wishes::GatewayRule;
-use belay::model::replacement::wishes::{Mode, StrategyWish, WishedStrategy};
-use belay::model::yaml;
+use belay_agent::docker::RealHost;
+use belay_agent::host::{Composition, Host as _};
+use belay_model::composition::compose::{ComposeFile, ComposeProblem};
+use belay_model::composition::ports::{Port, Protocol, Published, ports};
+use belay_model::replacement::strategy::{Classified, Strategy, classify};
+use belay_model::replacement::wishes::GatewayRule;
+use belay_model::replacement::wishes::{Mode, StrategyWish, WishedStrategy};
+use belay_model::yaml;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

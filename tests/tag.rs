@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use belay::model::config::Config;
-use belay::model::request::tag::{Refusal, Tag, TagKind, check_newer};
-use belay::runner::git::{GitError, repository_facts};
-use belay::runner::tag_command;
+use belay_model::config::Config;
+use belay_model::request::tag::{Refusal, Tag, TagKind, check_newer};
+use belay_runner::git::{GitError, repository_facts};
+use belay_runner::tag_command;
 use proptest::prelude::*;
 
 fn tag(text: &str) -> Tag {

@@ -9,13 +9,13 @@ use super::lock::HostLock;
 use super::records;
 use super::state;
 use super::steps::settle_project;
-use crate::model::composition::compose::ComposeFile;
-use crate::model::digest::sha256;
-use crate::model::replacement::strategy::{Strategy, classify};
-use crate::model::replacement::wishes::GatewayRule;
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::Plan;
-use crate::model::versions::release::{Current, How, Release, ReleaseService};
+use belay_model::composition::compose::ComposeFile;
+use belay_model::digest::sha256;
+use belay_model::replacement::strategy::{Strategy, classify};
+use belay_model::replacement::wishes::GatewayRule;
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::Plan;
+use belay_model::versions::release::{Current, How, Release, ReleaseService};
 
 /// The tag of an adopted release. It is no valid tag, so no pushed one can be mistaken for it.
 pub const ADOPTED: &str = "adopted";
@@ -186,9 +186,9 @@ fn pointer(host: &dyn Host, release: &Release) -> Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::docker::RealHost;
-    use crate::agent::lock::{self, Locking};
-    use crate::model::transaction::journal::Holder;
+    use crate::docker::RealHost;
+    use crate::lock::{self, Locking};
+    use belay_model::transaction::journal::Holder;
 
     fn release(layout: &Layout, seq: u64, file: &str) -> Release {
         let release = Release {

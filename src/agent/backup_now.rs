@@ -9,9 +9,9 @@ use super::lock::HostLock;
 use super::state;
 use super::steps::backup::{Order, make};
 use super::steps::prune::prune_backups;
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::Plan;
-use crate::wire::BackupFacts;
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::Plan;
+use belay_wire::BackupFacts;
 
 /// A backup by itself, outside a transaction.
 pub fn backup_now(

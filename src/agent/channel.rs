@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::model::transaction::outcome::Failure;
-use crate::wire::{Answer, Line};
+use belay_model::transaction::outcome::Failure;
+use belay_wire::{Answer, Line};
 
 /// How often a waiting verb says that it is still there.
 const HEARTBEAT: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use super::docker::RealHost;
 use super::layout::Layout;
 use super::spawn::spawn_engine;
 use super::{adopt, lock, revive, state};
-use crate::model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::Failure;
 
 pub(super) fn prepared(layout: &Layout) -> Result<(), Failure> {
     if !layout.root().is_dir() {

@@ -20,10 +20,10 @@ use super::meter::{self, Meter};
 use super::records::RecordError;
 use super::state::{self, StateError};
 use super::steps::{self, Work};
-use crate::model::transaction::journal::{Begin, End, Event, Next, next};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::{OverLimit, Plan};
-use crate::model::transaction::step::Step;
+use belay_model::transaction::journal::{Begin, End, Event, Next, next};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::{OverLimit, Plan};
+use belay_model::transaction::step::Step;
 
 /// Lines of a failed container's log that are kept.
 const FAILED_LOG_LINES: u32 = 100;
@@ -92,7 +92,7 @@ pub fn begin(
     journal.append(
         host.now(),
         Event::Begin(Box::new(Begin {
-            schema: crate::model::transaction::journal::SCHEMA,
+            schema: belay_model::transaction::journal::SCHEMA,
             tx: plan.tx.clone(),
             seq,
             what: plan.work.describe(),
@@ -353,7 +353,7 @@ fn wish_to_stop(
     if let Some(reason) = state::abort_wish(layout, seq)? {
         return Ok(Some(reason));
     }
-    let passed = crate::model::transaction::journal::begin(journal.entries())
+    let passed = belay_model::transaction::journal::begin(journal.entries())
         .is_some_and(|begin| step < Step::Confirm && begin.deadline.has_passed(&host.boot_time()));
     Ok(passed.then(|| "the transaction's deadline passed".to_owned()))
 }

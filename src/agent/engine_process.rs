@@ -16,10 +16,10 @@ use super::records;
 use super::revive::Revival;
 use super::spawn::log;
 use super::{adopt, durable, revive, state, supervise, watch};
-use crate::model::transaction::journal::{Event, Holder};
-use crate::model::transaction::outcome::{Failure, with_causes};
-use crate::model::transaction::plan::Plan;
-use crate::model::transaction::step::Step;
+use belay_model::transaction::journal::{Event, Holder};
+use belay_model::transaction::outcome::{Failure, with_causes};
+use belay_model::transaction::plan::Plan;
+use belay_model::transaction::step::Step;
 
 /// Exit code of an engine that found the lock taken (sysexits' "temporary failure").
 pub const EXIT_BUSY: u8 = 75;

@@ -9,13 +9,13 @@ use super::images::{Images, Wanted};
 use super::layout::Layout;
 use super::records::RecordError;
 use super::{backup, lock, revive, state, supervise};
-use crate::model::composition::service_changes::{ServiceChange, Side, service_changes};
-use crate::model::judgement::error_lines::ErrorLines;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::transaction::journal::{self, Next, next};
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::{KnownBackup, KnownRelease, Release, ReleaseService};
-use crate::wire::{
+use belay_model::composition::service_changes::{ServiceChange, Side, service_changes};
+use belay_model::judgement::error_lines::ErrorLines;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::transaction::journal::{self, Next, next};
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::{KnownBackup, KnownRelease, Release, ReleaseService};
+use belay_wire::{
     BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,
 };
 

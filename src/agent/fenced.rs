@@ -14,12 +14,12 @@ use super::backup::{
 };
 use super::fence::{Fence, Overtaken};
 use super::host::{Composition, Container, Host, HostError, Image, ImageContent, ImageName};
-use crate::model::composition::data::RestoredSource;
-use crate::model::judgement::health::{Answer, VersionCheck};
-use crate::model::replacement::gateway::{Change, Server};
-use crate::model::transaction::journal::BootTime;
-use crate::prober::{Prober, Target};
-use crate::wire::EngineFacts;
+use belay_model::composition::data::RestoredSource;
+use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::replacement::gateway::{Change, Server};
+use belay_model::transaction::journal::BootTime;
+use belay_prober::{Prober, Target};
+use belay_wire::EngineFacts;
 
 /// A host for one engine only.
 pub struct Fenced<'a> {

@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use super::backup::{DataReader, DataWriter};
 use super::fence::Overtaken;
-use crate::archive::ArchiveError;
-use crate::model::judgement::health::{Answer, VersionCheck};
-use crate::model::replacement::gateway::{Change, Server};
-use crate::model::transaction::journal::BootTime;
-use crate::prober::{Prober, Target};
-use crate::wire::EngineFacts;
+use belay_archive::ArchiveError;
+use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::replacement::gateway::{Change, Server};
+use belay_model::transaction::journal::BootTime;
+use belay_prober::{Prober, Target};
+use belay_wire::EngineFacts;
 
 /// A failed look at, or change of, the host.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ pub enum DockerHealth {
 /// An image of the engine, as far as a look at it tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// What this engine calls it: not its identity ([`crate::model::composition::image`]).
+    /// What this engine calls it: not its identity ([`belay_model::composition::image`]).
     pub id: String,
     /// The digests of its unpacked layers, the lowest one first.
     pub layers: Vec<String>,

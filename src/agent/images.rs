@@ -6,9 +6,9 @@
 //! ID is a digest itself and never means another image.
 
 use super::host::{Host, HostError, Image, ImageContent};
-use crate::model::composition::image::{Content, Likeness};
-use crate::model::transaction::plan::PlannedImage;
-use crate::model::versions::release::{Release, ReleaseService};
+use belay_model::composition::image::{Content, Likeness};
+use belay_model::transaction::plan::PlannedImage;
+use belay_model::versions::release::{Release, ReleaseService};
 
 /// An image that is wanted, and where it may be found.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::disk;
 use super::fence::{Fence, Overtaken};
 use super::layout::Layout;
-use crate::model::transaction::journal::{Entry, Event};
+use belay_model::transaction::journal::{Entry, Event};
 
 /// Why a journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +196,7 @@ fn decode_line(line: &[u8]) -> Option<Entry> {
 
 fn check_schema(entry: &Entry, path: &str) -> Result<(), JournalError> {
     match &entry.event {
-        Event::Begin(begin) if begin.schema > crate::model::transaction::journal::SCHEMA => {
+        Event::Begin(begin) if begin.schema > belay_model::transaction::journal::SCHEMA => {
             Err(JournalError::Newer {
                 path: path.to_owned(),
                 schema: begin.schema,
@@ -231,7 +231,7 @@ pub fn sequence_numbers(layout: &Layout) -> io::Result<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::transaction::step::Step;
+    use belay_model::transaction::step::Step;
 
     fn layout() -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().expect("a directory");

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::durable;
 use super::layout::Layout;
-use crate::model::transaction::journal::Holder;
+use belay_model::transaction::journal::Holder;
 
 /// Proof that this process is the one that may change the host.
 #[derive(Debug)]

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use super::host::Host;
-use crate::model::judgement::measure::Measured;
-use crate::model::transaction::journal::{Entry, Event, begin, measured};
-use crate::model::transaction::plan::{OverLimit, Plan};
-use crate::model::transaction::step::Step;
-use crate::prober::{Prober, Target};
+use belay_model::judgement::measure::Measured;
+use belay_model::transaction::journal::{Entry, Event, begin, measured};
+use belay_model::transaction::plan::{OverLimit, Plan};
+use belay_model::transaction::step::Step;
+use belay_prober::{Prober, Target};
 
 /// The measurement of one transaction.
 pub struct Meter<'a> {

@@ -9,10 +9,10 @@ use super::host::{Container, DockerHealth, Host, RunState};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::state;
-use crate::model::composition::compose::ComposeFile;
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::outcome::Failure;
-use crate::wire::Restarted;
+use belay_model::composition::compose::ComposeFile;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::outcome::Failure;
+use belay_wire::Restarted;
 
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a container without a healthcheck has to stay up, and one with a healthcheck may take beyond what it needs.

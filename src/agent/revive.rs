@@ -1,5 +1,5 @@
 //! Starts again what Docker has left stopped after its own death. Which containers those are is decided in
-//! [`crate::model::versions::revival`].
+//! [`belay_model::versions::revival`].
 //!
 //! Runs on the host, in the engine that settles what an earlier one left: under the lock, when no transaction is open. Never
 //! a reason to fail: what could not be started is told, and tried again at the next contact.
@@ -12,9 +12,9 @@ use super::layout::Layout;
 use super::lock::HostLock;
 use super::records;
 use super::state;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
-use crate::model::versions::revival::{Ended, EngineStart, left_stopped, wants_to_run};
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
+use belay_model::versions::revival::{Ended, EngineStart, left_stopped, wants_to_run};
 
 /// What reviving needs to know of Docker, beside [`Host`].
 pub trait Revival: Host {

@@ -14,12 +14,12 @@ use super::records::{
     RecordError, make_dir, names, read_error, read_json, read_optional, remove, remove_dir, seq,
     write, write_error, write_json,
 };
-use crate::model::composition::compose::ComposeFile;
-use crate::model::transaction::journal::{Entry, Next, next};
-use crate::model::transaction::plan::Plan;
-use crate::model::transaction::recall::past_deployment;
-use crate::model::versions::history::PastDeployment;
-use crate::model::versions::release::{Current, Release};
+use belay_model::composition::compose::ComposeFile;
+use belay_model::transaction::journal::{Entry, Next, next};
+use belay_model::transaction::plan::Plan;
+use belay_model::transaction::recall::past_deployment;
+use belay_model::versions::history::PastDeployment;
+use belay_model::versions::release::{Current, Release};
 
 /// Journals of transactions that are over, to keep.
 const KEPT_JOURNALS: usize = 30;
@@ -93,7 +93,7 @@ pub fn next_seq(layout: &Layout, _lock: &HostLock) -> Result<u64, StateError> {
 
 /// The number of a journal's transaction.
 pub fn seq_of(journal: &Journal) -> u64 {
-    crate::model::transaction::journal::begin(journal.entries()).map_or(0, |begin| begin.seq)
+    belay_model::transaction::journal::begin(journal.entries()).map_or(0, |begin| begin.seq)
 }
 
 /// The plan of a transaction.
@@ -142,7 +142,7 @@ pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Vec<Entry>)>, Stat
     for seq in numbers.into_iter().rev() {
         let entries = read_kept(layout, seq)?;
         let is_it = |entries: &Vec<Entry>| {
-            crate::model::transaction::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
+            belay_model::transaction::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
         };
         if let Some(entries) = entries.filter(is_it) {
             return Ok(Some((seq, entries)));
@@ -194,7 +194,7 @@ fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), RecordError
     remove(&layout.abort(seq))?;
     remove(&layout.confirmation(seq))?;
     remove(&layout.extension(seq))?;
-    if let Some(begin) = crate::model::transaction::journal::begin(entries) {
+    if let Some(begin) = belay_model::transaction::journal::begin(entries) {
         remove(&layout.incoming_plan(&begin.tx))?;
         remove(&layout.staged(&begin.tx))?;
     }

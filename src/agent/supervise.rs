@@ -14,9 +14,9 @@ use std::time::Duration;
 use super::command::Call;
 use super::durable;
 use super::layout::Layout;
-use crate::model::digest::sha256;
-use crate::model::shell::quoted;
-use crate::wire::Supervisor;
+use belay_model::digest::sha256;
+use belay_model::shell::quoted;
+use belay_wire::Supervisor;
 
 /// How long one of the machine's programs may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);

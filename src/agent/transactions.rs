@@ -16,11 +16,11 @@ use super::layout::Layout;
 use super::records;
 use super::spawn::spawn_engine;
 use super::{durable, lock, state};
-use crate::model::digest::sha256;
-use crate::model::transaction::journal::{self, End, Entry, Next, next};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::{ConfirmRule, Plan};
-use crate::wire::{Answer, Begun, Confirmed, Line, Loaded, Staged};
+use belay_model::digest::sha256;
+use belay_model::transaction::journal::{self, End, Entry, Next, next};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::{ConfirmRule, Plan};
+use belay_wire::{Answer, Begun, Confirmed, Line, Loaded, Staged};
 
 /// How often a waiting verb looks again.
 const LOOK: Duration = Duration::from_millis(100);

@@ -16,12 +16,12 @@ use super::host::Host;
 use super::layout::Layout;
 use super::lock::Locking;
 use super::{adopt, backup, backup_now, facts, restart, state};
-use crate::model::judgement::health::TimedAnswer;
-use crate::model::transaction::journal::Holder;
-use crate::model::transaction::outcome::{Failure, ServiceLog};
-use crate::model::transaction::plan::Plan;
-use crate::prober::ask_timed;
-use crate::wire::{Answer, BackupFacts, Examined, HostFacts, LookBack, Restarted};
+use belay_model::judgement::health::TimedAnswer;
+use belay_model::transaction::journal::Holder;
+use belay_model::transaction::outcome::{Failure, ServiceLog};
+use belay_model::transaction::plan::Plan;
+use belay_prober::ask_timed;
+use belay_wire::{Answer, BackupFacts, Examined, HostFacts, LookBack, Restarted};
 
 /// How long a port of this machine may take to be reached.
 const CONNECT: Duration = Duration::from_millis(500);

@@ -19,7 +19,7 @@ use super::host::Host;
 use super::layout::Layout;
 use super::spawn::{log, spawn};
 use super::{adopt, lock, revive, state};
-use crate::model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::Failure;
 
 /// How often the lock is looked at.
 const LOOK: Duration = Duration::from_millis(200);

@@ -2,10 +2,10 @@
 //!
 //! Runs anywhere; pure. Of environments there are only names.
 
-use crate::model::composition::service_changes::ChangeKind;
-use crate::model::transaction::outcome::{Outcome, Word};
-use crate::model::versions::changes::{Compared, PullRequestOf};
-use crate::model::versions::history::{Metric, MetricKind, metrics};
+use belay_model::composition::service_changes::ChangeKind;
+use belay_model::transaction::outcome::{Outcome, Word};
+use belay_model::versions::changes::{Compared, PullRequestOf};
+use belay_model::versions::history::{Metric, MetricKind, metrics};
 
 use super::markdown::{Document, Inline};
 use super::released::this_one;
@@ -126,9 +126,9 @@ fn row(metric: &Metric) -> Option<Vec<Inline>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::composition::service_changes::ServiceChange;
-    use crate::model::versions::changes::Changes;
-    use crate::report::examples;
+    use crate::examples;
+    use belay_model::composition::service_changes::ServiceChange;
+    use belay_model::versions::changes::Changes;
 
     fn part(outcome: &Outcome) -> String {
         let mut page = Document::new();

@@ -4,8 +4,8 @@
 //! Runs anywhere; pure. Only names that cannot be read as mermaid's own words get in; a table beside each picture says the
 //! same, for whoever sees no picture.
 
-use crate::model::transaction::outcome::{Outcome, StepResult, StepTime};
-use crate::model::versions::history::PastDeployment;
+use belay_model::transaction::outcome::{Outcome, StepResult, StepTime};
+use belay_model::versions::history::PastDeployment;
 
 /// Releases that a chart of sizes shows, the newest ones.
 const SHOWN_RELEASES: usize = 10;
@@ -124,9 +124,9 @@ fn plain(tag: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::transaction::step::Step;
-    use crate::model::versions::history::PastImage;
-    use crate::report::examples;
+    use crate::examples;
+    use belay_model::transaction::step::Step;
+    use belay_model::versions::history::PastImage;
 
     #[test]
     fn steps_follow_each_other_and_the_way_back_is_apart() {

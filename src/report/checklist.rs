@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 
-use crate::model::reviewing::checklist::{Item, Judge, KnownBox, Stage, mark, tick};
-use crate::model::reviewing::sticky;
+use belay_model::reviewing::checklist::{Item, Judge, KnownBox, Stage, mark, tick};
+use belay_model::reviewing::sticky;
 
 use super::markdown::{Document, Inline, Task};
 use super::sentence::Sentence;

@@ -3,7 +3,7 @@
 //! Runs anywhere; pure. A failure is exactly three lines; a success says what came of it, what was and what is, and how
 //! long things took.
 
-use crate::model::transaction::outcome::{Outcome, StepResult};
+use belay_model::transaction::outcome::{Outcome, StepResult};
 
 use super::failure::FailureLines;
 use super::story;
@@ -98,7 +98,7 @@ pub(super) fn result(result: StepResult) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::examples;
+    use crate::examples;
 
     #[test]
     fn a_failure_is_exactly_three_lines() {

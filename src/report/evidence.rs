@@ -4,9 +4,9 @@
 
 use jiff::Timestamp;
 
-use crate::model::judgement::health::TimedAnswer;
-use crate::model::reviewing::checklist::{Item, Judge};
-use crate::model::reviewing::review::Reviewed;
+use belay_model::judgement::health::TimedAnswer;
+use belay_model::reviewing::checklist::{Item, Judge};
+use belay_model::reviewing::review::Reviewed;
 
 use super::checklist::Entry;
 use super::sentence::Sentence;
@@ -294,10 +294,10 @@ fn to_come(seen: &Seen) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::judgement::health::Answer;
-    use crate::model::reviewing::checklist::boxes;
-    use crate::report::checklist::{Checklist, Standing, checklist};
-    use crate::report::{deployment_status, examples};
+    use crate::checklist::{Checklist, Standing, checklist};
+    use crate::{deployment_status, examples};
+    use belay_model::judgement::health::Answer;
+    use belay_model::reviewing::checklist::boxes;
 
     fn answered(code: u16, ms: u64) -> Result<TimedAnswer, String> {
         let version = None;

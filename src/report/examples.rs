@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 
-use crate::model::composition::service_changes::{ChangeKind, ServiceChange};
-use crate::model::judgement::error_lines::ErrorLines;
-use crate::model::judgement::health::Verdict;
-use crate::model::judgement::measure::{Measured, Seen};
-use crate::model::transaction::outcome::*;
-use crate::model::transaction::step::Step;
-use crate::model::versions::changes::{Changes, Compared, PullRequestOf};
-use crate::model::versions::history::{PastDeployment, PastImage};
-use crate::model::versions::retention::Removal;
+use belay_model::composition::service_changes::{ChangeKind, ServiceChange};
+use belay_model::judgement::error_lines::ErrorLines;
+use belay_model::judgement::health::Verdict;
+use belay_model::judgement::measure::{Measured, Seen};
+use belay_model::transaction::outcome::*;
+use belay_model::transaction::step::Step;
+use belay_model::versions::changes::{Changes, Compared, PullRequestOf};
+use belay_model::versions::history::{PastDeployment, PastImage};
+use belay_model::versions::retention::Removal;
 
 pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()

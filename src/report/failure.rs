@@ -6,7 +6,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::transaction::outcome::{Failure, Outcome, Word};
+use belay_model::transaction::outcome::{Failure, Outcome, Word};
 
 use super::story;
 use super::words::{clip, clock, one_line};
@@ -200,7 +200,7 @@ impl Circumstances<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::examples;
+    use crate::examples;
 
     const WORDS: [Word; 6] = [
         Word::Deployed,

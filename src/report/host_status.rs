@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::transaction::journal::Holder;
-use crate::model::transaction::step::Step;
-use crate::model::versions::release::How;
+use belay_model::transaction::journal::Holder;
+use belay_model::transaction::step::Step;
+use belay_model::versions::release::How;
 
 use super::words::{self, columns, one_line};
 
@@ -292,7 +292,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::report::examples::at;
+    use crate::examples::at;
 
     fn backup(name: &str, taken: &str, check: BackupCheck) -> BackupLine {
         BackupLine {

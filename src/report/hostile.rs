@@ -11,7 +11,7 @@ use super::examples;
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;
 use super::summary::summary;
-use crate::model::reviewing::checklist::{Item, Judge, boxes};
+use belay_model::reviewing::checklist::{Item, Judge, boxes};
 
 const HOSTILE: &[&str] = &[
     "|",

@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use crate::model::reviewing::notification::Tongue;
-use crate::model::transaction::outcome::Outcome;
+use belay_model::reviewing::notification::Tongue;
+use belay_model::transaction::outcome::Outcome;
 
 use super::failure::FailureLines;
 use super::story;
@@ -118,7 +118,7 @@ fn fields(outcome: &Outcome) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::examples;
+    use crate::examples;
 
     #[test]
     fn each_place_is_told_in_its_own_language() {

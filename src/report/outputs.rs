@@ -1,7 +1,7 @@
 //! The outputs of the action: what a workflow's later steps can read. Runs anywhere; pure.
 
-use crate::model::transaction::outcome::{Outcome, Word};
-use crate::model::versions::history::bytes_together;
+use belay_model::transaction::outcome::{Outcome, Word};
+use belay_model::versions::history::bytes_together;
 
 use super::story;
 use super::words::one_line;
@@ -53,7 +53,7 @@ fn number(value: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::examples;
+    use crate::examples;
 
     fn get(outputs: &[(&'static str, String)], name: &str) -> String {
         let found = outputs.iter().find(|(n, _)| *n == name);

@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::replacement::strategy::Strategy;
-use crate::model::transaction::outcome::Work;
-use crate::model::transaction::plan::{DataStrategy, ImageSource};
+use belay_model::replacement::strategy::Strategy;
+use belay_model::transaction::outcome::Work;
+use belay_model::transaction::plan::{DataStrategy, ImageSource};
 
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;
@@ -475,7 +475,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::report) fn example() -> PlanReport {
+    pub(crate) fn example() -> PlanReport {
         PlanReport {
             work: Work::Deploy,
             app: "ntplatform".to_owned(),

@@ -5,9 +5,9 @@
 
 use jiff::Timestamp;
 
-use crate::model::transaction::journal::{Begin, End, Entry, Event, Output};
-use crate::model::transaction::step::Step;
-use crate::model::versions::release::ReleaseName;
+use belay_model::transaction::journal::{Begin, End, Entry, Event, Output};
+use belay_model::transaction::step::Step;
+use belay_model::versions::release::ReleaseName;
 
 use super::story;
 use super::words::{self, one_line, without_control};
@@ -201,9 +201,9 @@ fn logs(service: &str, text: &str) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::judgement::health::Verdict;
-    use crate::model::transaction::journal::{Baked, BootTime};
-    use crate::model::transaction::outcome::Failure;
+    use belay_model::judgement::health::Verdict;
+    use belay_model::transaction::journal::{Baked, BootTime};
+    use belay_model::transaction::outcome::Failure;
 
     fn entry(ms: i64, event: Event) -> Entry {
         Entry {

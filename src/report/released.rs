@@ -2,12 +2,12 @@
 //!
 //! Runs anywhere; pure. Everything comes from the run's outcome, so the comment tells what the summary tells.
 
-use crate::model::judgement::health::Verdict;
-use crate::model::reviewing::checklist::{Item, Judge};
-use crate::model::reviewing::review::Reviewed;
-use crate::model::transaction::outcome::{Outcome, StepResult, Word, Work};
-use crate::model::transaction::step::Step;
-use crate::model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
+use belay_model::judgement::health::Verdict;
+use belay_model::reviewing::checklist::{Item, Judge};
+use belay_model::reviewing::review::Reviewed;
+use belay_model::transaction::outcome::{Outcome, StepResult, Word, Work};
+use belay_model::transaction::step::Step;
+use belay_model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
 
 use super::checklist::{Deployed, Entry, Standing};
 use super::evidence::{SettingsSeen, code_reviewed, entry};
@@ -350,12 +350,12 @@ fn not_live(outcome: &Outcome) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::judgement::error_lines::ErrorLines;
-    use crate::model::reviewing::checklist::boxes;
-    use crate::model::reviewing::sticky::{Around, Mark, compose};
-    use crate::model::versions::history::PastImage;
-    use crate::report::checklist::{Checklist, checklist, standing_elsewhere};
-    use crate::report::examples;
+    use crate::checklist::{Checklist, checklist, standing_elsewhere};
+    use crate::examples;
+    use belay_model::judgement::error_lines::ErrorLines;
+    use belay_model::reviewing::checklist::boxes;
+    use belay_model::reviewing::sticky::{Around, Mark, compose};
+    use belay_model::versions::history::PastImage;
 
     fn past(seq: u64, tag: &str, startup_ms: u64) -> PastDeployment {
         PastDeployment {

@@ -2,9 +2,9 @@
 //!
 //! Runs anywhere; pure. GitHub takes at most 140 characters as a status's description; every description made here fits.
 
-use crate::model::transaction::journal::Holder;
-use crate::model::transaction::outcome::{Outcome, Word, Work};
-use crate::model::transaction::step::Step;
+use belay_model::transaction::journal::Holder;
+use belay_model::transaction::outcome::{Outcome, Word, Work};
+use belay_model::transaction::step::Step;
 
 use super::failure::FailureLines;
 use super::progress::position;
@@ -223,7 +223,7 @@ pub fn annotation(outcome: &Outcome) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::examples;
+    use crate::examples;
 
     #[test]
     fn every_outcome_ends_in_a_terminal_state() {
@@ -243,7 +243,7 @@ mod tests {
     fn a_description_is_cut_between_characters() {
         for error in ["ä".repeat(500), "🚀".repeat(200), "a\nb".repeat(200)] {
             let mut outcome = examples::refused_tag();
-            outcome.failure = Some(crate::model::transaction::outcome::Failure::new(error));
+            outcome.failure = Some(belay_model::transaction::outcome::Failure::new(error));
             let (_, text) = deployment_status(&outcome);
             assert!(text.encode_utf16().count() <= DESCRIPTION_MAX);
             assert!(text.encode_utf16().count() >= DESCRIPTION_MAX - 2 && text.ends_with('…'));
@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(annotation(&outcome).is_some(), failed, "{name}");
         }
         let mut outcome = examples::stuck();
-        outcome.failure = Some(crate::model::transaction::outcome::Failure::new(
+        outcome.failure = Some(belay_model::transaction::outcome::Failure::new(
             "x".repeat(100_000),
         ));
         let (title, message) = annotation(&outcome).unwrap();

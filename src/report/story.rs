@@ -3,8 +3,8 @@
 //! Runs anywhere; pure. The console, the summary, the deployment's status and the annotation take their words from here,
 //! so that they cannot tell different stories.
 
-use crate::model::judgement::health::Verdict;
-use crate::model::transaction::outcome::{Outcome, Word, Work};
+use belay_model::judgement::health::Verdict;
+use belay_model::transaction::outcome::{Outcome, Word, Work};
 
 use super::sentence::Sentence;
 use super::words;

@@ -2,9 +2,9 @@
 //!
 //! Runs anywhere; pure. GitHub drops a summary of more than 1 MiB as a whole, so this one sheds until it fits: logs first.
 
-use crate::model::replacement::strategy::Strategy;
-use crate::model::shell;
-use crate::model::transaction::outcome::{
+use belay_model::replacement::strategy::Strategy;
+use belay_model::shell;
+use belay_model::transaction::outcome::{
     ImageReport, Outcome, StepResult, StrategyReport, Word, Work,
 };
 
@@ -596,8 +596,8 @@ fn targets(page: &mut Document, outcome: &Outcome, detail: Detail) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::transaction::outcome::ServiceLog;
-    use crate::report::examples;
+    use crate::examples;
+    use belay_model::transaction::outcome::ServiceLog;
 
     #[test]
     fn the_end_of_a_log_begins_with_a_line() {

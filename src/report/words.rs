@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::versions::history::MetricKind;
+use belay_model::versions::history::MetricKind;
 
 /// The minus sign of differences; a hyphen would be read as a dash.
 const MINUS: char = '\u{2212}';

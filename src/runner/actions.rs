@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::random;
-use crate::model::secret::Secret;
+use belay_model::secret::Secret;
 
 /// Longest line of foreign text that is shown, in characters; a minified page must not bury the log.
 const MAX_LINE: usize = 2_000;

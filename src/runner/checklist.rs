@@ -7,17 +7,17 @@
 use super::actions::Annotation;
 use super::github::{GitHubClient, Kept, Sticky};
 use super::session::{Session, runtime};
-use crate::model::config::Settings;
-use crate::model::request::event::{Origin, PullRequest};
-use crate::model::request::tag::next_tags;
-use crate::model::reviewing::checklist::boxes;
-use crate::model::reviewing::review::Reviewed;
-use crate::model::transaction::outcome::{EXIT_BUG, Failure, Word};
-use crate::prober::ask_timed;
-use crate::report::checklist::{Checklist, Standing, checklist};
-use crate::report::evidence::{Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, before_release};
-use crate::report::three_lines;
-use crate::wire::{HostFacts, Verb};
+use belay_model::config::Settings;
+use belay_model::request::event::{Origin, PullRequest};
+use belay_model::request::tag::next_tags;
+use belay_model::reviewing::checklist::boxes;
+use belay_model::reviewing::review::Reviewed;
+use belay_model::transaction::outcome::{EXIT_BUG, Failure, Word};
+use belay_prober::ask_timed;
+use belay_report::checklist::{Checklist, Standing, checklist};
+use belay_report::evidence::{Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, before_release};
+use belay_report::three_lines;
+use belay_wire::{HostFacts, Verb};
 
 /// Looks, and keeps the comment. Returns the exit code.
 pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {

@@ -1,7 +1,7 @@
 //! What a host can be rolled back to, for people to choose from. Pure, though it lives with the runner.
 
-use crate::report::words;
-use crate::wire::HostFacts;
+use belay_report::words;
+use belay_wire::HostFacts;
 
 /// What can be rolled back to, newest first, versions before backups, each with a few words, for a person to choose from.
 pub fn rollback_choices(facts: &HostFacts) -> Vec<(String, String)> {

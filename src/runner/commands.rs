@@ -6,15 +6,14 @@ use super::actions::Actions;
 use super::random;
 use super::session::Session;
 use super::{doctor, present};
-use crate::model::config::Settings;
-use crate::model::request::intent::Command;
-use crate::model::transaction::journal::Holder;
-use crate::model::transaction::outcome::{Failure, ServiceLog, Word};
-use crate::model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
-use crate::model::versions::release::RollbackTo;
-use crate::report;
-use crate::report::doctor::{doctor_text, is_bad};
-use crate::wire::{BackupFacts, HostFacts, Restarted, Verb};
+use belay_model::config::Settings;
+use belay_model::request::intent::Command;
+use belay_model::transaction::journal::Holder;
+use belay_model::transaction::outcome::{Failure, ServiceLog, Word};
+use belay_model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
+use belay_model::versions::release::RollbackTo;
+use belay_report::doctor::{doctor_text, is_bad};
+use belay_wire::{BackupFacts, HostFacts, Restarted, Verb};
 
 /// Lines of each service's log to show.
 const LOG_LINES: &str = "50";
@@ -24,7 +23,7 @@ pub fn run(session: &Session<'_>, command: Command) -> u8 {
     match try_run(session, command) {
         Ok(code) => code,
         Err(failure) => {
-            let lines = report::three_lines(&failure, Word::Refused);
+            let lines = belay_report::three_lines(&failure, Word::Refused);
             for line in lines.lines() {
                 let _ = session.actions.line(line);
             }
@@ -67,7 +66,7 @@ fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
         settings.root.as_str(),
         &facts,
     );
-    show(session, &report, || report::status_text(&report))?;
+    show(session, &report, || belay_report::status_text(&report))?;
     Ok(0)
 }
 
@@ -79,7 +78,7 @@ fn backup(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
         .map_err(|e| e.failure())?;
     let lines = present::backups(std::slice::from_ref(&made));
     show(session, &made, || {
-        report::backups_text(&lines, jiff::Timestamp::now())
+        belay_report::backups_text(&lines, jiff::Timestamp::now())
     })?;
     let _ = session.actions.output("backup", &made.name);
     Ok(0)
@@ -124,8 +123,8 @@ fn restart(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
 
 fn restarted_text(done: &[Restarted]) -> String {
     let line = |one: &Restarted| {
-        let took = report::words::duration(one.ms);
-        let name = report::words::one_line(&one.service);
+        let took = belay_report::words::duration(one.ms);
+        let name = belay_report::words::one_line(&one.service);
         format!("{name} was restarted, and is well again after {took}\n")
     };
     match done.is_empty() {
@@ -146,7 +145,7 @@ fn backups(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
         .map_err(|e| e.failure())?;
     let lines = present::backups(&all);
     show(session, &all, || {
-        report::backups_text(&lines, jiff::Timestamp::now())
+        belay_report::backups_text(&lines, jiff::Timestamp::now())
     })?;
     let damaged = all.iter().any(|backup| backup.problem.is_some());
     Ok(if damaged {

@@ -6,13 +6,13 @@
 use super::checklist::{reviewed, settings_seen};
 use super::github::{GitHubClient, GitHubError, Sticky};
 use super::session::Session;
-use crate::model::request::event::Origin;
-use crate::model::reviewing::checklist::boxes;
-use crate::model::transaction::outcome::{Outcome, Word, Work};
-use crate::model::versions::changes::{Changes, Compared, PullRequestOf};
-use crate::report::checklist::{Checklist, Standing, checklist, standing_elsewhere};
-use crate::report::evidence::SettingsSeen;
-use crate::report::released::{
+use belay_model::request::event::Origin;
+use belay_model::reviewing::checklist::boxes;
+use belay_model::transaction::outcome::{Outcome, Word, Work};
+use belay_model::versions::changes::{Changes, Compared, PullRequestOf};
+use belay_report::checklist::{Checklist, Standing, checklist, standing_elsewhere};
+use belay_report::evidence::SettingsSeen;
+use belay_report::released::{
     Released, after_release, error_logs, standing_after, standing_of_gone,
 };
 

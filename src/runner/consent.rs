@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal};
 
 use super::session::Session;
-use crate::model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::Failure;
 
 /// Checks that whoever asks for a backup's data has typed the environment's name.
 pub fn check(session: &Session<'_>, environment: &str, backup: &str) -> Result<(), Failure> {

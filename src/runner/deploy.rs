@@ -20,27 +20,25 @@ use super::ship;
 use super::source::Source;
 use super::ssh::Interrupt;
 use super::transaction::{self, Nonce, Watcher};
-use crate::model::composition::build::{builds, inherit_builds, project_name};
-use crate::model::composition::compose::{ComposeFile, project_from_directory};
-use crate::model::composition::near_miss;
-use crate::model::config::{self, Config, Settings};
-use crate::model::docker_versions::misfit;
-use crate::model::replacement::strategy::{Classified, classify};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::request::intent::{DryRun, RollbackWish};
-use crate::model::request::tag::{self, Ancestry, Tag};
-use crate::model::transaction::journal::Holder;
-use crate::model::transaction::outcome::{
+use belay_model::composition::build::{builds, inherit_builds, project_name};
+use belay_model::composition::compose::{ComposeFile, project_from_directory};
+use belay_model::composition::near_miss;
+use belay_model::config::{self, Config, Settings};
+use belay_model::docker_versions::misfit;
+use belay_model::replacement::strategy::{Classified, classify};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::request::intent::{DryRun, RollbackWish};
+use belay_model::request::tag::{self, Ancestry, Tag};
+use belay_model::transaction::journal::Holder;
+use belay_model::transaction::outcome::{
     Durations, Failure, ImageReport, Outcome, Requests, Urls, Word, Work,
 };
-use crate::model::transaction::plan::{
+use belay_model::transaction::plan::{
     self, DeployWork, Plan, PlannedWork, Run, ShippedFile, confirm_within_ms, strategy_wishes,
 };
-use crate::model::versions::release::{
-    RollbackChoice, RollbackTo, choose_restore, choose_rollback,
-};
-use crate::model::yaml;
-use crate::wire::{EngineFacts, HostFacts, LookBack, ServiceImage, Verb};
+use belay_model::versions::release::{RollbackChoice, RollbackTo, choose_restore, choose_rollback};
+use belay_model::yaml;
+use belay_wire::{EngineFacts, HostFacts, LookBack, ServiceImage, Verb};
 
 /// Most that all shipped files together may weigh, in bytes.
 const SHIPPED_LIMIT: usize = 16 * 1024 * 1024;
@@ -331,7 +329,7 @@ fn try_rollback(
     let backups: Vec<_> = facts
         .backups
         .iter()
-        .map(|b| crate::model::versions::release::KnownBackup {
+        .map(|b| belay_model::versions::release::KnownBackup {
             name: b.name.clone(),
             release: b.release.clone(),
         })

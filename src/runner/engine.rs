@@ -7,9 +7,9 @@ use std::process::{ExitStatus, Stdio};
 use serde::Deserialize;
 
 use super::program::{self, ProgramError, argv, run};
-use crate::archive::{self, ArchiveError};
-use crate::model::composition::build::Builder;
-use crate::model::composition::image::{Content, ImageStore, Manifest, PackingError};
+use belay_archive::ArchiveError;
+use belay_model::composition::build::Builder;
+use belay_model::composition::image::{Content, ImageStore, Manifest, PackingError};
 
 /// The runner's Docker.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +140,7 @@ fn by_archive(
         .stdout
         .take()
         .ok_or_else(|| EngineError::Save(std::io::Error::other("it gave no stream")))?;
-    let found = archive::find(stream, &inspected.id, architecture);
+    let found = belay_archive::find(stream, &inspected.id, architecture);
     if found.is_ok() {
         // It has usually more to say than anybody needs.
         let _ = save.kill();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::program;
-use crate::model::request::tag::{History, Place, RepositoryFacts, Tag};
+use belay_model::request::tag::{History, Place, RepositoryFacts, Tag};
 
 /// Why there are no facts about a repository.
 #[derive(Debug, thiserror::Error)]

@@ -10,15 +10,15 @@ use std::time::Instant;
 use super::engine::{Engine, EngineError, Identified, builder_name};
 use super::program::{argv, run, run_telling};
 use super::ssh::Interrupt;
-use crate::model::composition::build::{Build, BuildProblem, Builder, declared};
-use crate::model::composition::compose::repository;
-use crate::model::composition::image::Naming;
-use crate::model::composition::image::architecture;
-use crate::model::config::{self, Excess, Gateway, Settings};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::outcome::{Failure, ImageReport};
-use crate::model::transaction::plan::{ImageSource, PlannedImage};
-use crate::wire::HostFacts;
+use belay_model::composition::build::{Build, BuildProblem, Builder, declared};
+use belay_model::composition::compose::repository;
+use belay_model::composition::image::Naming;
+use belay_model::composition::image::architecture;
+use belay_model::config::{self, Excess, Gateway, Settings};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::outcome::{Failure, ImageReport};
+use belay_model::transaction::plan::{ImageSource, PlannedImage};
+use belay_wire::HostFacts;
 
 /// What an image is made for.
 pub struct Making<'a> {

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::model::composition::compose::project_from_directory;
-use crate::model::composition::ports::{Protocol, Published, ports};
-use crate::model::config::{COMPOSE_FILES, Config, render_problems};
-use crate::model::transaction::outcome::Failure;
-use crate::model::yaml;
+use belay_model::composition::compose::project_from_directory;
+use belay_model::composition::ports::{Protocol, Published, ports};
+use belay_model::config::{COMPOSE_FILES, Config, render_problems};
+use belay_model::transaction::outcome::Failure;
+use belay_model::yaml;
 
 /// The workflows, as this version of Belay has them.
 const WORKFLOWS: [(&str, &str); 3] = [

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::config::Overrides;
-use crate::model::request::event::Trigger;
-use crate::model::request::intent::{Asked, DryRun};
-use crate::model::reviewing::notification::Wishes;
-use crate::model::secret::Secret;
-use crate::model::transaction::outcome::Failure;
+use belay_model::config::Overrides;
+use belay_model::request::event::Trigger;
+use belay_model::request::intent::{Asked, DryRun};
+use belay_model::reviewing::notification::Wishes;
+use belay_model::secret::Secret;
+use belay_model::transaction::outcome::Failure;
 
 /// The process's environment.
 pub type Env = BTreeMap<String, String>;

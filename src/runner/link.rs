@@ -16,10 +16,10 @@ use super::ssh::{
     Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits,
     SshError, Target, connect_with_backoff,
 };
-use crate::model::digest::sha256;
-use crate::model::transaction::journal::Entry;
-use crate::model::transaction::outcome::Failure;
-use crate::wire::{Answer, Line, Verb};
+use belay_model::digest::sha256;
+use belay_model::transaction::journal::Entry;
+use belay_model::transaction::outcome::Failure;
+use belay_wire::{Answer, Line, Verb};
 
 const CONNECT_ATTEMPTS: u32 = 5;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);

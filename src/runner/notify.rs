@@ -9,10 +9,10 @@ use reqwest::StatusCode;
 use reqwest::blocking::Client;
 use serde_json::Value;
 
-use crate::model::reviewing::notification::{Tongue, Wishes};
-use crate::model::secret::Secret;
-use crate::model::transaction::outcome::Outcome;
-use crate::report::notification::message;
+use belay_model::reviewing::notification::{Tongue, Wishes};
+use belay_model::secret::Secret;
+use belay_model::transaction::outcome::Outcome;
+use belay_report::notification::message;
 
 const TRIES: u32 = 4;
 const ANSWER: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ fn send(url: url::Url, body: &Value, pause: Duration) -> Result<(), String> {
                 asked_to_wait(&answer).unwrap_or(pause)
             }
             Err(error) => {
-                trouble = crate::prober::why(&error.without_url());
+                trouble = belay_prober::why(&error.without_url());
                 pause
             }
         };

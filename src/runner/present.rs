@@ -1,18 +1,18 @@
 //! Turns what the host answered into what the reports show. Pure, though it lives with the runner, which is the one that
 //! knows both sides.
 
-use crate::model::transaction::outcome::{ImageReport, Work};
-use crate::model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
-use crate::model::versions::release::RollbackTo;
-use crate::report::host_status::{
+use belay_model::transaction::outcome::{ImageReport, Work};
+use belay_model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
+use belay_model::versions::release::RollbackTo;
+use belay_report::host_status::{
     BackupCheck, BackupLine, CurrentReport, KeptRelease, OpenState, OpenTransaction, ServiceReport,
     StatusReport,
 };
-use crate::report::plan::{
+use belay_report::plan::{
     EndpointRole, PlanReport, PlannedBackup, PlannedEndpoint, PlannedHealth, PlannedImageReport,
     PlannedRestore, PlannedService, PlannedSource,
 };
-use crate::wire::{BackupFacts, HostFacts, ServiceState};
+use belay_wire::{BackupFacts, HostFacts, ServiceState};
 
 use super::choices::rollback_choices;
 use super::deploy::Planned;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 
-use crate::model::digest;
+use belay_model::digest;
 
 /// 128 bits from the kernel as 32 hexadecimal digits: a secret, the name of a transaction, a word that no text contains.
 pub fn hex() -> io::Result<String> {

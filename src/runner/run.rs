@@ -19,16 +19,16 @@ use super::link::{Link, persistently};
 use super::session::{Session, runtime};
 use super::ssh::Interrupt;
 use super::transaction::{self, Watcher};
-use crate::model::config::Settings;
-use crate::model::request::intent::{DryRun, Intent, decide};
-use crate::model::request::tag::TagKind;
-use crate::model::transaction::journal::{Entry, Event};
-use crate::model::transaction::outcome::{EXIT_BUG, Failure, Outcome, Word, Work};
-use crate::model::transaction::settle::settle;
-use crate::model::transaction::step::Step;
-use crate::report::status::DeploymentState;
-use crate::report::{self, Narrator, Progress};
-use crate::wire::{Confirmed, HostFacts, Verb};
+use belay_model::config::Settings;
+use belay_model::request::intent::{DryRun, Intent, decide};
+use belay_model::request::tag::TagKind;
+use belay_model::transaction::journal::{Entry, Event};
+use belay_model::transaction::outcome::{EXIT_BUG, Failure, Outcome, Word, Work};
+use belay_model::transaction::settle::settle;
+use belay_model::transaction::step::Step;
+use belay_report::status::DeploymentState;
+use belay_report::{Narrator, Progress};
+use belay_wire::{Confirmed, HostFacts, Verb};
 
 /// Steps that GitHub's record of the deployment shows; one status each.
 const SHOWN_PHASES: [Step; 4] = [Step::Backup, Step::Cutover, Step::Bake, Step::Confirm];
@@ -177,14 +177,14 @@ fn show_plan(actions: &Actions, planned: &Planned, json: bool) {
             &serde_json::to_string_pretty(&report).unwrap_or_default(),
         );
     }
-    say(actions, &report::plan_text(&report));
+    say(actions, &belay_report::plan_text(&report));
     // A dry run's summary is a convenience; the log has the same.
-    let _ = actions.summary(&report::plan_markdown(&report));
+    let _ = actions.summary(&belay_report::plan_markdown(&report));
 }
 
 /// Writes the outcome everywhere but to GitHub's deployments.
 fn publish(actions: &Actions, outcome: &Outcome, deployment_id: Option<u64>) {
-    if let Some((title, message)) = report::annotation(outcome)
+    if let Some((title, message)) = belay_report::annotation(outcome)
         && actions.in_actions()
     {
         let _ = actions.error(&Annotation::new(title, message));
@@ -192,7 +192,7 @@ fn publish(actions: &Actions, outcome: &Outcome, deployment_id: Option<u64>) {
     for warning in &outcome.warnings {
         let _ = actions.warning(&Annotation::new("Belay", warning));
     }
-    for (name, value) in report::outputs(outcome, deployment_id) {
+    for (name, value) in belay_report::outputs(outcome, deployment_id) {
         // The log is what remains when the runner's files cannot be written.
         if let Err(error) = actions.output(name, &value) {
             say(
@@ -201,10 +201,10 @@ fn publish(actions: &Actions, outcome: &Outcome, deployment_id: Option<u64>) {
             );
         }
     }
-    if let Err(error) = actions.summary(&report::summary(outcome)) {
+    if let Err(error) = actions.summary(&belay_report::summary(outcome)) {
         say(actions, &format!("could not write the summary: {error}"));
     }
-    for line in report::console(outcome).lines() {
+    for line in belay_report::console(outcome).lines() {
         say(actions, line);
     }
 }
@@ -295,7 +295,7 @@ impl Telling<'_, '_> {
         if let Some(ledger) = &mut self.ledger
             && SHOWN_PHASES.contains(&step)
         {
-            let (_, words) = report::status::phase(step);
+            let (_, words) = belay_report::status::phase(step);
             self.runtime.block_on(ledger.phase(&words));
         }
     }
@@ -324,7 +324,7 @@ impl Telling<'_, '_> {
 }
 
 async fn tell_ending(ledger: &mut Ledger, outcome: &Outcome) {
-    let (state, description) = report::deployment_status(outcome);
+    let (state, description) = belay_report::deployment_status(outcome);
     let ending = Ending {
         state: match state {
             DeploymentState::Success => State::Success,

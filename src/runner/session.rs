@@ -9,11 +9,11 @@ use super::github::{Connection, GitHubClient, Patience};
 use super::inputs::{Env, Inputs};
 use super::link::{Access, Link};
 use super::ssh::{HostKeys, Interrupt, Key, Target};
-use crate::model::config::{COMPOSE_FILES, Config, Problem, Settings, render_problems};
-use crate::model::request::event::{Event, Origin, Trigger};
-use crate::model::request::tag::TagKind;
-use crate::model::transaction::outcome::Failure;
-use crate::model::yaml::YamlError;
+use belay_model::config::{COMPOSE_FILES, Config, Problem, Settings, render_problems};
+use belay_model::request::event::{Event, Origin, Trigger};
+use belay_model::request::tag::TagKind;
+use belay_model::transaction::outcome::Failure;
+use belay_model::yaml::YamlError;
 
 /// One run of Belay.
 pub struct Session<'a> {

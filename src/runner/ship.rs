@@ -13,11 +13,11 @@ use flate2::write::GzEncoder;
 
 use super::link::{Link, LinkError};
 use super::program;
-use crate::archive::{self, ArchiveError};
-use crate::model::composition::image::{Documents, Naming};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::PlannedImage;
-use crate::wire::{HostFacts, Loaded, Verb};
+use belay_archive::ArchiveError;
+use belay_model::composition::image::{Documents, Naming};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::PlannedImage;
+use belay_wire::{HostFacts, Loaded, Verb};
 
 /// What a transfer cost, and which manifests it brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,7 +128,7 @@ fn pack(stream: ChildStdout, packing: Vec<Naming>) -> io::Result<(PipeReader, Pa
     let packer = std::thread::spawn(move || {
         if packing.is_empty() {
             let mut to = encoder(writer, Compression::fast());
-            let documents = archive::copy(stream, &mut to)?;
+            let documents = belay_archive::copy(stream, &mut to)?;
             to.finish().map_err(ArchiveError::Write)?;
             return Ok(documents);
         }
@@ -138,7 +138,7 @@ fn pack(stream: ChildStdout, packing: Vec<Naming>) -> io::Result<(PipeReader, Pa
             false => Compression::fast(),
         };
         let mut to = encoder(writer, level);
-        let documents = archive::copy_only(stream, &mut to, &packing)?;
+        let documents = belay_archive::copy_only(stream, &mut to, &packing)?;
         to.finish().map_err(ArchiveError::Write)?;
         Ok(documents)
     });

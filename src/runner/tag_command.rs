@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use crate::model::config::Config;
-use crate::model::request::tag::{Explanation, RepositoryFacts, explain};
-use crate::runner::git::{GitError, repository_facts};
+use crate::git::{GitError, repository_facts};
+use belay_model::config::Config;
+use belay_model::request::tag::{Explanation, RepositoryFacts, explain};
 
 /// Exit codes of this command, as everywhere in Belay.
 const ACCEPTED: u8 = 0;

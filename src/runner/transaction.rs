@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use super::link::{Link, LinkError, persistently};
 use super::random;
 use super::ssh::Interrupt;
-use crate::model::judgement::health::HealthRules;
-use crate::model::judgement::measure::Measured;
-use crate::model::secret::Secret;
-use crate::model::transaction::journal::{self, Entry, Event, Holder};
-use crate::model::transaction::outcome::{Failure, Outcome, Word};
-use crate::model::transaction::plan::{ConfirmRule, Plan};
-use crate::model::transaction::settle::settle;
-use crate::model::transaction::step::Step;
-use crate::prober::{self, Prober, Target};
-use crate::report::words::clock;
-use crate::wire::{Begun, Confirmed, Verb};
+use belay_model::judgement::health::HealthRules;
+use belay_model::judgement::measure::Measured;
+use belay_model::secret::Secret;
+use belay_model::transaction::journal::{self, Entry, Event, Holder};
+use belay_model::transaction::outcome::{Failure, Outcome, Word};
+use belay_model::transaction::plan::{ConfirmRule, Plan};
+use belay_model::transaction::settle::settle;
+use belay_model::transaction::step::Step;
+use belay_prober::{Prober, Target};
+use belay_report::words::clock;
+use belay_wire::{Begun, Confirmed, Verb};
 
 /// How long contact may stay lost before the runner gives up watching.
 const LOST_PATIENCE: Duration = Duration::from_secs(180);
@@ -58,7 +58,7 @@ impl Nonce {
     /// The rule that goes into the plan: the host learns only the hash.
     pub fn rule(&self, within_ms: u64) -> ConfirmRule {
         ConfirmRule::Runner {
-            nonce_sha256: crate::model::digest::sha256(self.0.expose().as_bytes()),
+            nonce_sha256: belay_model::digest::sha256(self.0.expose().as_bytes()),
             within_ms,
         }
     }
@@ -230,7 +230,7 @@ impl Users {
     fn look(&mut self, plan: &Plan, entries: &[Entry]) {
         match entries.last().map(|entry| &entry.event) {
             Some(Event::Started { step: Step::Start }) => {
-                self.prober = target(plan, entries).map(|target| prober::start(&target));
+                self.prober = target(plan, entries).map(|target| belay_prober::start(&target));
             }
             Some(Event::Done {
                 step: Step::Retire, ..

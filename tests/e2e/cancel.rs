@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use belay::model::transaction::step::Step;
+use belay_model::transaction::step::Step;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

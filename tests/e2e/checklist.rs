@@ -1,6 +1,6 @@
 //! The checklist of a pull request, with what a real host says.
 
-use belay::model::reviewing::checklist::Item;
+use belay_model::reviewing::checklist::Item;
 use serde_json::{Value, json};
 
 use crate::fake_github::world::{CheckRun, Pull};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use belay::model::transaction::step::Step;
+use belay_model::transaction::step::Step;
 use tokio::net::TcpSocket;
 
 use crate::lab::{App, Host, ROOT, Running};

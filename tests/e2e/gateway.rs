@@ -179,7 +179,7 @@ fn replicas_take_over_one_after_the_other(mut app: App) {
 }
 
 fn until(running: &mut Running, step: &str) {
-    let number = belay::model::transaction::step::Step::ALL
+    let number = belay_model::transaction::step::Step::ALL
         .iter()
         .position(|s| s.name() == step)
         .expect("a step")

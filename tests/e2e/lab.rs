@@ -425,7 +425,7 @@ impl Host {
                 &volume["CreatedAt"],
             ],
         ];
-        let file = belay::model::digest::sha256(&file);
+        let file = belay_model::digest::sha256(&file);
         format!("{} {} {file}", json!(seen), network["Id"])
     }
 }
@@ -1112,7 +1112,7 @@ fn names(images: &Value) -> BTreeMap<&str, &str> {
 /// Services that do not run the image that the published Compose file names.
 fn wrong_pins(config: &str, running: &[String], ids: &BTreeMap<&str, &str>) -> Vec<String> {
     // Read as YAML, because Compose 1.x prints nothing else.
-    let config = belay::model::yaml::read(config.as_bytes()).expect("Compose prints YAML");
+    let config = belay_model::yaml::read(config.as_bytes()).expect("Compose prints YAML");
     let mut wrong = vec![];
     for (service, definition) in config["services"].as_object().into_iter().flatten() {
         let image = definition["image"].as_str().unwrap_or_default();

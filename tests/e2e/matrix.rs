@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use belay::model::transaction::step::Step;
+use belay_model::transaction::step::Step;
 
 use crate::faults::{Fault, Moment, Trap, Wire, give_a_small_disk};
 use crate::lab::{App, Flavour, ROOT, Run, Running, checkout, say};

@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 
-use belay::model::reviewing::checklist::{Item, Judge, boxes, mark, tick};
-use belay::model::reviewing::sticky::{Around, Mark, compose};
-use belay::runner::github::{GitHubClient, GitHubError, Kept, Patience, Sticky};
+use belay_model::reviewing::checklist::{Item, Judge, boxes, mark, tick};
+use belay_model::reviewing::sticky::{Around, Mark, compose};
+use belay_runner::github::{GitHubClient, GitHubError, Kept, Patience, Sticky};
 
 use crate::fake_github::world::{Comment, Fault};
 use crate::ledger::Stage;

@@ -1,6 +1,6 @@
 //! Which pull requests are in a release.
 
-use belay::runner::github::GitHubError;
+use belay_runner::github::GitHubError;
 
 use crate::fake_github::world::Pull;
 use crate::ledger::Stage;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use belay::model::request::event::{Event, Trigger};
+use belay_model::request::event::{Event, Trigger};
 use serde_json::{Value, json};
 
 use crate::found;

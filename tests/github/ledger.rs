@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use belay::model::request::event::Repository;
-use belay::model::secret::Secret;
-use belay::runner::github::{
+use belay_model::request::event::Repository;
+use belay_model::secret::Secret;
+use belay_runner::github::{
     Connection, Ending, GitHubClient, GitHubError, Ledger, Opening, Patience, Record, Restored,
     RunState, State, Task, finalize,
 };

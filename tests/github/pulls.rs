@@ -1,6 +1,6 @@
 //! What is read of a pull request.
 
-use belay::model::reviewing::review::{CheckState, Opinion};
+use belay_model::reviewing::review::{CheckState, Opinion};
 
 use crate::fake_github::world::CheckRun;
 use crate::ledger::Stage;

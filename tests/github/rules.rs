@@ -1,9 +1,9 @@
 //! What is read of a repository's settings, and how it is found out whether the token may write.
 
-use belay::model::request::tag_rules::{
+use belay_model::request::tag_rules::{
     EnvironmentRules, MayDeploy, NameRule, Operator, Ruleset as Read, TagRule,
 };
-use belay::runner::github::GitHubClient;
+use belay_runner::github::GitHubClient;
 use serde_json::{Value, json};
 
 use crate::fake_github::world::{Environment, Fault, Ruleset};

@@ -1,9 +1,9 @@
 //! Deployments and rollbacks that go well.
 
-use belay::agent::engine::Ending;
-use belay::agent::{backup, state};
-use belay::model::transaction::journal::End;
-use belay::model::versions::release::RollbackTo;
+use belay_agent::engine::Ending;
+use belay_agent::{backup, state};
+use belay_model::transaction::journal::End;
+use belay_model::versions::release::RollbackTo;
 
 use crate::support::site::{Site, Version};
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use belay::agent::host::Host;
+use belay_agent::host::Host;
 
 use crate::cases::{Case, sampled};
 use crate::support::fake_host::listen;

@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 
-use belay::agent::engine::{Ending, EngineError};
-use belay::agent::state;
-use belay::model::digest::sha256;
-use belay::model::transaction::journal;
-use belay::model::transaction::plan::{ConfirmRule, Plan};
-use belay::model::versions::release::RollbackTo;
+use belay_agent::engine::{Ending, EngineError};
+use belay_agent::state;
+use belay_model::digest::sha256;
+use belay_model::transaction::journal;
+use belay_model::transaction::plan::{ConfirmRule, Plan};
+use belay_model::versions::release::RollbackTo;
 
 use crate::support::sample::{all_is_wanted, sample};
 use crate::support::site::{

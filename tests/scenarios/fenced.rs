@@ -6,12 +6,12 @@
 use std::fs;
 use std::sync::mpsc;
 
-use belay::agent::engine::{self, Ending, EngineError};
-use belay::agent::fence::Overtaken;
-use belay::agent::host::Host;
-use belay::agent::records;
-use belay::model::transaction::journal::End;
-use belay::wire::Staged;
+use belay_agent::engine::{self, Ending, EngineError};
+use belay_agent::fence::Overtaken;
+use belay_agent::host::Host;
+use belay_agent::records;
+use belay_model::transaction::journal::End;
+use belay_wire::Staged;
 
 use crate::cases::{Case, Prepared};
 use crate::support::fake_host::World;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use belay::agent::engine::Ending;
-use belay::model::transaction::journal::End;
+use belay_agent::engine::Ending;
+use belay_model::transaction::journal::End;
 
 use crate::support::fake_host::Behaviour;
 use crate::support::site::{Site, Version, assert_same};

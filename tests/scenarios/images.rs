@@ -1,15 +1,15 @@
 //! An image is what it is, whatever an engine calls it. The host in memory has the containerd store, so its IDs are nobody's
 //! identity; each place that names an image is looked at, and what an engine may do behind one's back is done.
 
-use belay::agent::engine::Ending;
-use belay::agent::host::Host as _;
-use belay::agent::{backup, facts, state};
-use belay::model::composition::image::ImageStore;
-use belay::model::transaction::journal::{End, Output};
-use belay::model::transaction::plan::PlannedWork;
-use belay::model::transaction::step::Step;
-use belay::model::versions::release::{Release, ReleaseService, RollbackTo};
-use belay::wire::HostFacts;
+use belay_agent::engine::Ending;
+use belay_agent::host::Host as _;
+use belay_agent::{backup, facts, state};
+use belay_model::composition::image::ImageStore;
+use belay_model::transaction::journal::{End, Output};
+use belay_model::transaction::plan::PlannedWork;
+use belay_model::transaction::step::Step;
+use belay_model::versions::release::{Release, ReleaseService, RollbackTo};
+use belay_wire::HostFacts;
 
 use crate::support::fake_host::Behaviour;
 use crate::support::site::{Site, Version, deployment_of};
@@ -82,7 +82,7 @@ fn journal_facts_and_backups_tell_the_identity() {
     site.must_deploy(&Version::second("v1.1.0"));
     let entries = site.entries();
     let Some(Output::Fetched { images, .. }) =
-        belay::model::transaction::journal::output(&entries, Step::Fetch)
+        belay_model::transaction::journal::output(&entries, Step::Fetch)
     else {
         panic!("it was fetched");
     };

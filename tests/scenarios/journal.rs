@@ -7,14 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use belay::agent::disk::{self, Op, Tape};
-use belay::agent::engine::{Ending, EngineError};
-use belay::agent::journal::JournalError;
-use belay::agent::state::StateError;
-use belay::agent::transactions;
-use belay::model::transaction::journal::{End, Event};
-use belay::model::transaction::step::Step;
-use belay::wire::Confirmed;
+use belay_agent::disk::{self, Op, Tape};
+use belay_agent::engine::{Ending, EngineError};
+use belay_agent::journal::JournalError;
+use belay_agent::state::StateError;
+use belay_agent::transactions;
+use belay_model::transaction::journal::{End, Event};
+use belay_model::transaction::step::Step;
+use belay_wire::Confirmed;
 
 use crate::cases::{Arranged, Case, Prepared};
 use crate::support::fake_host::{Behaviour, Crash, Crashed, Outage, When};
@@ -29,7 +29,7 @@ struct Reference {
 
 fn journal_path(arranged: &Arranged<'_>) -> PathBuf {
     let layout = &arranged.site.layout;
-    layout.journal(belay::agent::records::seq(layout).expect("readable"))
+    layout.journal(belay_agent::records::seq(layout).expect("readable"))
 }
 
 fn reference(prepared: &Prepared) -> Reference {
@@ -347,7 +347,7 @@ fn what_an_ended_transaction_left_is_swept_up_by_the_next_contact() {
     }
     fs::create_dir_all(site.layout.displaced(1).join("conf")).expect("made");
     site.recover().expect("it ends");
-    let left = belay::agent::records::names(&site.layout.journals()).expect("readable");
+    let left = belay_agent::records::names(&site.layout.journals()).expect("readable");
     assert_eq!(left, ["00000001.log"]);
     assert!(!site.layout.displaced(1).exists());
 }
@@ -369,8 +369,8 @@ fn a_journal_that_is_removed_while_somebody_looks_is_nobody_s_business() {
     site.must_deploy(&Version::first("v1.0.0"));
     let gone = site.layout.journal(0);
     std::os::unix::fs::symlink("/nowhere", gone).expect("made");
-    let unknown = belay::agent::state::find(&site.layout, "no such transaction");
+    let unknown = belay_agent::state::find(&site.layout, "no such transaction");
     assert_eq!(unknown.expect("readable"), None);
-    let open = belay::agent::state::open_transactions(&site.layout);
+    let open = belay_agent::state::open_transactions(&site.layout);
     assert_eq!(open.expect("readable"), Vec::<u64>::new());
 }

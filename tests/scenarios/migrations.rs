@@ -1,8 +1,8 @@
 //! One-shot services: once for a deployment, never for a rollback, and a failed one leaves nothing behind.
 
-use belay::agent::engine::Ending;
-use belay::model::transaction::journal::End;
-use belay::model::versions::release::RollbackTo;
+use belay_agent::engine::Ending;
+use belay_model::transaction::journal::End;
+use belay_model::versions::release::RollbackTo;
 use serde_json::json;
 
 use crate::support::fake_host::Behaviour;
@@ -77,7 +77,7 @@ fn a_database_that_did_not_run_is_started_for_its_migration_and_stopped_when_it_
     let site = Site::new();
     site.must_deploy(&Version::first("v1.0.0"));
     let db = site.container("db");
-    belay::agent::host::Host::stop(&site.host, &db).expect("stopped");
+    belay_agent::host::Host::stop(&site.host, &db).expect("stopped");
     let before = site.photo();
     let version = Version::first("v1.1.0").with("migrate", Behaviour::OneShot(1));
     assert_eq!(site.deploy(&version), UNWOUND);

@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use belay::agent::host::Host;
-use belay::agent::journal::{self, Journal};
-use belay::agent::steps::{self, Work};
-use belay::model::transaction::journal::{Entry, Event, is_committed};
-use belay::model::transaction::plan::Plan;
-use belay::model::versions::release::{Current, Release};
+use belay_agent::host::Host;
+use belay_agent::journal::{self, Journal};
+use belay_agent::steps::{self, Work};
+use belay_model::transaction::journal::{Entry, Event, is_committed};
+use belay_model::transaction::plan::Plan;
+use belay_model::versions::release::{Current, Release};
 
 use crate::support::fake_host::Behaviour;
 use crate::support::site::{Saved, Site, Version, assert_same};
@@ -75,7 +75,7 @@ impl Kind {
 fn as_an_older_version_did(site: &Site, version: &Version) {
     site.bring(version);
     let mut plan = crate::support::site::deployment_of(version);
-    plan.gateway = belay::model::replacement::wishes::GatewayRule::Off;
+    plan.gateway = belay_model::replacement::wishes::GatewayRule::Off;
     site.engine(&plan).expect("it ends");
     site.check();
 }
@@ -106,7 +106,7 @@ impl Old {
         let site = kind.prepare();
         let journal = fixture(&format!("{}.log", kind.name()));
         let entries = journal::read(&journal).expect("today's code reads it");
-        let begin = belay::model::transaction::journal::begin(&entries).expect("it begins");
+        let begin = belay_model::transaction::journal::begin(&entries).expect("it begins");
         Old {
             saved: site.save(),
             seq: begin.seq,

@@ -1,7 +1,7 @@
 //! The host's engine fails at every call that can fail: once, for a while, for ever.
 
-use belay::agent::engine::Ending;
-use belay::model::transaction::journal::End;
+use belay_agent::engine::Ending;
+use belay_model::transaction::journal::End;
 
 use crate::cases::{Case, Prepared, sampled};
 use crate::support::fake_host::{Outage, When};

@@ -1,10 +1,10 @@
 //! Rollbacks that put the data of a backup back.
 
-use belay::agent::backup::Reason;
-use belay::agent::engine::Ending;
-use belay::model::transaction::journal::End;
-use belay::model::transaction::plan::{DataRule, Plan};
-use belay::model::versions::release::{How, RollbackTo};
+use belay_agent::backup::Reason;
+use belay_agent::engine::Ending;
+use belay_model::transaction::journal::End;
+use belay_model::transaction::plan::{DataRule, Plan};
+use belay_model::versions::release::{How, RollbackTo};
 
 use crate::support::fake_host::{Behaviour, Content};
 use crate::support::site::{Site, Version, assert_same, deployment_of, restore_of};
@@ -52,7 +52,7 @@ fn the_version_before_gets_the_data_that_it_had() {
     let safety = site.backups().pop().expect("a backup");
     let reason = Reason::BeforeRestore { backup };
     assert_eq!(safety.manifest.reason, reason);
-    let text = belay::agent::backup::extract_file(
+    let text = belay_agent::backup::extract_file(
         site.layout.root(),
         &safety.name,
         "data/volumes/app_data/note",

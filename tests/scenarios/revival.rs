@@ -1,7 +1,7 @@
 //! What Docker left stopped after its own death runs again; what a person stopped does not.
 
-use belay::agent::host::{Host, RunState};
-use belay::agent::revive;
+use belay_agent::host::{Host, RunState};
+use belay_agent::revive;
 
 use crate::cases::Case;
 use crate::support::fake_host::{Crash, When};

@@ -1,8 +1,8 @@
 //! Rollbacks that a person asks for.
 
-use belay::agent::engine::Ending;
-use belay::model::transaction::journal::End;
-use belay::model::versions::release::{How, RollbackTo};
+use belay_agent::engine::Ending;
+use belay_model::transaction::journal::End;
+use belay_model::versions::release::{How, RollbackTo};
 
 use crate::support::fake_host::Behaviour;
 use crate::support::site::{Site, Version, assert_same};

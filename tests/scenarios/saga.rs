@@ -1,20 +1,20 @@
 //! The loops over `Step::ALL`: every step repeated; every step failing, before and after its work; the same with every
 //! undo repeated. A new step is in all of them from the day it exists.
 
-use belay::agent::engine;
-use belay::agent::journal::Journal;
-use belay::agent::lock::HostLock;
-use belay::agent::steps::{self, Work};
-use belay::agent::{adopt, state};
-use belay::model::transaction::journal::{End, Event, Next, Output, next};
-use belay::model::transaction::outcome::Failure;
-use belay::model::transaction::plan::Plan;
-use belay::model::transaction::step::Step;
+use belay_agent::engine;
+use belay_agent::journal::Journal;
+use belay_agent::lock::HostLock;
+use belay_agent::steps::{self, Work};
+use belay_agent::{adopt, state};
+use belay_model::transaction::journal::{End, Event, Next, Output, next};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::Plan;
+use belay_model::transaction::step::Step;
 
 use crate::cases::Case;
 use crate::support::fake_host::When;
 use crate::support::site::{Site, assert_same};
-use belay::agent::host::Host;
+use belay_agent::host::Host;
 
 /// How often a step, or an undo, is done.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Every way in which a new version can be bad, and that the old one is back afterwards.
 
-use belay::agent::engine::Ending;
-use belay::agent::host::{Host, RunState};
-use belay::model::judgement::health::{Degraded, Verdict};
-use belay::model::transaction::journal::{End, Event, Output};
-use belay::model::transaction::step::Step;
+use belay_agent::engine::Ending;
+use belay_agent::host::{Host, RunState};
+use belay_model::judgement::health::{Degraded, Verdict};
+use belay_model::transaction::journal::{End, Event, Output};
+use belay_model::transaction::step::Step;
 use serde_json::json;
 
 use crate::support::fake_host::{Behaviour, ComposeKind, FakeImage};
@@ -159,7 +159,7 @@ fn an_image_that_serves_already_does_not_keep_the_names_of_a_failed_version() {
     let before = site.photo();
     let version = Version::first("v1.1.0").with("web", Behaviour::Status500);
     let mut plan = deployment_of(&version);
-    if let belay::model::transaction::plan::PlannedWork::Deploy(work) = &mut plan.work {
+    if let belay_model::transaction::plan::PlannedWork::Deploy(work) = &mut plan.work {
         let worker = work.images.iter_mut().find(|i| i.service == "worker");
         worker.expect("it is built").id.clone_from(&shared.id);
     }
@@ -175,7 +175,7 @@ fn images_that_arrived_under_any_name_go_with_a_failed_version() {
     let version = Version::first("v1.0.0").with("web", Behaviour::Status500);
     let mut plan = deployment_of(&version);
     let other = "belay/app-web:v1.0.0";
-    if let belay::model::transaction::plan::PlannedWork::Deploy(work) = &mut plan.work {
+    if let belay_model::transaction::plan::PlannedWork::Deploy(work) = &mut plan.work {
         let web = work.images.iter_mut().find(|i| i.service == "web");
         other.clone_into(&mut web.expect("it is built").reference);
     }
@@ -270,7 +270,7 @@ fn a_version_that_runs_another_image_than_its_record_says_is_not_accepted() {
     let before = site.photo();
     let version = Version::second("v1.1.0");
     let stranger = FakeImage::new("stranger", "v1.1.0", Behaviour::Healthy);
-    let pin = belay::model::composition::compose::pin("app", "web", &version.image("web").config);
+    let pin = belay_model::composition::compose::pin("app", "web", &version.image("web").config);
     // While the migration runs.
     renamed(&site, 100, &pin, &stranger);
     assert_eq!(site.deploy(&version), UNWOUND);

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
 
-use belay::agent::engine::{self, Ending, EngineError};
-use belay::agent::fence::Overtaken;
-use belay::agent::host::Host;
-use belay::agent::layout::Layout;
-use belay::agent::lock::{self, Locking};
-use belay::model::digest::sha256;
-use belay::model::transaction::journal::{ConfirmedBy, End, Event, Holder, Output};
-use belay::model::transaction::plan::{ConfirmRule, Plan};
-use belay::model::transaction::step::Step;
+use belay_agent::engine::{self, Ending, EngineError};
+use belay_agent::fence::Overtaken;
+use belay_agent::host::Host;
+use belay_agent::layout::Layout;
+use belay_agent::lock::{self, Locking};
+use belay_model::digest::sha256;
+use belay_model::transaction::journal::{ConfirmedBy, End, Event, Holder, Output};
+use belay_model::transaction::plan::{ConfirmRule, Plan};
+use belay_model::transaction::step::Step;
 
 use crate::cases::NONCE;
 use crate::support::fake_host::Behaviour;
@@ -255,15 +255,14 @@ fn an_abort_after_the_commit_does_nothing() {
     let lock = site.lock();
     let mut journal = site.begin(&lock, &plan).expect("begun");
     // As far as the commit, by hand; then the wish arrives.
-    while !belay::model::transaction::journal::is_committed(journal.entries()) {
-        let belay::model::transaction::journal::Next::Perform(step) =
-            belay::model::transaction::journal::next(journal.entries())
+    while !belay_model::transaction::journal::is_committed(journal.entries()) {
+        let belay_model::transaction::journal::Next::Perform(step) =
+            belay_model::transaction::journal::next(journal.entries())
         else {
             panic!("it goes forward");
         };
-        let mut work =
-            belay::agent::steps::Work::new(&site.host, &site.layout, &plan, &mut journal);
-        let output = belay::agent::steps::perform(step, &mut work).expect("performed");
+        let mut work = belay_agent::steps::Work::new(&site.host, &site.layout, &plan, &mut journal);
+        let output = belay_agent::steps::perform(step, &mut work).expect("performed");
         work.into_result().expect("noted");
         let done = Event::Done { step, output };
         journal.append(site.host.now(), done).expect("appended");
@@ -319,17 +318,17 @@ fn an_engine_that_a_newer_one_has_overtaken_stops_without_a_write() {
         let plan = deployment_of(&version);
         let lock = site.lock();
         let mut journal = site.begin(&lock, &plan).expect("begun");
-        while belay::model::transaction::journal::next(journal.entries())
-            != belay::model::transaction::journal::Next::Perform(step)
+        while belay_model::transaction::journal::next(journal.entries())
+            != belay_model::transaction::journal::Next::Perform(step)
         {
-            let belay::model::transaction::journal::Next::Perform(step) =
-                belay::model::transaction::journal::next(journal.entries())
+            let belay_model::transaction::journal::Next::Perform(step) =
+                belay_model::transaction::journal::next(journal.entries())
             else {
                 panic!("it goes forward");
             };
             let mut work =
-                belay::agent::steps::Work::new(&site.host, &site.layout, &plan, &mut journal);
-            let output = belay::agent::steps::perform(step, &mut work).expect("performed");
+                belay_agent::steps::Work::new(&site.host, &site.layout, &plan, &mut journal);
+            let output = belay_agent::steps::perform(step, &mut work).expect("performed");
             work.into_result().expect("noted");
             let done = Event::Done { step, output };
             journal.append(site.host.now(), done).expect("appended");

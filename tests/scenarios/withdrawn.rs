@@ -1,10 +1,10 @@
 //! A plan that is taken back before its transaction has begun: by a run that was cancelled while it waited.
 
-use belay::agent::layout::Layout;
-use belay::agent::{durable, engine_process, journal, records, state, transactions};
-use belay::model::transaction::journal::{End, Event};
-use belay::model::transaction::plan::Plan;
-use belay::wire::Confirmed;
+use belay_agent::layout::Layout;
+use belay_agent::{durable, engine_process, journal, records, state, transactions};
+use belay_model::transaction::journal::{End, Event};
+use belay_model::transaction::plan::Plan;
+use belay_wire::Confirmed;
 
 use crate::support::site::{NO_GUARDS, Site, Version, deployment_of};
 
@@ -66,7 +66,7 @@ fn what_is_taken_back_while_an_engine_begins_is_undone_before_its_first_step() {
         Some(Event::End { end: End::Unwound })
     ));
     let done =
-        |e: &&belay::model::transaction::journal::Entry| matches!(e.event, Event::Done { .. });
+        |e: &&belay_model::transaction::journal::Entry| matches!(e.event, Event::Done { .. });
     assert_eq!(entries.iter().filter(done).count(), 0, "{entries:#?}");
     assert_eq!(site.serving().as_deref(), Some("v1.0.0"));
     site.check();

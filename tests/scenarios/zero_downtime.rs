@@ -3,18 +3,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use belay::agent::engine::Ending;
-use belay::agent::host::Host;
-use belay::model::judgement::measure::Measured;
-use belay::model::replacement::moves::GatewayMove;
-use belay::model::replacement::strategy::Strategy;
-use belay::model::replacement::wishes::GatewayRule;
-use belay::model::replacement::wishes::{StrategyWish, WishedStrategy};
-use belay::model::transaction::journal::{self, End, Event, Output};
-use belay::model::transaction::plan::Plan;
-use belay::model::transaction::step::Step;
-use belay::model::versions::release::RollbackTo;
-use belay::prober::{Prober, Target};
+use belay_agent::engine::Ending;
+use belay_agent::host::Host;
+use belay_model::judgement::measure::Measured;
+use belay_model::replacement::moves::GatewayMove;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GatewayRule;
+use belay_model::replacement::wishes::{StrategyWish, WishedStrategy};
+use belay_model::transaction::journal::{self, End, Event, Output};
+use belay_model::transaction::plan::Plan;
+use belay_model::transaction::step::Step;
+use belay_model::versions::release::RollbackTo;
+use belay_prober::{Prober, Target};
 
 use crate::cases::sampled;
 use crate::support::fake_host::{Behaviour, Crash, FakeImage, When};
@@ -26,7 +26,7 @@ fn user(site: &Site) -> Box<dyn Prober> {
         url: PRIMARY_URL.to_owned(),
         per_second: 50,
         timeout: Duration::from_secs(1),
-        version: Some(belay::model::judgement::health::VersionCheck::Header(
+        version: Some(belay_model::judgement::health::VersionCheck::Header(
             crate::support::fake_host::VERSION_HEADER.to_owned(),
         )),
         by_proxy: false,
@@ -253,7 +253,7 @@ fn after_the_commit_the_new_version_is_what_a_reboot_brings_back() {
 
 #[test]
 fn a_limit_that_is_exceeded_undoes_the_deployment_or_says_so() {
-    use belay::model::transaction::plan::OverLimit;
+    use belay_model::transaction::plan::OverLimit;
     for over in [OverLimit::Fail, OverLimit::Warn] {
         let site = Site::new();
         site.must_deploy(&Version::first("v1.0.0"));
@@ -284,7 +284,7 @@ fn a_limit_that_is_exceeded_undoes_the_deployment_or_says_so() {
 
 /// Three containers of web, which take over one after the other.
 fn rolling(tag: &str) -> Version {
-    use belay::model::replacement::wishes::{Roll, StrategyWish};
+    use belay_model::replacement::wishes::{Roll, StrategyWish};
     let mut version = Version::first(tag);
     version.compose["services"]["web"]["deploy"] = serde_json::json!({"replicas": 3});
     version.wishes.push(StrategyWish {

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use belay::agent::disk::Op;
+use belay_agent::disk::Op;
 
 use crate::rng::Rng;
 

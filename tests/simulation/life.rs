@@ -14,12 +14,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use belay::agent::disk::{self, Op, Tape};
-use belay::agent::host::Host;
-use belay::agent::layout::Layout;
-use belay::agent::{durable, engine_process, journal, lock, records, state, transactions};
-use belay::model::transaction::outcome::Failure;
-use belay::wire::{Confirmed, Staged};
+use belay_agent::disk::{self, Op, Tape};
+use belay_agent::host::Host;
+use belay_agent::layout::Layout;
+use belay_agent::{durable, engine_process, journal, lock, records, state, transactions};
+use belay_model::transaction::outcome::Failure;
+use belay_wire::{Confirmed, Staged};
 
 use crate::disk::Disk;
 use crate::rng::Rng;

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use belay::agent::host::Host as _;
-use belay::agent::{durable, engine_process, journal, records as files, state, transactions};
-use belay::model::transaction::journal::{
+use belay_agent::host::Host as _;
+use belay_agent::{durable, engine_process, journal, records as files, state, transactions};
+use belay_model::transaction::journal::{
     self as records, BootTime, ConfirmedBy, End, Entry, Event, Next, Output, next,
 };
-use belay::model::transaction::plan::{ConfirmRule, PlannedWork};
-use belay::model::transaction::step::Step;
+use belay_model::transaction::plan::{ConfirmRule, PlannedWork};
+use belay_model::transaction::step::Step;
 
 use crate::life::{Claim, Life};
 use crate::story::last_version;
@@ -268,7 +268,7 @@ fn the_books_are_right(life: &Life) {
     for release in state::releases(&site.layout).expect("readable") {
         let place = site.layout.release(&release.name);
         let file = fs::read(place.compose()).expect("a release has its file");
-        assert_eq!(belay::model::digest::sha256(&file), release.compose_sha256);
+        assert_eq!(belay_model::digest::sha256(&file), release.compose_sha256);
         let world = site.host.world();
         for service in &release.services {
             assert!(
@@ -299,7 +299,7 @@ fn the_next_deployment_works(site: &Site, told: &[Told]) {
     nothing_is_half_written(site.root());
 }
 
-fn belay_plan(version: &crate::support::site::Version) -> belay::model::transaction::plan::Plan {
+fn belay_plan(version: &crate::support::site::Version) -> belay_model::transaction::plan::Plan {
     let mut plan = crate::support::site::deployment_of(version);
     plan.health.successes = 1;
     plan.health.bake_ms = 0;

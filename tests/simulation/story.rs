@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use belay::agent::host::Host as _;
-use belay::agent::journal;
-use belay::model::digest::sha256;
-use belay::model::judgement::health::Degraded;
-use belay::model::transaction::plan::{ConfirmRule, Plan};
-use belay::model::versions::release::RollbackTo;
-use belay::model::yaml;
+use belay_agent::host::Host as _;
+use belay_agent::journal;
+use belay_model::digest::sha256;
+use belay_model::judgement::health::Degraded;
+use belay_model::transaction::plan::{ConfirmRule, Plan};
+use belay_model::versions::release::RollbackTo;
+use belay_model::yaml;
 use serde_json::{Value, json};
 
 use crate::rng::Rng;

@@ -13,26 +13,26 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use belay::agent::backup::{
+use belay_agent::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
 };
-use belay::agent::host::{
+use belay_agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
-use belay::agent::revive::Revival;
-use belay::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
-use belay::model::composition::data::RestoredSource;
-use belay::model::composition::image::ImageStore;
-use belay::model::digest::sha256;
-use belay::model::judgement::health::{Answer, VersionCheck};
-use belay::model::judgement::measure::{Measured, Recorder};
-use belay::model::replacement::gateway::{Admission, Change, Server};
-use belay::model::replacement::wishes::GATEWAY_SERVICE;
-use belay::model::transaction::journal::BootTime;
-use belay::model::versions::revival::{Ended, EngineStart};
-use belay::model::yaml;
-use belay::prober::{Prober, Target};
-use belay::wire::EngineFacts;
+use belay_agent::revive::Revival;
+use belay_model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
+use belay_model::composition::data::RestoredSource;
+use belay_model::composition::image::ImageStore;
+use belay_model::digest::sha256;
+use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::judgement::measure::{Measured, Recorder};
+use belay_model::replacement::gateway::{Admission, Change, Server};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::journal::BootTime;
+use belay_model::versions::revival::{Ended, EngineStart};
+use belay_model::yaml;
+use belay_prober::{Prober, Target};
+use belay_wire::EngineFacts;
 use jiff::Timestamp;
 use serde_json::Value;
 

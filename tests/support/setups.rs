@@ -9,9 +9,9 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use belay::agent::docker::RealHost;
-use belay::agent::host::{Composition, Container, Host};
-use belay::model::yaml;
+use belay_agent::docker::RealHost;
+use belay_agent::host::{Composition, Container, Host};
+use belay_model::yaml;
 use serde_json::Value;
 use tempfile::TempDir;
 

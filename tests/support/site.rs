@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use base64::Engine as _;
-use belay::agent::engine::{self, Ending, EngineError};
-use belay::agent::host::{Composition, Host, RunState};
-use belay::agent::journal::Journal;
-use belay::agent::layout::Layout;
-use belay::agent::lock::{self, HostLock, Locking};
-use belay::agent::{adopt, backup, engine_process, records, state};
-use belay::model::digest::sha256;
-use belay::model::judgement::health::{Answer, Degraded, HealthRules, VersionCheck};
-use belay::model::replacement::strategy::Strategy;
-use belay::model::replacement::wishes::GatewayRule;
-use belay::model::replacement::wishes::{StrategyWish, WishedStrategy};
-use belay::model::transaction::journal::{End, Entry, Event, Holder};
-use belay::model::transaction::outcome::Failure;
-use belay::model::transaction::plan::{
+use belay_agent::engine::{self, Ending, EngineError};
+use belay_agent::host::{Composition, Host, RunState};
+use belay_agent::journal::Journal;
+use belay_agent::layout::Layout;
+use belay_agent::lock::{self, HostLock, Locking};
+use belay_agent::{adopt, backup, engine_process, records, state};
+use belay_model::digest::sha256;
+use belay_model::judgement::health::{Answer, Degraded, HealthRules, VersionCheck};
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GatewayRule;
+use belay_model::replacement::wishes::{StrategyWish, WishedStrategy};
+use belay_model::transaction::journal::{End, Entry, Event, Holder};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::{
     BackupRules, ConfirmRule, DataRule, DeployWork, ImageSource, Limits, OverLimit, Plan,
     PlannedImage, PlannedWork, RequestRules, ShippedFile,
 };
-use belay::model::versions::release::{Current, Release, RollbackTo};
-use belay::model::yaml;
+use belay_model::versions::release::{Current, Release, RollbackTo};
+use belay_model::yaml;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -189,7 +189,7 @@ impl Version {
 /// A plan for any work, with rules that most tests want.
 pub fn plan_for(work: PlannedWork) -> Plan {
     Plan {
-        schema: belay::model::transaction::plan::SCHEMA,
+        schema: belay_model::transaction::plan::SCHEMA,
         tx: sha256(format!("{work:?}").as_bytes())[..32].to_owned(),
         holder: Holder {
             what: work.describe(),
@@ -494,9 +494,9 @@ impl Site {
     /// The last transaction's records.
     pub fn entries(&self) -> Vec<Entry> {
         let numbers =
-            belay::agent::journal::sequence_numbers(&self.layout).expect("the journals are there");
+            belay_agent::journal::sequence_numbers(&self.layout).expect("the journals are there");
         let last = numbers.last().expect("there was a transaction");
-        belay::agent::journal::read(&self.layout.journal(*last)).expect("readable")
+        belay_agent::journal::read(&self.layout.journal(*last)).expect("readable")
     }
 
     /// Every failure and interruption that the last transaction recorded.
@@ -513,7 +513,7 @@ impl Site {
 
     /// The first failure of the last transaction.
     pub fn cause(&self) -> Failure {
-        let cause = belay::model::transaction::journal::cause(&self.entries());
+        let cause = belay_model::transaction::journal::cause(&self.entries());
         cause.expect("something failed").1
     }
 

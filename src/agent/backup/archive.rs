@@ -15,7 +15,7 @@ use super::gzip::{Mark, ParallelGzip, Written};
 use super::manifest::{EntryKind, EntryRecord};
 use super::names::{checked_path, readable};
 use super::tar_out::{Kind, Meta, write_end, write_header, write_padding};
-use crate::model::digest::hex;
+use belay_model::digest::hex;
 
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::archive::mode_text;
 use super::manifest::{EntryKind, EntryRecord};
 use super::names::readable;
-use crate::model::digest::hex;
+use belay_model::digest::hex;
 
 /// A file system's own directory, at the top of a volume that is one.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";

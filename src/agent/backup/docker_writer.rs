@@ -11,7 +11,7 @@ use super::aside::Action;
 use super::helper::{Access, Helpers, MOUNTED, SHORT, SILENCE, docker, docker_command, feed};
 use super::manifest::EntryRecord;
 use super::{DataKind, DataWriter, Feed, ReadError};
-use crate::model::composition::data::RestoredSource;
+use belay_model::composition::data::RestoredSource;
 
 /// Where a helper has this program.
 const PROGRAM: &str = "/belay-agent";

@@ -17,8 +17,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-use crate::agent::disk;
-use crate::model::digest::hex;
+use crate::disk;
+use belay_model::digest::hex;
 
 /// How much of the stream one member holds.
 const BLOCK: usize = 1024 * 1024;
@@ -218,7 +218,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("x.gz");
         let wanted = bytes(7 * BLOCK + 12_345, 1);
-        let mut gzip = ParallelGzip::new(crate::agent::durable::create_new(&path).expect("a file"));
+        let mut gzip = ParallelGzip::new(crate::durable::create_new(&path).expect("a file"));
         for chunk in wanted.chunks(99_991) {
             gzip.write_all(chunk).expect("written");
         }
@@ -233,7 +233,7 @@ mod tests {
     fn going_back_forgets_what_came_after_the_mark() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("x.gz");
-        let mut gzip = ParallelGzip::new(crate::agent::durable::create_new(&path).expect("a file"));
+        let mut gzip = ParallelGzip::new(crate::durable::create_new(&path).expect("a file"));
         gzip.write_all(b"kept, ").expect("written");
         let mark = gzip.mark().expect("a mark");
         for attempt in 0..3 {

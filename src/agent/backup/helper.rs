@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::names::checked_part;
 use super::{DataKind, Feed, ReadError, Sink};
-use crate::agent::command::{PASSED_ON, PATH};
+use crate::command::{PASSED_ON, PATH};
 
 /// Marks helpers; its value is the project whose data they read.
 const LABEL: &str = "dev.belay.helper";

@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use tar::{EntryType, Header};
 
 use super::*;
-use crate::agent::backup::manifest::{Reason, SCHEMA};
+use crate::backup::manifest::{Reason, SCHEMA};
 
 /// A hand-made archive.
 #[derive(Default)]

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::composition::data::DataKind;
-use crate::model::digest::hex;
+use belay_model::composition::data::DataKind;
+use belay_model::digest::hex;
 
 /// The version of the manifest's form.
 pub(super) const SCHEMA: u32 = 1;

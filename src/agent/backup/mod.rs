@@ -31,9 +31,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::model::composition::data::RestoredSource;
+use belay_model::composition::data::RestoredSource;
 
-pub use crate::model::composition::data::DataKind;
+pub use belay_model::composition::data::DataKind;
 pub use docker_reader::DockerReader;
 pub use docker_writer::{DONE, DockerWriter};
 pub use manifest::{

@@ -23,9 +23,9 @@ use super::names::file_name;
 use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readable};
 use super::tar_in::{Entry, TarError};
 use super::tar_out::{Kind, write_end, write_header, write_padding};
-use crate::agent::durable;
-use crate::model::composition::data::RestoredSource;
-use crate::model::digest::hex;
+use crate::durable;
+use belay_model::composition::data::RestoredSource;
+use belay_model::digest::hex;
 
 /// The most configuration that is given out in memory, in bytes.
 const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;

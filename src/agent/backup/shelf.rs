@@ -12,7 +12,7 @@ use super::manifest::{Manifest, images_text};
 use super::names::{BackupName, Found, recognise};
 use super::read::{VerifyError, read_manifest};
 use super::{BackupError, BackupRequest, DataKind, DataReader, ReadError};
-use crate::agent::durable;
+use crate::durable;
 
 /// What tar adds to a file, at the most, when its name is short.
 const ENTRY_OVERHEAD: u64 = 1024;

@@ -20,8 +20,8 @@ use super::names::file_name;
 use super::names::{BackupFiles, BackupName, checked_part};
 use super::read::check_archive;
 use super::{Backup, BackupError, BackupRequest, DataReader};
-use crate::agent::{disk, durable};
-use crate::model::digest::hex;
+use crate::{disk, durable};
+use belay_model::digest::hex;
 
 /// Moments while a backup is made, in order. A test ends the process at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -220,9 +220,7 @@ impl Api {
                 what: what.to_owned(),
                 seconds: deadline.as_secs(),
             },
-            false => {
-                HostError::NoEngine(format!("{}: {}", self.address, crate::prober::why(error)))
-            }
+            false => HostError::NoEngine(format!("{}: {}", self.address, belay_prober::why(error))),
         }
     }
 }

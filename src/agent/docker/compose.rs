@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::super::command::{Call, PATH};
-use crate::agent::records;
+use crate::records;
 
 /// The Compose written in Python, as a program of its own.
 const PYTHON: &str = "docker-compose";

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::super::host::{Container, DockerHealth, RunState};
-use crate::model::versions::revival::Ended;
+use belay_model::versions::revival::Ended;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -30,16 +30,15 @@ use super::command::Call;
 use super::host::{
     Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
-use crate::archive;
-use crate::model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
-use crate::model::composition::image::ImageStore;
-use crate::model::composition::image::architecture;
-use crate::model::judgement::health::{Answer, VersionCheck};
-use crate::model::replacement::gateway::{self, Change, Server};
-use crate::model::transaction::journal::BootTime;
-use crate::model::yaml;
-use crate::prober::{self, Prober, Target};
-use crate::wire::EngineFacts;
+use belay_model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
+use belay_model::composition::image::ImageStore;
+use belay_model::composition::image::architecture;
+use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::replacement::gateway::{self, Change, Server};
+use belay_model::transaction::journal::BootTime;
+use belay_model::yaml;
+use belay_prober::{Prober, Target};
+use belay_wire::EngineFacts;
 
 /// Pulling and starting may take minutes.
 const LONG: Duration = Duration::from_secs(900);
@@ -323,7 +322,7 @@ impl Host for RealHost {
                 // Of several platforms the engine has chosen one: the machine's, else what is there.
                 let image: Chosen = self.api()?.get(&format!("/images/{id}/json"))?;
                 let archive = self.api()?.stream(&format!("/images/{id}/get"), LONG)?;
-                let found = archive::find(archive, id, &image.architecture);
+                let found = belay_archive::find(archive, id, &image.architecture);
                 let found = found.map_err(|source| HostError::Unidentified {
                     id: id.to_owned(),
                     source,
@@ -558,12 +557,12 @@ impl Host for RealHost {
     }
 
     fn prober(&self, target: &Target) -> Box<dyn Prober> {
-        prober::start(target)
+        belay_prober::start(target)
     }
 
     fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer {
         // The host's own proxy, if it has one, is for the way out.
-        prober::ask_once(url, timeout, version, false)
+        belay_prober::ask_once(url, timeout, version, false)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

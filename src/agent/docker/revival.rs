@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::host::{Host, HostError};
 use super::super::revive::Revival;
 use super::RealHost;
-use crate::model::versions::revival::{Ended, EngineStart};
+use belay_model::versions::revival::{Ended, EngineStart};
 
 /// How long starting one container may take.
 const PATIENCE: Duration = Duration::from_secs(120);

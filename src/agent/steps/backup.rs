@@ -5,22 +5,22 @@
 //! nothing, leaves none.
 
 use super::Work;
-use crate::agent::backup::{
+use crate::backup::{
     self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
     Limits, LogSource, Reason,
 };
-use crate::agent::host::{Container, Host, HostError};
-use crate::agent::images::Images;
-use crate::agent::layout::Layout;
-use crate::agent::{durable, state};
-use crate::model::composition::compose::{ComposeFile, MountSource};
-use crate::model::composition::data::Restoration;
-use crate::model::transaction::journal::{self, Output};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
-use crate::model::transaction::step::Step;
-use crate::model::versions::release::{Release, ReleaseService};
-use crate::wire::BackupFacts;
+use crate::host::{Container, Host, HostError};
+use crate::images::Images;
+use crate::layout::Layout;
+use crate::{durable, state};
+use belay_model::composition::compose::{ComposeFile, MountSource};
+use belay_model::composition::data::Restoration;
+use belay_model::transaction::journal::{self, Output};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
+use belay_model::transaction::step::Step;
+use belay_model::versions::release::{Release, ReleaseService};
+use belay_wire::BackupFacts;
 
 /// Host paths that are interfaces of the kernel or of Docker, not data.
 const NOT_DATA: [&str; 7] = [
@@ -124,7 +124,7 @@ pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
 }
 
 /// Which backup is wanted.
-pub(in crate::agent) struct Order {
+pub(crate) struct Order {
     /// The transaction that it belongs to.
     seq: u64,
     reason: Reason,
@@ -138,7 +138,7 @@ pub(in crate::agent) struct Order {
 
 impl Order {
     /// While everything runs.
-    pub(in crate::agent) fn live(seq: u64, reason: Reason) -> Order {
+    pub(crate) fn live(seq: u64, reason: Reason) -> Order {
         Order {
             seq,
             reason,
@@ -163,7 +163,7 @@ fn make_in(work: &Work<'_>, order: &Order) -> Result<BackupEntry, Failure> {
     )
 }
 
-pub(in crate::agent) fn make(
+pub(crate) fn make(
     host: &dyn Host,
     layout: &Layout,
     plan: &Plan,

@@ -2,11 +2,11 @@
 
 use super::watch::{self, Subject, Watched};
 use super::{Work, long_running, services};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::journal::{Baked, Event, Output};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::ConfirmRule;
-use crate::model::transaction::step::Step;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::journal::{Baked, Event, Output};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::ConfirmRule;
+use belay_model::transaction::step::Step;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let candidate = work.candidate()?;

@@ -5,11 +5,11 @@
 
 use super::services::could_not_start;
 use super::{Sides, Work};
-use crate::agent::host::{Container, HostError, RunState};
-use crate::model::replacement::moves::Moves;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::{Container, HostError, RunState};
+use belay_model::replacement::moves::Moves;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// Makes so many candidates of a service exist and run.
 pub(super) fn start(

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use super::Work;
-use crate::agent::records;
-use crate::agent::state;
-use crate::model::digest::sha256;
-use crate::model::transaction::journal::{self, ConfirmedBy, Event, Output};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::ConfirmRule;
+use crate::records;
+use crate::state;
+use belay_model::digest::sha256;
+use belay_model::transaction::journal::{self, ConfirmedBy, Event, Output};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::ConfirmRule;
 
 /// How often the confirmation is looked for.
 const LOOK: Duration = Duration::from_millis(100);

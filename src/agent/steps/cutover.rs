@@ -8,14 +8,14 @@
 
 use super::services::{could_not_start, is_about_a_port, serves, up, wait_for_dependencies};
 use super::{Work, files, go_back, long_running, roll, traffic};
-use crate::agent::host::RunState;
-use crate::model::composition::compose::ComposeFile;
-use crate::model::replacement::moves::{GatewayMove, Moves};
-use crate::model::replacement::strategy::Strategy;
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::RunState;
+use belay_model::composition::compose::ComposeFile;
+use belay_model::replacement::moves::{GatewayMove, Moves};
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let candidate = work.candidate()?;

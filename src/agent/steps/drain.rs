@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use super::{Work, traffic};
-use crate::agent::host::Container;
-use crate::model::replacement::gateway::Side;
-use crate::model::replacement::moves::Moves;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::replacement::wishes::DrainWish;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::Container;
+use belay_model::replacement::gateway::Side;
+use belay_model::replacement::moves::Moves;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::DrainWish;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// How long a drain command may take.
 const COMMAND: Duration = Duration::from_secs(30);

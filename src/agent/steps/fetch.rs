@@ -4,25 +4,25 @@
 use std::collections::BTreeMap;
 
 use super::{Work, files, mounted, prune};
-use crate::agent::host::{Image, ImageContent, ImageName};
-use crate::agent::images::{Images, Wanted};
-use crate::agent::records;
-use crate::agent::state;
-use crate::model::composition::compose::ReleaseFile;
-use crate::model::composition::compose::{ComposeFile, pin, repository_prefix};
-use crate::model::composition::image::Content;
-use crate::model::digest::sha256;
-use crate::model::replacement::gateway::{fronts, with_gateway};
-use crate::model::replacement::moves::{Moves, Rendered, gateway_gap, moves};
-use crate::model::replacement::nginx::heed_nginx;
-use crate::model::replacement::strategy::{Classified, Strategy, classify};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::replacement::wishes::GatewayRule;
-use crate::model::transaction::journal::{FetchedImage, Output};
-use crate::model::transaction::outcome::{Failure, StrategyReport};
-use crate::model::transaction::plan::{DeployWork, PlannedImage};
-use crate::model::versions::release::{Release, ReleaseService};
-use crate::model::yaml;
+use crate::host::{Image, ImageContent, ImageName};
+use crate::images::{Images, Wanted};
+use crate::records;
+use crate::state;
+use belay_model::composition::compose::ReleaseFile;
+use belay_model::composition::compose::{ComposeFile, pin, repository_prefix};
+use belay_model::composition::image::Content;
+use belay_model::digest::sha256;
+use belay_model::replacement::gateway::{fronts, with_gateway};
+use belay_model::replacement::moves::{Moves, Rendered, gateway_gap, moves};
+use belay_model::replacement::nginx::heed_nginx;
+use belay_model::replacement::strategy::{Classified, Strategy, classify};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::replacement::wishes::GatewayRule;
+use belay_model::transaction::journal::{FetchedImage, Output};
+use belay_model::transaction::outcome::{Failure, StrategyReport};
+use belay_model::transaction::plan::{DeployWork, PlannedImage};
+use belay_model::versions::release::{Release, ReleaseService};
+use belay_model::yaml;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let (images, release) = match work.deploy() {

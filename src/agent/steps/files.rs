@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Work;
-use crate::agent::durable;
-use crate::agent::records;
-use crate::model::digest::sha256;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::durable;
+use crate::records;
+use belay_model::digest::sha256;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// Keeps a copy of what stands where the release's files will go. What is already kept stays: after a crash the root may
 /// hold the new files.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::services::{LOOK, await_listening, up, verify_running, wait_for_dependencies};
 use super::{Sides, Work, candidates, files, long_running, traffic};
-use crate::agent::host::Container;
-use crate::model::replacement::gateway::{Side, Traffic};
-use crate::model::replacement::moves::{GatewayMove, Moves};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::Container;
+use belay_model::replacement::gateway::{Side, Traffic};
+use belay_model::replacement::moves::{GatewayMove, Moves};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// Makes the version before serve, whatever serves now.
 pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), Failure> {

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::{Work, container_of, go_back, one_shots, restore, services};
-use crate::agent::host::RunState;
-use crate::model::composition::compose::{ComposeFile, Condition};
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::RunState;
+use belay_model::composition::compose::{ComposeFile, Condition};
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// How often a running one-shot service is looked at.
 const LOOK: Duration = Duration::from_millis(250);

@@ -35,19 +35,19 @@ use super::host::{Composition, Container, Host};
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::state;
-use crate::agent::records;
-use crate::model::composition::compose::ComposeFile;
-use crate::model::composition::data::Restoration;
-use crate::model::replacement::moves::Moves;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::journal::{
+use crate::records;
+use belay_model::composition::compose::ComposeFile;
+use belay_model::composition::data::Restoration;
+use belay_model::replacement::moves::Moves;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::journal::{
     self, Begin, Entry, Event, KnownContainer, Output, PreflightOutput,
 };
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::{DeployWork, Plan, PlannedWork};
-use crate::model::transaction::step::Step;
-use crate::model::versions::release::{Release, ReleaseName};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::{DeployWork, Plan, PlannedWork};
+use belay_model::transaction::step::Step;
+use belay_model::versions::release::{Release, ReleaseName};
 
 pub use preflight::settle_project;
 
@@ -389,7 +389,7 @@ fn container_of<'c>(containers: &'c [Container], service: &str) -> Option<&'c Co
 /// Removes a backup by its name.
 fn remove_backup(layout: &Layout, name: &str) -> Result<(), Failure> {
     let name: BackupName = name.parse().map_err(|e| Failure::of(&e))?;
-    crate::agent::backup::remove(layout.root(), &name).map_err(|e| Failure::of(&e))
+    crate::backup::remove(layout.root(), &name).map_err(|e| Failure::of(&e))
 }
 
 /// The last lines of the candidate's containers, for people to see why it failed. Best effort: a container that is gone

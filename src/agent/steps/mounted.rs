@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Work;
-use crate::model::composition::compose::{ComposeFile, MountSource};
-use crate::model::versions::release::Release;
+use belay_model::composition::compose::{ComposeFile, MountSource};
+use belay_model::versions::release::Release;
 
 /// The largest configuration that is read, in bytes.
 const LARGEST: u64 = 256 * 1024;

@@ -1,18 +1,18 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
 use super::{Work, files, restore};
-use crate::agent::images::Images;
-use crate::agent::layout::{Layout, RIVAL_FILES};
-use crate::agent::records;
-use crate::agent::state;
-use crate::model::composition::compose::{project_from_directory, repository_prefix};
-use crate::model::composition::image::ImageStore;
-use crate::model::docker_versions::misfit;
-use crate::model::request::tag::{self, Tag};
-use crate::model::transaction::journal::{KnownContainer, Output, PreflightOutput};
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::PlannedWork;
-use crate::model::versions::release::{
+use crate::images::Images;
+use crate::layout::{Layout, RIVAL_FILES};
+use crate::records;
+use crate::state;
+use belay_model::composition::compose::{project_from_directory, repository_prefix};
+use belay_model::composition::image::ImageStore;
+use belay_model::docker_versions::misfit;
+use belay_model::request::tag::{self, Tag};
+use belay_model::transaction::journal::{KnownContainer, Output, PreflightOutput};
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::PlannedWork;
+use belay_model::versions::release::{
     Current, Release, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
 };
 
@@ -250,9 +250,9 @@ fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseNa
                 Some(_) => choose_restore,
                 None => choose_rollback,
             };
-            let known = crate::agent::facts::known_releases(work.host, work.layout)
+            let known = crate::facts::known_releases(work.host, work.layout)
                 .map_err(|e| Failure::of(&e))?;
-            let backups = crate::agent::facts::known_backups(work.layout);
+            let backups = crate::facts::known_backups(work.layout);
             match choose(to, current, &known, &backups) {
                 RollbackChoice::Go(release) => Ok(Some(release.name)),
                 RollbackChoice::Already(why) => Err(Failure::new(why)),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::watch::{self, Subject, Watched};
 use super::{Sides, Work, long_running};
-use crate::agent::host::Container;
-use crate::model::replacement::moves::Moves;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::Container;
+use belay_model::replacement::moves::Moves;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// Candidates are asked often: every look that comes earlier is an earlier cutover, and nobody else asks them anything.
 const LOOK: Duration = Duration::from_millis(100);

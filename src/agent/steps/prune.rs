@@ -1,23 +1,23 @@
 //! Prune: removes what is beyond the numbers to keep: backups, releases, and names of images that are Belay's own.
 //!
 //! Comes last, after everything that matters; a failure here is a warning. What to remove is decided in
-//! [`crate::model::versions::retention`]; this file gathers the facts and carries the decision out.
+//! [`belay_model::versions::retention`]; this file gathers the facts and carries the decision out.
 
 use std::time::Duration;
 
 use super::Work;
-use crate::agent::layout::Layout;
-use crate::agent::records;
-use crate::agent::{backup, state};
-use crate::model::composition::compose::repository_prefix;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::{Current, Release};
-use crate::model::versions::retention::{
+use crate::layout::Layout;
+use crate::records;
+use crate::{backup, state};
+use belay_model::composition::compose::repository_prefix;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::{Current, Release};
+use belay_model::versions::retention::{
     BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove,
     images_to_remove, releases_to_prune,
 };
-use crate::wire::Staged;
+use belay_wire::Staged;
 
 /// How long images of a transaction that never began are spared.
 const STAGED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -150,10 +150,7 @@ fn remove_half_releases(layout: &Layout) -> Result<(), Failure> {
 }
 
 /// Removes backups beyond the number to keep.
-pub(in crate::agent) fn prune_backups(
-    layout: &Layout,
-    keep: usize,
-) -> Result<Vec<Removal>, Failure> {
+pub(crate) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>, Failure> {
     let current = state::current(layout).map_err(|e| Failure::of(&e))?;
     let needed: Vec<&str> = match &current {
         Some(current) => [Some(&current.release), current.previous.as_ref()]

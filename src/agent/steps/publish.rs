@@ -5,13 +5,13 @@
 //! own pointer. Until the third of these a reboot brings the old version; so it makes sure first that the new one serves.
 
 use super::{Sides, Work, cutover, services, traffic};
-use crate::agent::host::HostError;
-use crate::agent::records;
-use crate::agent::state;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::PlannedWork;
-use crate::model::versions::release::{Current, How, Release};
+use crate::host::HostError;
+use crate::records;
+use crate::state;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::PlannedWork;
+use belay_model::versions::release::{Current, How, Release};
 
 /// The emergency path, for a host where nothing of Belay's works any more. POSIX sh.
 const ROLLBACK_SCRIPT: &str = r#"#!/bin/sh

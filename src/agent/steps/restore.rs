@@ -5,16 +5,14 @@
 //! it is removed only after the commit, and is in the backup still.
 
 use super::{Work, backup, go_back, long_running};
-use crate::agent::backup::{
-    DataKind, DataWriter, SavedData, SourceKind, SourceRecord, SourceState,
-};
-use crate::agent::host::{Container, RunState};
-use crate::model::composition::data::{Restoration, RestoredSource};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::PlannedWork;
-use crate::model::versions::release::ReleaseService;
+use crate::backup::{DataKind, DataWriter, SavedData, SourceKind, SourceRecord, SourceState};
+use crate::host::{Container, RunState};
+use belay_model::composition::data::{Restoration, RestoredSource};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::PlannedWork;
+use belay_model::versions::release::ReleaseService;
 
 /// What the plan wants to be put back, found in its backup and in the release that gets it; for Preflight.
 pub(super) fn find(
@@ -237,7 +235,7 @@ fn remove_start_first(work: &Work<'_>) -> Result<(), Failure> {
 
 fn with_writer<T>(
     work: &Work<'_>,
-    act: impl FnOnce(&dyn DataWriter) -> Result<T, crate::agent::backup::ReadError>,
+    act: impl FnOnce(&dyn DataWriter) -> Result<T, crate::backup::ReadError>,
 ) -> Result<T, Failure> {
     let image = helper_image(work)?;
     let project = work.preflight()?.project.clone();

@@ -7,9 +7,9 @@
 //! The same happens when somebody types it just before this step, while both are there: what is missing then is made again.
 
 use super::{Work, long_running, services, traffic};
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let moves = work.moves()?;

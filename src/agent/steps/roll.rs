@@ -6,10 +6,10 @@
 //! ones are kept until then, and the undo of the cutover starts them again.
 
 use super::{Sides, Work, candidates as beside, drain, probe, traffic};
-use crate::agent::host::Container;
-use crate::model::composition::compose::ComposeFile;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::Container;
+use belay_model::composition::compose::ComposeFile;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// Makes all candidates of a service serve, of which there is one.
 pub(super) fn one_by_one(

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use super::{Work, container_of};
-use crate::agent::host::{Container, DockerHealth, HostError, RunState};
-use crate::model::composition::compose::{ComposeFile, Condition};
-use crate::model::replacement::moves::Moves;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use crate::host::{Container, DockerHealth, HostError, RunState};
+use belay_model::composition::compose::{ComposeFile, Condition};
+use belay_model::replacement::moves::Moves;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// How often a service that is waited for is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(250);

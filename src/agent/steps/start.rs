@@ -6,12 +6,12 @@
 
 use super::services::{is_about_a_port, up, wait_until_healthy};
 use super::{Work, candidates, files, long_running, traffic};
-use crate::model::composition::compose::{ComposeFile, Condition};
-use crate::model::replacement::gateway::Traffic;
-use crate::model::replacement::moves::{GatewayMove, Moves};
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use belay_model::composition::compose::{ComposeFile, Condition};
+use belay_model::replacement::gateway::Traffic;
+use belay_model::replacement::moves::{GatewayMove, Moves};
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let moves = work.moves()?;

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::{Sides, Work};
-use crate::agent::host::{Container, HostError, RunState};
-use crate::model::replacement::gateway::{Front, Server, Side, Traffic, changes};
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::transaction::outcome::Failure;
+use crate::host::{Container, HostError, RunState};
+use belay_model::replacement::gateway::{Front, Server, Side, Traffic, changes};
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::outcome::Failure;
 
 /// How often the gateway is asked while something is waited for.
 const LOOK: Duration = Duration::from_millis(100);

@@ -8,16 +8,16 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::{Work, files};
-use crate::agent::durable;
-use crate::agent::host::Composition;
-use crate::agent::layout::{BACKUPS, ReleaseLayout, STATE};
-use crate::agent::records;
-use crate::model::composition::compose::ComposeFile;
-use crate::model::composition::definitions::{Section, redefined};
-use crate::model::docker_versions::changes_networks;
-use crate::model::transaction::journal::Output;
-use crate::model::transaction::outcome::Failure;
-use crate::model::transaction::plan::{DeployWork, ShippedFile};
+use crate::durable;
+use crate::host::Composition;
+use crate::layout::{BACKUPS, ReleaseLayout, STATE};
+use crate::records;
+use belay_model::composition::compose::ComposeFile;
+use belay_model::composition::definitions::{Section, redefined};
+use belay_model::docker_versions::changes_networks;
+use belay_model::transaction::journal::Output;
+use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::{DeployWork, ShippedFile};
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     let name = work.candidate_name()?;

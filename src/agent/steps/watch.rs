@@ -1,20 +1,20 @@
 //! Watching a version until there is a verdict: the looks of Probe and Bake. What they mean is decided in
-//! [`crate::model::judgement::health`].
+//! [`belay_model::judgement::health`].
 
 use std::time::Duration;
 
 use super::{Sides, Work};
-use crate::agent::host::{Container, DockerHealth, RunState};
-use crate::model::judgement::health::{
+use crate::host::{Container, DockerHealth, RunState};
+use belay_model::judgement::health::{
     Answer, Answering, ContainerSample, ContainerState, HealthRules, Judge, Sample, Verdict,
     VersionCheck,
 };
-use crate::model::replacement::gateway::Front;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::replacement::wishes::ProxyProtocol;
-use crate::model::transaction::journal::BootTime;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::Release;
+use belay_model::replacement::gateway::Front;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::ProxyProtocol;
+use belay_model::transaction::journal::BootTime;
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::release::Release;
 
 /// How long a candidate may take to accept a connection.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -271,7 +271,7 @@ fn state_of(container: &Container) -> ContainerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::replacement::wishes::Mode;
+    use belay_model::replacement::wishes::Mode;
 
     #[test]
     fn a_candidate_is_asked_the_same_at_its_own_address() {

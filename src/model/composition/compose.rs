@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::model::digest::sha256;
+use crate::digest::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -17,8 +17,8 @@ use super::values::{
     AbsolutePath, Bytes, EnvironmentName, HostAddress, ImageName, Period, RelativePath,
     ServiceName, Text, Url, Word,
 };
-use crate::model::replacement::wishes::GATEWAY_SERVICE;
-use crate::model::request::tag::TagKind;
+use crate::replacement::wishes::GATEWAY_SERVICE;
+use crate::request::tag::TagKind;
 
 // ---- the keys -------------------------------------------------------------------------------------------------------
 

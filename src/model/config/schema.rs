@@ -21,7 +21,7 @@ use super::values::{
     JsonField, Percent, Period, Platform, ProjectName, RelativePath, ServiceName, Url, UserName,
     VolumeName,
 };
-use crate::model::request::tag::TagKind;
+use crate::request::tag::TagKind;
 
 /// How Belay deploys this repository: belay.yml. Every setting has a default.
 #[derive(JsonSchema)]

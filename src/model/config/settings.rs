@@ -12,7 +12,7 @@ use super::values::{
     JsonField, Percent, Period, Platform, ProjectName, RelativePath, ServiceName, Text, Url,
     UserName, VolumeName, words,
 };
-use crate::model::request::tag::TagKind;
+use crate::request::tag::TagKind;
 
 /// A whole `belay.yml`, with the inputs of the run laid over it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

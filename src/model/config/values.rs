@@ -418,7 +418,7 @@ pub trait Word: Sized + Copy + 'static {
     fn words() -> Vec<(&'static str, Self)>;
 }
 
-impl Word for crate::model::request::tag::TagKind {
+impl Word for crate::request::tag::TagKind {
     fn words() -> Vec<(&'static str, Self)> {
         Self::ALL.iter().map(|kind| (kind.word(), *kind)).collect()
     }
@@ -432,7 +432,7 @@ macro_rules! words {
         #[schemars(inline)]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
 
-        impl $crate::model::config::values::Word for $name {
+        impl $crate::config::values::Word for $name {
             fn words() -> Vec<(&'static str, Self)> {
                 vec![$(($word, $name::$variant)),+]
             }

@@ -1,6 +1,6 @@
 //! Downtime, measured: what became of requests that were asked at a steady rate while a transaction was at work.
 //!
-//! Pure; runs on the host and on the runner, fed by `crate::prober`.
+//! Pure; runs on the host and on the runner, fed by the prober.
 
 use serde::{Deserialize, Serialize};
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::wishes::{GATEWAY_SERVICE, Mode, ProxyProtocol, SERVERS, StrategyWish};
-use crate::model::composition::compose::ComposeFile;
-use crate::model::composition::ports::{Port, Protocol, Published, ports};
+use crate::composition::compose::ComposeFile;
+use crate::composition::ports::{Port, Protocol, Published, ports};
 
 /// Where the gateway listens inside its container; the first front has this port, the next ones those after it.
 const FIRST_PORT: u16 = 10_001;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::gateway::Front;
 use super::strategy::{Classified, Strategy};
 use super::wishes::GATEWAY_SERVICE;
-use crate::model::composition::compose::ComposeFile;
+use crate::composition::compose::ComposeFile;
 
 /// A release as it runs: the rendered file, and the ports that its gateway has.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,7 +194,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::replacement::gateway::{fronts, with_gateway};
+    use crate::replacement::gateway::{fronts, with_gateway};
 
     fn rendered(image: &str, fronted: bool) -> Rendered {
         let file = ComposeFile::new(json!({"services": {

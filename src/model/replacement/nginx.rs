@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::strategy::{Classified, Strategy, links, time_away};
 use super::wishes::{StrategyWish, WishedStrategy};
-use crate::model::composition::compose::{ComposeFile, ComposeProblem};
+use crate::composition::compose::{ComposeFile, ComposeProblem};
 
 /// Directives whose argument is where a request goes.
 const PASSES: [&str; 6] = [
@@ -235,8 +235,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::replacement::strategy::classify;
-    use crate::model::replacement::wishes::GatewayRule;
+    use crate::replacement::strategy::classify;
+    use crate::replacement::wishes::GatewayRule;
 
     #[test]
     fn literal_names_are_found_in_every_directive() {

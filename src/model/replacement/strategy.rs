@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::wishes::GatewayRule;
 use super::wishes::SERVERS;
-use crate::model::composition::compose::{ComposeFile, ComposeProblem, Condition, Kept};
-use crate::model::composition::ports::{Port, PortProblem, Protocol, Published, ports};
+use crate::composition::compose::{ComposeFile, ComposeProblem, Condition, Kept};
+use crate::composition::ports::{Port, PortProblem, Protocol, Published, ports};
 
 /// How a service goes from the old version to the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

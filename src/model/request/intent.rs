@@ -2,8 +2,8 @@
 
 use super::event::{Dispatch, PullRequest, Trigger};
 use super::tag::Tag;
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::release::RollbackTo;
+use crate::transaction::outcome::Failure;
+use crate::versions::release::RollbackTo;
 
 /// What a run is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +199,7 @@ fn nothing_named() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::request::event::TagPush;
+    use crate::request::event::TagPush;
 
     fn push(tag: &str) -> Trigger {
         Trigger::TagPush(TagPush {

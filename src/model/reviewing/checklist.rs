@@ -4,7 +4,7 @@
 //! machine sees it, whatever somebody clicked; a person's keeps the person's tick for as long as what it stood for is the
 //! same.
 
-use crate::model::digest::sha256;
+use crate::digest::sha256;
 
 /// One box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

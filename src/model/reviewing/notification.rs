@@ -2,7 +2,7 @@
 //!
 //! Runs anywhere; pure.
 
-use crate::model::transaction::outcome::{Failure, Outcome, Word, Work};
+use crate::transaction::outcome::{Failure, Outcome, Word, Work};
 
 /// What is told. Failures and rollbacks unless something else is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

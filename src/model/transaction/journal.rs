@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::{Failure, StrategyReport};
 use super::step::Step;
-use crate::model::composition::data::Restoration;
-use crate::model::judgement::health::Verdict;
-use crate::model::judgement::measure::Measured;
-use crate::model::replacement::moves::Moves;
-use crate::model::versions::release::ReleaseName;
-use crate::model::versions::retention::Removal;
+use crate::composition::data::Restoration;
+use crate::judgement::health::Verdict;
+use crate::judgement::measure::Measured;
+use crate::replacement::moves::Moves;
+use crate::versions::release::ReleaseName;
+use crate::versions::retention::Removal;
 
 /// The version of the journal's format. An agent refuses a journal with a higher one.
 pub const SCHEMA: u32 = 2;

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::step::Step;
-use crate::model::composition::service_changes::ServiceChange;
-use crate::model::judgement::error_lines::ErrorLines;
-use crate::model::judgement::health::Verdict;
-use crate::model::judgement::measure::{Measured, Seen};
-use crate::model::versions::changes::Changes;
-use crate::model::versions::history::PastDeployment;
-use crate::model::versions::retention::Removal;
+use crate::composition::service_changes::ServiceChange;
+use crate::judgement::error_lines::ErrorLines;
+use crate::judgement::health::Verdict;
+use crate::judgement::measure::{Measured, Seen};
+use crate::versions::changes::Changes;
+use crate::versions::history::PastDeployment;
+use crate::versions::retention::Removal;
 
 /// The outcome in a word; it fixes the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,18 +1,18 @@
 //! Everything that the host needs to know to carry out one transaction: what the runner sends, and what a dry run shows.
 
-use crate::model::replacement::wishes::GatewayRule;
+use crate::replacement::wishes::GatewayRule;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::journal::Holder;
-use crate::model::composition::image::Content;
-use crate::model::config::{self, Period, Settings};
-use crate::model::judgement::health::{Degraded, HealthRules, VersionCheck};
-use crate::model::replacement::wishes::{
+use crate::composition::image::Content;
+use crate::config::{self, Period, Settings};
+use crate::judgement::health::{Degraded, HealthRules, VersionCheck};
+use crate::replacement::wishes::{
     DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy,
 };
-use crate::model::versions::release::RollbackTo;
+use crate::versions::release::RollbackTo;
 
 /// The version of the plan's format.
 pub const SCHEMA: u32 = 1;

@@ -4,7 +4,7 @@
 
 use super::journal::{self, Entry, Event, Output};
 use super::step::Step;
-use crate::model::versions::history::{PastDeployment, PastImage};
+use crate::versions::history::{PastDeployment, PastImage};
 
 /// Reads a journal; nothing when it is not that of a deployment that went live.
 pub fn past_deployment(entries: &[Entry]) -> Option<PastDeployment> {
@@ -54,10 +54,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::judgement::health::Verdict;
-    use crate::model::judgement::measure::Measured;
-    use crate::model::replacement::moves::Moves;
-    use crate::model::transaction::journal::{Baked, Begin, BootTime, FetchedImage, Holder};
+    use crate::judgement::health::Verdict;
+    use crate::judgement::measure::Measured;
+    use crate::replacement::moves::Moves;
+    use crate::transaction::journal::{Baked, Begin, BootTime, FetchedImage, Holder};
 
     fn boot(ms: u64) -> BootTime {
         BootTime {

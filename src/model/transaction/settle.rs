@@ -186,8 +186,8 @@ fn step_times(entries: &[Entry]) -> Vec<StepTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::transaction::outcome::Failure;
-    use crate::model::transaction::step::Step;
+    use crate::transaction::outcome::Failure;
+    use crate::transaction::step::Step;
 
     fn entries(events: Vec<Event>) -> Vec<Entry> {
         let entry = |(n, event)| Entry {

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::composition::compose::ReleaseFile;
-use crate::model::composition::image::{Content, ImageStore};
-use crate::model::replacement::gateway::Front;
-use crate::model::replacement::strategy::Strategy;
-use crate::model::replacement::wishes::GatewayRule;
-use crate::model::replacement::wishes::{Roll, StrategyWish};
+use crate::composition::compose::ReleaseFile;
+use crate::composition::image::{Content, ImageStore};
+use crate::replacement::gateway::Front;
+use crate::replacement::strategy::Strategy;
+use crate::replacement::wishes::GatewayRule;
+use crate::replacement::wishes::{Roll, StrategyWish};
 
 /// The name of a release's directory, `<seq>-<tag>`: unique on the host, and in order of deployment.
 pub type ReleaseName = String;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::composition::compose::repository_prefix;
+use crate::composition::compose::repository_prefix;
 
 /// Something that is to be removed, or was, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@
 use jiff::Timestamp;
 
 use super::release::Release;
-use crate::model::replacement::strategy::Strategy;
+use crate::replacement::strategy::Strategy;
 
 /// From when until when the container engine that answers now was starting: nobody could ask it for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn was_dockers_doing(ended: &Ended, start: EngineStart) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::versions::release::ReleaseService;
+    use crate::versions::release::ReleaseService;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_764_098_800 + second).expect("a time")
@@ -136,7 +136,7 @@ mod tests {
             created: at(0),
             fronts: vec![],
             wishes: vec![],
-            gateway: crate::model::replacement::wishes::GatewayRule::Off,
+            gateway: crate::replacement::wishes::GatewayRule::Off,
             store: None,
         }
     }

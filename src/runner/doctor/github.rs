@@ -6,11 +6,11 @@
 
 use tokio::runtime::Runtime;
 
-use crate::model::request::tag::Tag;
-use crate::model::request::tag_rules::{EnvironmentRules, MayDeploy, Ruleset, Verdict, judge};
-use crate::report::doctor::Finding;
-use crate::report::words;
-use crate::runner::github::{GitHubClient, GitHubError};
+use crate::github::{GitHubClient, GitHubError};
+use belay_model::request::tag::Tag;
+use belay_model::request::tag_rules::{EnvironmentRules, MayDeploy, Ruleset, Verdict, judge};
+use belay_report::doctor::Finding;
+use belay_report::words;
 
 const TOKEN: &str = "GitHub token";
 const ENVIRONMENT: &str = "GitHub environment";

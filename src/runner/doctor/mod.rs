@@ -14,17 +14,17 @@ use serde_json::Value;
 use super::link::Link;
 use super::session::{Session, compose_file, runtime};
 use super::{git, source::Source};
-use crate::model::composition::near_miss;
-use crate::model::composition::ports::{Published, ports};
-use crate::model::config::Settings;
-use crate::model::docker_versions::{Remark, misfit, remarks};
-use crate::model::request::tag::{History, Tag, next_tags};
-use crate::model::transaction::outcome::Failure;
-use crate::model::yaml;
-use crate::prober::ask_timed;
-use crate::report::doctor::Finding;
-use crate::report::words;
-use crate::wire::{EngineFacts, Examined, HostFacts, ServiceImage, Supervisor, Verb};
+use belay_model::composition::near_miss;
+use belay_model::composition::ports::{Published, ports};
+use belay_model::config::Settings;
+use belay_model::docker_versions::{Remark, misfit, remarks};
+use belay_model::request::tag::{History, Tag, next_tags};
+use belay_model::transaction::outcome::Failure;
+use belay_model::yaml;
+use belay_prober::ask_timed;
+use belay_report::doctor::Finding;
+use belay_report::words;
+use belay_wire::{EngineFacts, Examined, HostFacts, ServiceImage, Supervisor, Verb};
 
 /// A clock that is further off than this confuses whoever compares logs, and certificates.
 const CLOCK_OFF: Duration = Duration::from_secs(30);
@@ -368,7 +368,7 @@ fn endpoints(link: &Link, settings: &Settings, facts: &HostFacts) -> Vec<Finding
             return Finding::unknown(what, format!("{url}: nothing is deployed yet"));
         }
         let words = ["--url", &url, "--timeout", &timeout];
-        match link.ask::<crate::model::judgement::health::TimedAnswer>(
+        match link.ask::<belay_model::judgement::health::TimedAnswer>(
             Verb::Ask,
             &words,
             None::<&()>,
@@ -381,7 +381,7 @@ fn endpoints(link: &Link, settings: &Settings, facts: &HostFacts) -> Vec<Finding
     urls.map(ask).collect()
 }
 
-fn answered(url: &str, timed: &crate::model::judgement::health::TimedAnswer) -> Finding {
+fn answered(url: &str, timed: &belay_model::judgement::health::TimedAnswer) -> Finding {
     let text = format!(
         "{url} {} in {}",
         timed.answer.describe(),

@@ -21,10 +21,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::model::request::event::Repository;
-use crate::model::secret::Secret;
-use crate::model::transaction::outcome::with_causes;
-use crate::runner::actions::{percent_encode, sanitise};
+use crate::actions::{percent_encode, sanitise};
+use belay_model::request::event::Repository;
+use belay_model::secret::Secret;
+use belay_model::transaction::outcome::with_causes;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

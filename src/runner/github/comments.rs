@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
-use crate::model::reviewing::sticky::{Around, Mark, body, compose};
+use belay_model::reviewing::sticky::{Around, Mark, body, compose};
 
 /// How often a comment is written at most until it says what it shall.
 const WRITINGS: usize = 3;

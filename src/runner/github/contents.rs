@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
-use crate::model::versions::changes::{Compared, PullRequestOf};
+use belay_model::versions::changes::{Compared, PullRequestOf};
 
 /// Most commits whose pull requests are looked up, one request each; the newest ones.
 const MOST_COMMITS: usize = 250;

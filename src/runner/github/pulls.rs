@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
-use crate::model::reviewing::review::{Check, CheckState, Opinion, Review};
+use belay_model::reviewing::review::{Check, CheckState, Opinion, Review};
 
 #[derive(Deserialize)]
 struct User {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
-use crate::model::request::tag_rules::{
+use belay_model::request::tag_rules::{
     EnvironmentRules, MayDeploy, NameRule, Operator, Ruleset, TagRule,
 };
 

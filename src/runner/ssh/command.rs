@@ -9,7 +9,7 @@
 //! stderr. The SSH library reports status 0 when a server closes without sending one, so a 0 counts only when this
 //! line says so too.
 
-use crate::model::shell::quoted;
+use belay_model::shell::quoted;
 use std::fmt;
 
 use thiserror::Error;

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::blob::Blob;
 use super::host_key::BASE64;
-use crate::model::secret::Secret;
+use belay_model::secret::Secret;
 
 /// A private key that looks whole, with the passphrase when it needs one.
 #[derive(Clone)]

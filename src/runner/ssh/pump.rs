@@ -17,7 +17,7 @@ use super::command::{ExitMark, Tail};
 use super::error::{Loss, Stage};
 use super::link::{Stop, TICK, Want, would_block};
 use super::{Command, Connection, Interrupt, SshError};
-use crate::runner::random;
+use crate::random;
 
 /// How long a command may run.
 #[derive(Debug, Clone)]

@@ -47,7 +47,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::runner::ssh::Target;
+    use crate::ssh::Target;
 
     fn target() -> Target {
         Target {

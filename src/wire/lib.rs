@@ -6,13 +6,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::composition::image::ImageStore;
-use crate::model::composition::service_changes::ServiceChange;
-use crate::model::judgement::error_lines::ErrorLines;
-use crate::model::transaction::journal::{End, Entry, Holder};
-use crate::model::transaction::outcome::Failure;
-use crate::model::versions::history::PastDeployment;
-use crate::model::versions::release::{Current, KnownRelease};
+use belay_model::composition::image::ImageStore;
+use belay_model::composition::service_changes::ServiceChange;
+use belay_model::judgement::error_lines::ErrorLines;
+use belay_model::transaction::journal::{End, Entry, Holder};
+use belay_model::transaction::outcome::Failure;
+use belay_model::versions::history::PastDeployment;
+use belay_model::versions::release::{Current, KnownRelease};
 
 /// The version of this language. An agent is uploaded by the runner that speaks to it, so both sides have the same one;
 /// it is here to tell a foreign answer from a broken one.

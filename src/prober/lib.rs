@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::model::judgement::health::{Answer, TimedAnswer, VersionCheck};
-use crate::model::judgement::measure::{Measured, Recorder};
+use belay_model::judgement::health::{Answer, TimedAnswer, VersionCheck};
+use belay_model::judgement::measure::{Measured, Recorder};
 
 /// Most of an answer that is read for the version, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
-use crate::model::composition::image::{
+use belay_model::composition::image::{
     Documents, LARGEST_DOCUMENT, Naming, Packed, PackingError, closing_files,
 };
 
@@ -168,7 +168,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::composition::image::digest;
+    use belay_model::composition::image::digest;
 
     /// An archive as containerd writes it: files in the order of their names.
     fn layout(architecture: &str) -> (Vec<u8>, String) {
