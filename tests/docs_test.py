@@ -502,5 +502,17 @@ class TheChecks(unittest.TestCase):
         self.truths(wide_lines, "x" * 120, "| " + "x" * 200)
 
 
+class TheRepository(unittest.TestCase):
+    """The files that say how it is kept."""
+
+    def test_each_script_says_what_it_is_for(self):
+        listed = subprocess.run([TREE / "dist-scripts/help"], check=True, capture_output=True, text=True).stdout
+        purposes = dict(line.split(maxsplit=1) for line in listed.splitlines())
+        scripts = {path.name for path in (TREE / "dist-scripts").iterdir()} - {"targets.json"}
+        self.assertEqual(scripts, set(purposes))
+        for script, purpose in purposes.items():
+            self.assertRegex(purpose, r"^[A-Z](?:[^.]|\.\w)*\.$", script)
+
+
 if __name__ == "__main__":
     unittest.main()
