@@ -513,6 +513,13 @@ class TheRepository(unittest.TestCase):
         for script, purpose in purposes.items():
             self.assertRegex(purpose, r"^[A-Z](?:[^.]|\.\w)*\.$", script)
 
+    def test_the_changelog_has_the_form_that_a_release_reads(self):
+        versions, kinds = (re.findall(rf"^{level} (.*)$", read("CHANGELOG.md"), re.M) for level in ("##", "###"))
+        self.assertEqual("[Unreleased]", versions[0])
+        for version in versions[1:]:
+            self.assertRegex(version, r"^\[\d+\.\d+\.\d+\](?: - \d{4}-\d\d-\d\d)?$")
+        self.assertLessEqual(set(kinds), {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"})
+
 
 if __name__ == "__main__":
     unittest.main()
