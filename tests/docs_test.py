@@ -520,6 +520,10 @@ class TheRepository(unittest.TestCase):
             self.assertRegex(version, r"^\[\d+\.\d+\.\d+\](?: - \d{4}-\d\d-\d\d)?$")
         self.assertLessEqual(set(kinds), {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"})
 
+    def test_the_owners_template_names_paths_that_exist(self):
+        paths = re.findall(r"^(?:# )?/(\S+) @", read(".github/CODEOWNERS"), re.M)
+        self.assertEqual([], [path for path in paths if not (TREE / path).exists()] if paths else ["no rule"])
+
 
 if __name__ == "__main__":
     unittest.main()
