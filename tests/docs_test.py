@@ -524,6 +524,10 @@ class TheRepository(unittest.TestCase):
         paths = re.findall(r"^(?:# )?/(\S+) @", read(".github/CODEOWNERS"), re.M)
         self.assertEqual([], [path for path in paths if not (TREE / path).exists()] if paths else ["no rule"])
 
+    def test_dependencies_are_checked_for_the_targets_that_ship(self):
+        checked = re.search(r"^targets = (\[.*\])$", read("deny.toml"), re.M)[1]
+        self.assertEqual(sorted(json.loads(read("dist-scripts/targets.json"))["targets"]), sorted(json.loads(checked)))
+
 
 if __name__ == "__main__":
     unittest.main()
