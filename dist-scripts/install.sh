@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Finds the belay binary for this runner. Runs on the Actions runner, as the first step of action.yml.
+# Finds the belay binary for this Actions runner, as the first step of action.yml.
 #
 # Promise: the path written as `bin=` to $GITHUB_OUTPUT is a binary that was checked. A released one is checked against
 # the SHA-256 in dist-scripts/targets.json, which the pin of the action authenticates, each time it is used; a built one

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the other scripts here share: progress lines, missing packages, and a Docker engine that answers.
+# Holds what the other scripts share: progress lines, missing packages, and a Docker engine that answers.
 #
 # Sourced by bash on a developer's machine or in CI, as root or as somebody who has sudo. Every `need_…` function is
 # idempotent, says nothing and takes well under a second when there is nothing to do. Each fails with one line that

@@ -480,5 +480,32 @@ class TheChecks(unittest.TestCase):
         self.truths(wide_lines, "x" * 120, "| " + "x" * 200)
 
 
+class TheRepository(unittest.TestCase):
+    """The files that say how it is kept."""
+
+    def test_each_script_says_what_it_is_for(self):
+        listed = subprocess.run([TREE / "dist-scripts/help"], check=True, capture_output=True, text=True).stdout
+        purposes = dict(line.split(maxsplit=1) for line in listed.splitlines())
+        scripts = {path.name for path in (TREE / "dist-scripts").iterdir()} - {"targets.json"}
+        self.assertEqual(scripts, set(purposes))
+        for script, purpose in purposes.items():
+            self.assertRegex(purpose, r"^[A-Z](?:[^.]|\.\w)*\.$", script)
+
+    def test_the_changelog_has_the_form_that_a_release_reads(self):
+        versions, kinds = (re.findall(rf"^{level} (.*)$", read("CHANGELOG.md"), re.M) for level in ("##", "###"))
+        self.assertEqual("[Unreleased]", versions[0])
+        for version in versions[1:]:
+            self.assertRegex(version, r"^\[\d+\.\d+\.\d+\](?: - \d{4}-\d\d-\d\d)?$")
+        self.assertLessEqual(set(kinds), {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"})
+
+    def test_the_owners_template_names_paths_that_exist(self):
+        paths = re.findall(r"^(?:# )?/(\S+) @", read(".github/CODEOWNERS"), re.M)
+        self.assertEqual([], [path for path in paths if not (TREE / path).exists()] if paths else ["no rule"])
+
+    def test_dependencies_are_checked_for_the_targets_that_ship(self):
+        checked = re.search(r"^targets = (\[.*\])$", read("deny.toml"), re.M)[1]
+        self.assertEqual(sorted(json.loads(read("dist-scripts/targets.json"))["targets"]), sorted(json.loads(checked)))
+
+
 if __name__ == "__main__":
     unittest.main()

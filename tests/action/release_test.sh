@@ -34,7 +34,8 @@ fresh() {
   for file in calls unattested state; do : >"$box/$file"; done
   cp "$tree/dist-scripts/release" "$tree/dist-scripts/targets.json" "$box/tree/dist-scripts/"
   printf 'version = "0.1.0"\n' >"$box/tree/Cargo.toml"
-  printf '# Log\n\n## 0.2.0\n\nlater\n\n## 0.1.0\n\nthe first\n\n## 0.0.1\n\nolder\n' >"$box/tree/CHANGELOG.md"
+  printf '%s\n\n' '# Log' '## [Unreleased]' 'later' '## [0.1.0] - 2026-01-31' '### Added' 'the first' \
+    '## [0.0.1]' 'older' >"$box/tree/CHANGELOG.md"
   git init --quiet "$box/tree"
   git_ add --all
   git_ commit --quiet --message A
@@ -125,8 +126,15 @@ a_draft_has_the_notes_of_its_version_alone() {
   release draft "$box/assets"
   expect [ "$status" -eq 0 ]
   expect grep -qF 'release create v0.1.0 --draft' "$box/calls"
+  expect grep -q '^### Added' "$box/calls"
   expect grep -q '^the first' "$box/calls"
   expect [ "$(grep -cE 'later|older' "$box/calls")" -eq 0 ]
+}
+
+a_version_without_notes_is_not_drafted() {
+  sed -i 's/^## \[0\.1\.0\].*/## [0.1.0-rc.1]/' "$box/tree/CHANGELOG.md"
+  release draft "$box/assets"
+  expect refused "could not find the notes of v0.1.0 in CHANGELOG.md"
 }
 
 an_older_draft_is_replaced_and_a_published_version_is_not() {
