@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::lab::{App, binary, checkout, dispatch_event, push_event};
 
-on_every_host!(; by turns: a_real_workflow_deploys_and_rolls_back,);
+on_every_host!(
+    by turns:
+    a_real_workflow_deploys_and_rolls_back;
+);
 
 /// One run of a workflow of `examples/workflows`.
 pub(crate) struct Workflow<'a> {

@@ -20,14 +20,15 @@ use crate::faults::{Fault, Moment, Trap, Wire};
 use crate::lab::{App, ROOT, Run, Running, push_event, say};
 use crate::sample::all_is_wanted;
 
-on_every_host!(;
+on_every_host!(
     by turns:
-    a_run_that_is_cancelled_before_the_cutover_goes_back,
+    a_run_that_is_cancelled_before_the_cutover_goes_back;
+    one run in two:
     a_run_that_is_cancelled_while_it_waits_for_the_lock_never_begins,
     a_run_that_is_cancelled_after_the_cutover_leaves_the_host_to_decide,
     a_run_that_is_terminated_ends_at_once,
     a_run_that_is_cancelled_after_its_end_leaves_only_the_checklists_undone,
-    a_workflow_that_is_cancelled_at_any_moment_tells_the_truth,
+    a_workflow_that_is_cancelled_at_any_moment_tells_the_truth;
 );
 
 /// How long a run may take to end, and to tell GitHub, from its SIGINT on.

@@ -2,7 +2,10 @@
 
 use crate::lab::{App, ROOT};
 
-on_every_host!(; by turns: a_migration_runs_once_for_each_deployment,);
+on_every_host!(
+    one run in two:
+    a_migration_runs_once_for_each_deployment;
+);
 
 const COMPOSE: &str = r#"
 services:

@@ -3,7 +3,10 @@
 
 use crate::lab::App;
 
-on_every_host!(; by turns: a_host_left_alone_goes_back_and_the_last_step_says_so,);
+on_every_host!(
+    one run in two:
+    a_host_left_alone_goes_back_and_the_last_step_says_so;
+);
 
 fn a_host_left_alone_goes_back_and_the_last_step_says_so(mut app: App) {
     app.edit("belay.yml", |text| format!("{text}confirm: 10s\n"));

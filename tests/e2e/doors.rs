@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use crate::faults::Wire;
 use crate::lab::{App, ROOT, succeed};
 
-on_every_host!(;
+on_every_host!(
     by turns:
-    hosts_and_keys_that_are_not_right_are_refused,
+    hosts_and_keys_that_are_not_right_are_refused;
+    one run in two:
     a_disk_without_room_is_seen_before_anything_changes,
     an_api_that_cannot_be_reached_costs_a_warning,
     one_run_waits_for_another_or_says_who_it_is,
     a_cut_connection_is_made_again,
-    a_public_url_that_takes_longer_than_the_host_would_wait_is_waited_for,
+    a_public_url_that_takes_longer_than_the_host_would_wait_is_waited_for;
 );
 
 fn hosts_and_keys_that_are_not_right_are_refused(mut app: App) {

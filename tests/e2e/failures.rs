@@ -2,13 +2,14 @@
 
 use crate::lab::{App, ROOT};
 
-on_every_host!(;
+on_every_host!(
     by turns:
-    versions_that_do_not_answer_go_back,
+    versions_that_do_not_answer_go_back;
+    one run in two:
     wrong_or_late_failures_go_back,
     a_degraded_version_is_accepted_with_a_warning,
     a_first_deployment_that_fails_leaves_nothing,
-    an_image_that_fails_its_test_never_travels,
+    an_image_that_fails_its_test_never_travels;
 );
 
 /// Deploys v1.0.0, then whatever `v1.1.0` prepares, and checks all that must hold when that was no good.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::lab::{App, ROOT, Running};
 use crate::load::{Load, Shape};
 
-on_every_host!(;
-    by turns:
+on_every_host!(
+    one run in two:
     it_is_restarted_and_compose_is_called_by_hand,
     clients_are_known_on_every_port,
-    replicas_take_over_one_after_the_other,
+    replicas_take_over_one_after_the_other;
 );
 
 const SERVES_WITHIN: Duration = Duration::from_secs(20);

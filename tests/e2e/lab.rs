@@ -19,7 +19,7 @@ use crate::engine_api;
 use crate::fake_github::FakeGitHub;
 use crate::fake_github::contract::Contract;
 use crate::fake_github::world::{Deployment, Seed};
-use crate::sample::all_is_wanted;
+use crate::sample::{all_is_wanted, sample};
 
 /// The application's repository on GitHub.
 pub(crate) const REPOSITORY: &str = "example/ntplatform";
@@ -125,13 +125,6 @@ impl Flavour {
         })
     }
 
-    /// Whether a test that is played on one kind of host only is played on this one: one in six on Debian 12, whose only
-    /// host is then as busy as each of the others.
-    fn has_its_turn(self, test: &str) -> bool {
-        let is_older_ones = test.bytes().fold(0_u8, u8::wrapping_add) % 6 == 1;
-        all_is_wanted() || is_older_ones == (self == Flavour::Debian12)
-    }
-
     fn pool(self) -> &'static Pool {
         static DEBIAN13: Pool = Pool::empty();
         static DEBIAN12: Pool = Pool::empty();
@@ -148,42 +141,99 @@ impl Flavour {
     }
 }
 
-/// Makes each of these functions a test. They are given an [`App`] whose host is empty. Those under `by turns`, which hardly
-/// depend on Docker, are played on one kind of host only, unless `BELAY_FULL=1` asks for all of them.
+/// How often a test is played. `BELAY_FULL=1` plays each on every kind of host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Often {
+    /// In every run, on each kind of host that it names: what depends on Docker most.
+    Always,
+    /// In every run, on one kind of host.
+    ByTurns,
+    /// In one run of two, on one kind of host.
+    OneRunInTwo,
+}
+
+impl Often {
+    /// Samples that follow each other come by all of it: twelve of them play each test on both kinds of host. One test in
+    /// six is played on Debian 12, whose only host is then as busy as each of the others.
+    fn plays(self, name: &str, flavour: Flavour, sample: usize) -> bool {
+        let number = name.bytes().map(usize::from).sum::<usize>() + sample % 12;
+        let (is_played, turn) = match self {
+            Often::Always => return true,
+            Often::ByTurns => (true, number),
+            Often::OneRunInTwo => (number.is_multiple_of(2), number / 2),
+        };
+        let is_older_ones = turn % 6 == 1;
+        let has_its_turn = match flavour {
+            Flavour::Debian12 => is_older_ones,
+            Flavour::Debian13 => !is_older_ones,
+            Flavour::Systemd | Flavour::Sid | Flavour::SidContainerd => true,
+        };
+        is_played && has_its_turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_that_follow_each_other_come_by_every_test_on_both_kinds_of_host() {
+        for name in ["one", "another", "a_third", "a_fourth_one"] {
+            for first in [0, 7, usize::MAX - 20] {
+                let played = |often: Often, flavour| {
+                    let samples = first..first + 12;
+                    samples
+                        .filter(|sample| often.plays(name, flavour, *sample))
+                        .count()
+                };
+                let both = |often| [Flavour::Debian12, Flavour::Debian13].map(|f| played(often, f));
+                assert_eq!(both(Often::Always), [12, 12]);
+                assert_eq!(both(Often::ByTurns), [2, 10]);
+                assert_eq!(both(Often::OneRunInTwo), [1, 5]);
+                assert_eq!(played(Often::OneRunInTwo, Flavour::Sid), 6);
+            }
+        }
+    }
+}
+
+/// Makes each of these functions a test. They are given an [`App`] whose host is empty.
+#[macro_export]
 macro_rules! on_every_host {
-    ($($fact:ident),* $(,)? $(; by turns: $($turn:ident),* $(,)?)?) => {
+    ($(always: $($always:ident),* $(,)?;)? $(by turns: $($turn:ident),* $(,)?;)? $(one run in two: $($rare:ident),* $(,)?;)?) => {
         mod debian13 {
-            use $crate::lab::Flavour::Debian13;
-            $(#[test] fn $fact() { $crate::lab::run(Debian13, true, stringify!($fact), super::$fact); })*
-            $($(#[test] fn $turn() { $crate::lab::run(Debian13, false, stringify!($turn), super::$turn); })*)?
+            $crate::on_every_host!(@ Debian13: $($(Always $always)*)? $($(ByTurns $turn)*)? $($(OneRunInTwo $rare)*)?);
         }
         mod debian12 {
-            use $crate::lab::Flavour::Debian12;
-            $(#[test] fn $fact() { $crate::lab::run(Debian12, true, stringify!($fact), super::$fact); })*
-            $($(#[test] fn $turn() { $crate::lab::run(Debian12, false, stringify!($turn), super::$turn); })*)?
+            $crate::on_every_host!(@ Debian12: $($(Always $always)*)? $($(ByTurns $turn)*)? $($(OneRunInTwo $rare)*)?);
         }
+    };
+    (@ $flavour:ident: $($often:ident $test:ident)*) => {
+        $(#[test] fn $test() {
+            use $crate::lab::{Flavour, Often};
+            $crate::lab::run(Flavour::$flavour, Often::$often, stringify!($test), super::$test);
+        })*
     };
 }
 
 /// Runs one test on one kind of host, when it is asked for.
-pub(crate) fn run(flavour: Flavour, on_every: bool, name: &'static str, test: fn(App)) {
-    run_from(Runner::Here, flavour, on_every, name, test);
+pub(crate) fn run(flavour: Flavour, often: Often, name: &'static str, test: fn(App)) {
+    run_from(Runner::Here, flavour, often, name, test);
 }
 
 /// The same from a runner of the lab's.
 pub(crate) fn run_from(
     runner: Runner,
     flavour: Flavour,
-    on_every: bool,
+    often: Often,
     name: &'static str,
     test: impl FnOnce(App),
 ) {
     let skipped = match std::env::var("BELAY_E2E").as_deref() {
         Ok("1") if !flavour.is_wanted() => "BELAY_E2E_FLAVOURS leaves this kind of host out",
-        Ok("1") if on_every || flavour.has_its_turn(name) => {
+        Ok("1") if all_is_wanted() || often.plays(name, flavour, sample()) => {
             return test(App::start(runner, flavour, name));
         }
-        Ok("1") => "it is another kind's turn; BELAY_FULL=1 plays it on all of them",
+        Ok("1") => "it is another sample's turn; BELAY_FULL=1 plays it on all of them",
         _ => "it needs BELAY_E2E=1 and Docker",
     };
     say(&format!(

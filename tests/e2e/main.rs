@@ -3,8 +3,8 @@
 //!
 //! Runs only with `BELAY_E2E=1`, because it needs Docker and some minutes; without it every test says so and ends.
 //! `BELAY_BIN` names the binary (default: the release build). There are hosts of each flavour of the lab, with one test at
-//! a time on each and all of them at once; `BELAY_E2E_FLAVOURS=debian13` leaves the other out. What depends on Docker
-//! is tested on every flavour, the rest on one, by turns; `BELAY_FULL=1` tests everything on all of them.
+//! a time on each and all of them at once; `BELAY_E2E_FLAVOURS=debian13` leaves the other out. A usual run plays a
+//! part, which `BELAY_SAMPLE` decides ([`lab::Often`]); `BELAY_FULL=1` plays everything on all of them.
 //! After every run the same things are looked at (`lab::App::check`): who answers, journal, lock, pins, leftovers, and
 //! that what is not Belay's has not changed. How long each test took goes to standard error.
 

@@ -6,10 +6,12 @@ use crate::fake_github::world::Deployment;
 use crate::lab::{App, ROOT};
 
 on_every_host!(
+    always:
     tags_are_deployed_and_the_button_goes_back;
     by turns:
-    what_is_not_new_is_refused_or_left,
-    a_tag_that_is_moved_on_its_way_is_refused,
+    what_is_not_new_is_refused_or_left;
+    one run in two:
+    a_tag_that_is_moved_on_its_way_is_refused;
 );
 
 fn tags_are_deployed_and_the_button_goes_back(mut app: App) {

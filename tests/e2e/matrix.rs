@@ -5,8 +5,8 @@
 //! no request failed where Docker lived; and the next deployment needs nobody's help. `BELAY_FULL=1` plays every cell on
 //! every host, which takes hours; `BELAY_FULL=each` every fault once at each step, by turns before and after, by turns on
 //! either host; `BELAY_CELL` names the cells to look at. Without it only the faults that leave Docker and the disk alone are
-//! played like that, at one step in three, so that three runs come by all of them: which ones is told, and `BELAY_SAMPLE`
-//! brings them again. The table of all cells that were played is in target/kill-matrix.md.
+//! played like that, at one step in three and on one kind of host, so that six runs come by all of them: which ones is told,
+//! and `BELAY_SAMPLE` brings them again. The table of all cells that were played is in target/kill-matrix.md.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,6 +22,7 @@ use crate::load::{Load, Report, Shape};
 use crate::sample::{all_is_wanted, sample};
 
 on_every_host!(
+    always:
     the_runner_may_be_killed,
     the_engine_may_be_killed,
     both_may_be_killed,
@@ -30,7 +31,7 @@ on_every_host!(
     docker_may_be_killed,
     docker_may_be_restarted,
     the_disk_may_be_full,
-    the_power_may_be_cut,
+    the_power_may_be_cut;
 );
 
 fn the_runner_may_be_killed(app: App) {
@@ -119,15 +120,19 @@ impl Tier {
             Tier::Full => true,
             Tier::Each => is_its_turn,
             Tier::Short => {
-                let is_sampled = number % IN_A_RUN == sample % IN_A_RUN;
-                is_its_turn && is_sampled && fault <= Fault::LinkReset
+                let is_sampled = number % STEPS_OF == sample % STEPS_OF;
+                let is_its_host = (sample / STEPS_OF + fault as usize) % 2 == flavour as usize;
+                is_its_turn && is_sampled && is_its_host && fault <= Fault::LinkReset
             }
         }
     }
 }
 
 /// Of how many steps a usual run plays one.
-const IN_A_RUN: usize = 3;
+const STEPS_OF: usize = 3;
+/// After how many samples that follow each other every cell of the usual runs was played: each on one kind of host, which
+/// changes when the steps are through.
+const SAMPLES: usize = 2 * STEPS_OF;
 
 /// What is played on this kind of host.
 fn cells(fault: Fault, flavour: Flavour, tier: Tier, sample: usize) -> Vec<Cell> {
@@ -188,11 +193,11 @@ fn play_all(mut app: App, fault: Fault) {
         Tier::Full => spare_the_processor(&app),
         Tier::Each => {}
         Tier::Short => say(&format!(
-            "{} on {}: {} cells, one step in {IN_A_RUN} (BELAY_SAMPLE={})",
+            "{} on {}: {} cells, one step in {STEPS_OF} (BELAY_SAMPLE={})",
             fault.name(),
             app.host.name,
             cells.len(),
-            sample() % IN_A_RUN
+            sample() % SAMPLES
         )),
     }
     if fault == Fault::DiskFull {
@@ -497,7 +502,7 @@ mod tests {
     /// As many samples as it takes to come by all of them.
     #[test]
     fn each_step_has_each_fault_once_by_turns() {
-        for (tier, faults, samples) in [(Tier::Short, 4, IN_A_RUN), (Tier::Each, 9, 1)] {
+        for (tier, faults, samples) in [(Tier::Short, 4, SAMPLES), (Tier::Each, 9, 1)] {
             let of = |fault| {
                 [Flavour::Debian13, Flavour::Debian12].map(|flavour| {
                     let cells = |sample| cells(fault, flavour, tier, sample);

@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::lab::{App, ROOT, checkout, say, succeed};
 use crate::load::{Load, Report, Shape};
 
-on_every_host!(;
-    by turns:
+on_every_host!(
+    one run in two:
     behind_nginx_that_asks_dns_no_request_fails,
     behind_haproxy_that_asks_dns_no_request_fails,
-    behind_nginx_that_asks_only_once_start_first_is_refused,
+    behind_nginx_that_asks_only_once_start_first_is_refused;
 );
 
 /// Until the load runs evenly, and again after the last change.

@@ -11,7 +11,10 @@ use crate::lab::{App, ROOT, succeed};
 use crate::load::{Kind, Load, Report, Shape};
 use crate::zero_downtime::write_down;
 
-on_every_host!(; by turns: plain_compose_costs_requests_and_cuts_what_lasts,);
+on_every_host!(
+    one run in two:
+    plain_compose_costs_requests_and_cuts_what_lasts;
+);
 
 /// Until the load is running evenly, and again after the change.
 const EVENLY: Duration = Duration::from_secs(3);

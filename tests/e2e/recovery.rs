@@ -8,13 +8,14 @@ use crate::lab::{App, Flavour, ROOT, say};
 use crate::sample::all_is_wanted;
 
 on_every_host!(
-    what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,
-    dockers_death_in_the_middle_is_settled_without_anybody,
-    containers_that_docker_died_busy_with_come_back_to_stay;
     by turns:
+    dockers_death_in_the_middle_is_settled_without_anybody;
+    one run in two:
+    what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,
+    containers_that_docker_died_busy_with_come_back_to_stay,
     an_engine_that_is_woken_when_its_time_is_over_changes_nothing,
     what_dies_all_at_once_is_settled_at_the_next_contact,
-    a_power_cut_in_the_middle_is_settled_at_boot,
+    a_power_cut_in_the_middle_is_settled_at_boot;
 );
 
 /// How long a host may take to decide once its engine is gone.

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::lab::App;
 
-on_every_host!(;
+on_every_host!(
     by turns:
-    data_comes_back_when_a_person_asks_for_it,
+    data_comes_back_when_a_person_asks_for_it;
+    one run in two:
     data_and_version_stay_what_they_were_when_it_fails,
-    data_and_version_stay_what_they_were_when_the_engine_dies_in_the_middle,
+    data_and_version_stay_what_they_were_when_the_engine_dies_in_the_middle;
 );
 
 /// Everything about a volume's files that a restore must bring back.

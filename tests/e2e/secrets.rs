@@ -20,9 +20,9 @@ use serde_json::json;
 
 use crate::lab::{App, ROOT, Run};
 
-on_every_host!(;
+on_every_host!(
     by turns:
-    no_secret_is_found_anywhere,
+    no_secret_is_found_anywhere;
 );
 
 const WRITTEN: [&str; 9] = [

@@ -5,10 +5,11 @@ use serde_json::Value;
 use crate::lab::{App, Flavour, ROOT};
 
 on_every_host!(
-    the_way_back_by_hand_needs_nothing_of_belay;
     by turns:
+    the_way_back_by_hand_needs_nothing_of_belay;
+    one run in two:
     seven_deployments_leave_five_backups_and_three_versions,
-    what_ran_before_belay_came_is_adopted,
+    what_ran_before_belay_came_is_adopted;
 );
 
 fn seven_deployments_leave_five_backups_and_three_versions(mut app: App) {

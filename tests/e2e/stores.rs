@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::lab::{App, Flavour, ROOT, Runner, checkout, run_from};
+use crate::lab::{App, Flavour, Often, ROOT, Runner, checkout, run_from};
 use crate::load::{Load, Shape};
 use crate::sample::all_is_wanted;
 
 macro_rules! main_path {
-    ($($name:ident: $runner:ident, $flavour:ident, $always:expr;)*) => {
+    ($($name:ident: $runner:ident, $flavour:ident, $played:expr;)*) => {
         $(#[test]
         fn $name() {
-            if $always || all_is_wanted() {
-                run_from(Runner::$runner, Flavour::$flavour, true, stringify!($name), main_path);
+            if $played || all_is_wanted() {
+                let often = Often::OneRunInTwo;
+                run_from(Runner::$runner, Flavour::$flavour, often, stringify!($name), main_path);
             }
         })*
     };
@@ -46,7 +47,7 @@ fn a_switched_store() {
     run_from(
         Runner::Here,
         Flavour::Sid,
-        true,
+        Often::OneRunInTwo,
         "a_switched_store",
         switched,
     );
@@ -55,13 +56,25 @@ fn a_switched_store() {
 #[test]
 fn a_full_disk_in_the_containerd_store() {
     let name = "a_full_disk_in_the_containerd_store";
-    run_from(Runner::Here, Flavour::SidContainerd, true, name, full_disk);
+    run_from(
+        Runner::Here,
+        Flavour::SidContainerd,
+        Often::OneRunInTwo,
+        name,
+        full_disk,
+    );
 }
 
 #[test]
 fn images_of_every_make() {
     let (runner, host) = (Runner::SidContainerd, Flavour::SidContainerd);
-    run_from(runner, host, true, "images_of_every_make", every_make);
+    run_from(
+        runner,
+        host,
+        Often::Always,
+        "images_of_every_make",
+        every_make,
+    );
 }
 
 /// What a deployment relies on was read about and played for these major versions. Another one asks for both again.
@@ -79,25 +92,38 @@ fn the_labs_versions_are_those_that_were_read_about() {
 
 fn run_with(flavour: Flavour, docker: &'static str, compose: &'static str) {
     let name = "the_labs_versions_are_those_that_were_read_about";
-    run_from(Runner::Here, flavour, true, name, move |app: App| {
-        let about = "docker version --format '{{.Server.Version}}'; docker-compose version --short";
-        let found = app.host.run(about);
-        let majors: Vec<&str> = found.lines().filter_map(|v| v.split('.').next()).collect();
-        assert_eq!(
-            majors,
-            [docker, compose],
-            "{} has another major version now ({found}): read its release notes for what docs/engines.md lists, \
+    run_from(
+        Runner::Here,
+        flavour,
+        Often::Always,
+        name,
+        move |app: App| {
+            let about =
+                "docker version --format '{{.Server.Version}}'; docker-compose version --short";
+            let found = app.host.run(about);
+            let majors: Vec<&str> = found.lines().filter_map(|v| v.split('.').next()).collect();
+            assert_eq!(
+                majors,
+                [docker, compose],
+                "{} has another major version now ({found}): read its release notes for what docs/engines.md lists, \
              add them there, let `dist-scripts/test --full` play everything on it, then change this test and \
              src/model/docker_versions.rs",
-            app.host.name
-        );
-    });
+                app.host.name
+            );
+        },
+    );
 }
 
 #[test]
 fn a_network_that_is_defined_otherwise() {
     let name = "a_network_that_is_defined_otherwise";
-    run_from(Runner::Here, Flavour::Sid, true, name, other_network);
+    run_from(
+        Runner::Here,
+        Flavour::Sid,
+        Often::OneRunInTwo,
+        name,
+        other_network,
+    );
 }
 
 /// Compose makes such a network anew since 2.37, and takes every container off it for that: nobody may notice, and both

@@ -1,19 +1,29 @@
 //! A machine that systemd runs: what Belay installs there settles the host when it starts, and starts what a crash of
 //! Docker has left stopped, with nobody there.
 
-use crate::lab::{App, Flavour, ROOT, run};
+use crate::lab::{App, Flavour, Often, ROOT, run};
 use crate::recovery::{
     UP_WITHIN, deployed, is_decided, suspend, what_docker_did_to_others, within,
 };
 
 #[test]
 fn a_unit_of_the_users_settles_a_power_cut() {
-    run(Flavour::Systemd, true, "a_unit_of_the_users", users_unit);
+    run(
+        Flavour::Systemd,
+        Often::OneRunInTwo,
+        "a_unit_of_the_users",
+        users_unit,
+    );
 }
 
 #[test]
 fn a_unit_of_the_system_settles_a_power_cut_and_a_crash_of_docker() {
-    run(Flavour::Systemd, true, "a_unit_of_the_system", system_unit);
+    run(
+        Flavour::Systemd,
+        Often::OneRunInTwo,
+        "a_unit_of_the_system",
+        system_unit,
+    );
 }
 
 fn users_unit(mut app: App) {

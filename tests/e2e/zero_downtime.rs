@@ -18,9 +18,10 @@ use crate::load::{Kind, Load, Report, Shape};
 use crate::sample::all_is_wanted;
 
 on_every_host!(
-    deployments_and_rollbacks_cost_no_request;
     by turns:
-    a_rollback_by_hand_takes_seconds,
+    deployments_and_rollbacks_cost_no_request;
+    one run in two:
+    a_rollback_by_hand_takes_seconds;
 );
 
 /// Until the load runs evenly, and again after the last change.
