@@ -1357,3 +1357,39 @@ fn the_documentation_mentions_every_key() {
         }
     }
 }
+
+/// The blocks of this language in a document.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    let opening = format!("\n```{language}\n");
+    let after = text.split(opening.as_str()).skip(1);
+    after
+        .filter_map(|rest| rest.split_once("\n```").map(|(block, _)| block))
+        .collect()
+}
+
+fn documents() -> Vec<PathBuf> {
+    let in_docs = fs::read_dir(repository().join("docs")).unwrap();
+    let mut files: Vec<PathBuf> = in_docs.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    files.push(repository().join("README.md"));
+    files
+}
+
+/// In the documents a block of the language yaml is a belay.yml; everything else is yml (tests/docs_test.py).
+#[test]
+fn every_example_in_the_documents_is_accepted() {
+    let mut read = 0;
+    for file in documents() {
+        for example in blocks(&fs::read_to_string(&file).unwrap(), "yaml") {
+            let problems =
+                load(example).map_or_else(|problems| render_problems(&problems), |_| String::new());
+            assert!(
+                problems.is_empty(),
+                "{}: {problems}\n{example}",
+                file.display()
+            );
+            read += 1;
+        }
+    }
+    assert!(read >= 8, "only {read} examples were found");
+}

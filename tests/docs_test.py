@@ -1,8 +1,10 @@
-"""Proves that the documents speak of what exists: paths, commands, options, inputs, outputs, settings, steps; and that no
-files of src/ import each other in a circle.
+"""Proves that the documents speak of what exists: paths, tests, commands, options, inputs, outputs, settings, steps;
+and that no files of src/ import each other in a circle. That they make a book: docs/SUMMARY.md has every page once, and
+every link works in the book as on GitHub (dist-scripts/book builds it). And that every block of commands says which
+test runs it, or why none does.
 
 Runs on a developer's machine and in CI, with python3 and git alone: `python3 tests/docs_test.py`. Reads files only,
-under a second. It cannot tell whether a sentence is true, only whether what it names is there; each check has a test of
+about a second. It cannot tell whether a sentence is true, only whether what it names is there; each check has a test of
 its own that it notices a lie. Failure: a plain unittest report and exit 1.
 """
 
@@ -128,6 +130,8 @@ def settings(schema, prefix=""):
     return found
 
 
+FUNCTIONS = {name for folder in ("src", "tests") for path in (TREE / folder).rglob("*.rs")
+             for name in re.findall(r"\bfn (\w+)", path.read_text(encoding="utf-8"))}
 SETTINGS = settings(json.loads(read("docs/belay.schema.json")))
 SECTIONS = {name.split(".")[0] for name in SETTINGS}
 
@@ -159,9 +163,11 @@ def broken_links(document, text):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        file = (TREE / document).parent / path if path else TREE / document
-        if not file.exists():
-            yield f"there is no {target}"
+        file = ((TREE / document).parent / path).resolve() if path else TREE / document
+        if not file.is_file() or not file.is_relative_to(TREE):
+            yield f"there is no file {target}"
+        elif is_lost_in_the_book(document, file):
+            yield f"{target} is a document that docs/SUMMARY.md does not list"
         elif anchor:
             headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", file.read_text(), flags=re.M | re.S), re.M)
             if anchor not in map(slug, headings):
@@ -210,6 +216,7 @@ def wrong_settings(text):
         if code.split(".")[0] in SECTIONS and code not in SETTINGS:
             yield f"there is no setting {code}"
     for lang, lines in fences(text):
+        # What a reader puts into belay.yml; other YAML has the language yml.
         if lang == "yaml":
             yield from (f"there is no setting {key}" for key in keys(lines) if key not in SETTINGS)
 
@@ -259,10 +266,95 @@ def wide_lines(text):
             if len(line) > WIDTH and not line.startswith("|") and "http" not in line and "gh attestation" not in line]
 
 
+def missing_tests(text):
+    """Tests that are named and that are not there. A name of four words and more is taken for a test's."""
+    names = [code for code in codes(text) if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+){3,}", code)]
+    yield from (f"there is no test {name}" for name in names if name not in FUNCTIONS)
+
+
+# --- the book ---------------------------------------------------------------------------------------------------------
+
+
+def pages(summary):
+    """The files that the summary lists, from the root of the repository."""
+    found = re.findall(r"^(?: *- )?\[[^\]]+\]\(([^)\s]+)\)$", summary, re.M)
+    return [(TREE / "docs" / page).resolve().relative_to(TREE) for page in found]
+
+
+def is_lost_in_the_book(document, file):
+    """Whether a page of the book leads to a document that is no page: the book would have no such address."""
+    listed = pages(read("docs/SUMMARY.md"))
+    file = file.relative_to(TREE)
+    return file.suffix == ".md" and pathlib.Path(document) in listed and file not in listed
+
+
+def wrong_summary(summary, documents):
+    """Pages that are listed twice, or that are not there; documents in docs/ that are not listed."""
+    listed = pages(summary)
+    yield from (f"{page} is listed twice" for page in sorted({p for p in listed if listed.count(p) > 1}))
+    yield from (f"there is no {page}" for page in listed if not (TREE / page).is_file())
+    ours = [path for path in documents if path.parts[0] == "docs" and path.name != "SUMMARY.md"]
+    yield from (f"{path} is not listed" for path in ours if path not in listed)
+
+
+# --- blocks of commands -----------------------------------------------------------------------------------------------
+
+SHELL = ("sh", "bash", "console")
+# A line of a plain text that is a command after all.
+TYPED = r"(?:\$ |\./|(?:belay|cargo|curl|docker|docker-compose|gh|git|python3|ssh|sudo) [a-z-])"
+
+
+def marked_fences(text):
+    """The fenced blocks as (mark, language, lines); the mark is the comment on the line above."""
+    found = re.findall(r"^(?:<!-- ([^\n]*) -->\n)?```(\w*)\n(.*?)^```", text, re.M | re.S)
+    return [(mark, lang, body.splitlines()) for mark, lang, body in found]
+
+
+def essential_words(lines):
+    """Of each command the program, its subcommand and its long options."""
+    whole = re.sub(r"\\\n", " ", "\n".join(re.split(r"\s#\s|\s{2,}#", line)[0] for line in lines))
+    for command in re.split(r"\n|&&|;|\|", whole):
+        command = re.sub(r"^\s*(?:[A-Z_]+=\S+ +|sudo +(?:-\w+ +\S+ +)?)*", "", command).split()
+        if not command or command[0] == "cd":
+            continue
+        yield command[0].removeprefix("./")
+        yield from (word for word in command[1:2] if re.fullmatch(r"[a-z][a-z-]*", word))
+        yield from (word.split("=")[0].lstrip("-") for word in command if re.match(r"--[a-z]", word))
+
+
+def wrong_blocks(document, text):
+    """Blocks that nothing runs and that do not say why, or that name a test which does not run them."""
+    for mark, lang, lines in marked_fences(text):
+        shows_commands = lang in SHELL or any(re.match(TYPED, line) for line in lines)
+        # tests/config.rs reads every block of the language yaml as a belay.yml.
+        if mark or shows_commands or lang not in ("", "text", "yaml"):
+            yield from (f"{problem}: {lines[0]}" for problem in wrong_mark(document, mark, lang, lines))
+
+
+def wrong_mark(document, mark, lang, lines):
+    verb, _, named = re.sub(r"^(run by|taken by|part of|not run:) ", r"\1|", mark).partition("|")
+    if verb == "not run:" and named:
+        return
+    files = [TREE / name for name in named.split(", ")]
+    if not named or not all(file.is_file() for file in files):
+        yield "a block without the test that runs it, or the reason why none does"
+        return
+    there = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    if verb == "run by":
+        yield from (f"{named} does not run {word}" for word in essential_words(lines)
+                    if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", there))
+    if verb == "taken by" and not (str(document) in there and f'documented("{lang}")' in there):
+        yield f"{named} does not take it"
+    if verb == "part of" and "\n".join(lines) not in there:
+        yield f"{named} says something else"
+
+
 def problems(document, text):
     yield from missing_paths(text)
     yield from broken_links(document, text)
-    for find in (wrong_commands, wrong_of_action, wrong_settings, unknown_variables, real_hosts, wide_lines):
+    yield from wrong_blocks(document, text)
+    for find in (missing_tests, wrong_commands, wrong_of_action, wrong_settings, unknown_variables, real_hosts,
+                 wide_lines):
         yield from find(text)
 
 
@@ -275,6 +367,13 @@ class TheDocuments(unittest.TestCase):
     def test_they_name_only_what_exists(self):
         found = [f"{path}: {problem}" for path in documents() for problem in problems(path, read(path))]
         self.assertEqual([], found)
+
+    def test_the_book_has_every_page_once(self):
+        self.assertEqual([], list(wrong_summary(read("docs/SUMMARY.md"), documents())))
+
+    def test_the_readers_examples_are_read(self):
+        """What lets a block of the language yaml go without a mark."""
+        self.assertTrue("fn every_example_in_the_documents_is_accepted()" in read("tests/config.rs"))
 
     def test_the_readme_has_every_command(self):
         shown = {name for code in first_codes(read("docs/reference.md"), "Command") for name in code.split()[1:2]}
@@ -431,9 +530,34 @@ class TheChecks(unittest.TestCase):
                     "`.belay/bin`", "`examples/ntplatform/app`")
 
     def test_links(self):
-        for lie in ("[x](nothing.md)", "[x](README.md#nothing)", "[x](#nothing)"):
+        for lie in ("[x](nothing.md)", "[x](README.md#nothing)", "[x](#nothing)", "[x](docs)", "[x](../x)",
+                    "[x](docs/SUMMARY.md)"):
             self.assertTrue(list(broken_links("README.md", lie)), lie)
         self.assertEqual([], list(broken_links("README.md", "[x](#see-it-work) [y](docs/configuration.md)")))
+
+    def test_the_book(self):
+        here = [pathlib.Path("docs/limits.md"), pathlib.Path("docs/SUMMARY.md"), pathlib.Path("README.md")]
+        for lie in ("", "- [x](limits.md)\n- [y](limits.md)\n", "- [x](limits.md)\n- [y](nothing.md)\n"):
+            self.assertTrue(list(wrong_summary(lie, here)), lie)
+        self.assertEqual([], list(wrong_summary("[x](../README.md)\n- [y](limits.md)\n", here)))
+
+    def test_names_of_tests(self):
+        self.lies(missing_tests, "`this_is_no_test_at_all`")
+        self.truths(missing_tests, "`images_of_every_make`", "`proxy_next_upstream`")
+
+    def test_blocks(self):
+        shell, workflow = "```bash\ndocker-compose down\n```", "```yml\n    types: [opened]\n```"
+        self.lies(lambda text: wrong_blocks("docs/limits.md", text), shell,
+                  f"<!-- run by tests/e2e/nothing.rs -->\n{shell}", f"<!-- run by tests/config.rs -->\n{shell}",
+                  f"<!-- not run: -->\n{shell}",
+                  "```text\ngit push origin v1\n```", workflow, f"<!-- taken by tests/e2e/own_proxy.rs -->\n{workflow}",
+                  f"<!-- part of examples/workflows/checklist.yml -->\n{workflow}")
+        self.truths(lambda text: wrong_blocks("docs/proxies.md", text), f"<!-- run by tests/e2e/shelf.rs -->\n{shell}",
+                    f"<!-- not run: no host -->\n{shell}", "```text\nDeployed v1.1.0\n```",
+                    f"<!-- taken by tests/e2e/own_proxy.rs -->\n{workflow}",
+                    "<!-- part of examples/workflows/checklist.yml -->\n```yml\n    types: [submitted, dismissed]\n```")
+        words = essential_words(["sudo -u x gh auth -q \\", "  --json=1  # why"])
+        self.assertEqual(["gh", "auth", "json"], list(words))
 
     def test_commands(self):
         self.lies(wrong_commands, "`belay destroy`", "`belay status --verify`", "`belay agent dance`", "`--nothing`",

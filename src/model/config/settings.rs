@@ -334,7 +334,7 @@ pub struct Images {
 words! {
     /// How images reach the host.
     ImageSource {
-        /// Over the SSH connection; only the layers that the host lacks travel.
+        /// Over the SSH connection, whole; one that the running version has already is not sent again.
         Stream = "stream",
         /// The host pulls them by digest.
         Registry = "registry",
