@@ -13,6 +13,7 @@ pub mod request;
 pub mod reviewing;
 pub mod secret;
 pub mod shell;
+pub mod text;
 pub mod transaction;
 pub mod versions;
 pub mod yaml;

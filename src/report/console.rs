@@ -3,11 +3,12 @@
 //! Runs anywhere; pure. A failure is exactly three lines; a success says what came of it, what was and what is, and how
 //! long things took.
 
+use belay_model::text::one_line;
 use belay_model::transaction::outcome::{Outcome, StepResult};
 
 use super::failure::FailureLines;
 use super::story;
-use super::words::{self, one_line};
+use super::words;
 
 /// The last lines: for a failure `error:`, `host:`, `next:` and nothing else.
 pub fn console(outcome: &Outcome) -> String {

@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{self, columns, one_line};
+use super::words::{self, columns};
+
+use belay_model::text::one_line;
 
 /// How a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,11 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use belay_model::text::{clip, one_line};
 use belay_model::transaction::outcome::{Failure, Outcome, Word};
 
 use super::story;
-use super::words::{clip, clock, one_line};
+use super::words::clock;
 
 /// The longest of the three lines, in characters. GitHub cuts an annotation at 4,096.
 const LINE_MAX: usize = 1200;

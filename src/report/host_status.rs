@@ -5,11 +5,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use belay_model::text::one_line;
 use belay_model::transaction::journal::Holder;
 use belay_model::transaction::step::Step;
 use belay_model::versions::release::How;
 
-use super::words::{self, columns, one_line};
+use super::words::{self, columns};
 
 /// The state of an application on its host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::words::{clip, collapse, without_control};
+use belay_model::text::{clip, collapse, visible};
 
 /// The longest prose from outside, in characters.
 const TEXT_MAX: usize = 1000;
@@ -30,7 +30,7 @@ impl Inline {
 
     /// Prose from outside. What stands between two backticks in it is shown as code.
     pub fn text(text: &str) -> Self {
-        let line = collapse(&clip(&without_control(text), TEXT_MAX));
+        let line = collapse(&clip(&visible(text), TEXT_MAX));
         if line.is_empty() {
             return Inline::own(NOTHING);
         }
@@ -53,10 +53,7 @@ impl Inline {
 
     /// A name from outside, as code.
     pub fn code(name: &str) -> Self {
-        Inline(code_span(&clip(
-            &collapse(&without_control(name)),
-            CODE_MAX,
-        )))
+        Inline(code_span(&clip(&collapse(&visible(name)), CODE_MAX)))
     }
 
     /// A link, when the address is a plain web address; else only the label.
@@ -243,7 +240,7 @@ fn is_plain_web_address(address: &str) -> bool {
 
 /// For the inside of an HTML element, on one line.
 fn html(text: &str) -> String {
-    clip(&collapse(&without_control(text)), CODE_MAX)
+    clip(&collapse(&visible(text)), CODE_MAX)
         .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -334,7 +331,7 @@ impl Document {
 
     /// Lines from outside as they are, in a fence longer than any run of backticks in them.
     pub fn fence(&mut self, language: &'static str, text: &str) {
-        let text = without_control(text);
+        let text = visible(text);
         let fence = "`".repeat((longest_run(&text, '`') + 1).max(3));
         self.block(&format!(
             "{fence}{language}\n{}\n{fence}",

@@ -6,11 +6,11 @@
 use serde_json::{Value, json};
 
 use belay_model::reviewing::notification::Tongue;
+use belay_model::text::{clip, one_line};
 use belay_model::transaction::outcome::Outcome;
 
 use super::failure::FailureLines;
 use super::story;
-use super::words::{clip, one_line};
 
 /// Most characters of a message. Discord takes 2,000, the others more.
 const MOST: usize = 1_500;

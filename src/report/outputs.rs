@@ -1,10 +1,10 @@
 //! The outputs of the action: what a workflow's later steps can read. Runs anywhere; pure.
 
+use belay_model::text::one_line;
 use belay_model::transaction::outcome::{Outcome, Word};
 use belay_model::versions::history::bytes_together;
 
 use super::story;
-use super::words::one_line;
 
 /// Every output of the action, by name. One that is not known is empty, which a workflow reads as not set.
 pub fn outputs(outcome: &Outcome, deployment_id: Option<u64>) -> Vec<(&'static str, String)> {

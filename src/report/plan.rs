@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use belay_model::replacement::strategy::Strategy;
+use belay_model::text::one_line;
 use belay_model::transaction::outcome::Work;
 use belay_model::transaction::plan::{DataStrategy, ImageSource};
 
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;
-use super::words::{self, columns, one_line};
+use super::words::{self, columns};
 
 /// Everything that a dry run found out. Sizes in bytes, times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,12 +5,13 @@
 
 use jiff::Timestamp;
 
+use belay_model::text::{one_line, visible};
 use belay_model::transaction::journal::{Begin, End, Entry, Event, Output};
 use belay_model::transaction::step::Step;
 use belay_model::versions::release::ReleaseName;
 
 use super::story;
-use super::words::{self, one_line, without_control};
+use super::words;
 
 /// What to show for an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +189,7 @@ fn names(names: &[String]) -> String {
 
 /// The mark in front of each line keeps it from being taken for anything but a log.
 fn logs(service: &str, text: &str) -> Progress {
-    let clean = without_control(text);
+    let clean = visible(text);
     let lines = clean
         .lines()
         .map(|line| format!("  | {}", line.replace("##[", "## [")));

@@ -3,7 +3,7 @@
 //! Runs anywhere; pure. It keeps apart what Belay says and what comes from outside, so that neither reader has to guess.
 
 use super::markdown::Inline;
-use super::words::one_line;
+use belay_model::text::one_line;
 
 /// Words of Belay's own, with names and text from outside between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! Runs anywhere; pure. GitHub takes at most 140 characters as a status's description; every description made here fits.
 
+use belay_model::text::{clip, one_line};
 use belay_model::transaction::journal::Holder;
 use belay_model::transaction::outcome::{Outcome, Word, Work};
 use belay_model::transaction::step::Step;
@@ -9,7 +10,7 @@ use belay_model::transaction::step::Step;
 use super::failure::FailureLines;
 use super::progress::position;
 use super::story;
-use super::words::{self, one_line};
+use super::words;
 
 /// The longest description of a deployment's status.
 const DESCRIPTION_MAX: usize = 140;
@@ -212,7 +213,7 @@ pub fn annotation(outcome: &Outcome) -> Option<(String, String)> {
         Word::Unknown if outcome.cancelled => "was cancelled: the host decides",
         Word::Unknown => "lost sight of the host",
     };
-    let asked = words::clip(&one_line(&outcome.asked), 60);
+    let asked = clip(&one_line(&outcome.asked), 60);
     let title = match outcome.failed_step {
         Some(step) => format!("{work} of {asked} {what} (in {step})"),
         None => format!("{work} of {asked} {what}"),

@@ -1,4 +1,4 @@
-//! Durations, sizes and times as people say them, and text from outside made fit for a terminal.
+//! Durations, sizes and times as people say them, and columns.
 //!
 //! Runs anywhere; pure. Sizes are decimal, because budgets are ("300MB"); times are UTC.
 
@@ -98,85 +98,6 @@ pub fn amount(kind: MetricKind, number: u64) -> String {
 /// `1 image`, `2 images`.
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-/// At most so many characters; what was cut is marked.
-pub fn clip(text: &str, max_chars: usize) -> String {
-    match text.char_indices().nth(max_chars) {
-        None => text.to_owned(),
-        Some(_) => {
-            let kept: String = text.chars().take(max_chars.saturating_sub(1)).collect();
-            format!("{}…", kept.trim_end())
-        }
-    }
-}
-
-/// Text from outside as one line of a terminal or a log: no control characters, no terminal sequences, nothing that the
-/// Actions runner takes for a command (`::error::` at the start of a line, `##[error]` anywhere in one).
-pub fn one_line(text: &str) -> String {
-    let words = collapse(&without_control(text));
-    let words = words.replace("##[", "## [");
-    match words.strip_prefix("::") {
-        Some(rest) => format!(": :{rest}"),
-        None => words,
-    }
-}
-
-/// White space of any kind becomes one blank.
-pub(super) fn collapse(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Removes terminal sequences, control characters other than newline and tab, and characters that are not seen but
-/// reorder or hide what is. Every kind of line end becomes a newline.
-pub fn without_control(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => skip_terminal_sequence(&mut chars),
-            '\r' => {
-                chars.next_if_eq(&'\n');
-                clean.push('\n');
-            }
-            '\n' | '\t' => clean.push(c),
-            '\u{85}' | '\u{2028}' | '\u{2029}' => clean.push('\n'),
-            c if c.is_control() || is_invisible(c) => {}
-            c => clean.push(c),
-        }
-    }
-    clean
-}
-
-/// Zero-width, direction-changing and tag characters.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// After an ESC: `[ … letter` (colours, cursor) or `] … BEL` (titles, links). A sequence ends with its line.
-fn skip_terminal_sequence(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.peek() {
-        Some('[') => {
-            chars.next();
-            while chars
-                .next_if(|c| matches!(c, '\u{20}'..='\u{3f}'))
-                .is_some()
-            {}
-            chars.next_if(|c| matches!(c, '\u{40}'..='\u{7e}'));
-        }
-        Some(']') => {
-            while chars
-                .next_if(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\n' | '\r'))
-                .is_some()
-            {}
-            if chars.next_if_eq(&'\u{1b}').is_some() {
-                chars.next_if_eq(&'\\');
-            }
-        }
-        _ => {}
-    }
 }
 
 /// Rows as columns of a terminal, two blanks apart, without blanks at the lines' ends.
@@ -302,33 +223,6 @@ mod tests {
                 "2 hours ago",
                 "2 days ago"
             ]
-        );
-    }
-
-    #[test]
-    fn clipping_counts_characters_and_marks_the_cut() {
-        assert_eq!(clip("äöü", 3), "äöü");
-        assert_eq!(clip("äöüß", 3), "äö…");
-    }
-
-    #[test]
-    fn one_line_is_one_line_without_control() {
-        assert_eq!(one_line("a\r\nb\tc\u{0}\u{2028}d"), "a b c d");
-        assert_eq!(
-            one_line("\u{1b}[31mred\u{1b}[0m \u{1b}]8;;http://x\u{7}link"),
-            "red link"
-        );
-        assert_eq!(one_line("\u{1b}]0;never ended\nnext"), "next");
-        assert_eq!(one_line("abc\u{202e}cba\u{200b}"), "abccba");
-    }
-
-    #[test]
-    fn no_line_becomes_a_workflow_command() {
-        assert_eq!(one_line("  ::error::boo"), ": :error::boo");
-        assert_eq!(one_line("x ##[add-path]/tmp"), "x ## [add-path]/tmp");
-        assert_eq!(
-            one_line("\u{200b}::stop-commands::x"),
-            ": :stop-commands::x"
         );
     }
 

@@ -124,7 +124,7 @@ fn restart(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
 fn restarted_text(done: &[Restarted]) -> String {
     let line = |one: &Restarted| {
         let took = belay_report::words::duration(one.ms);
-        let name = belay_report::words::one_line(&one.service);
+        let name = belay_model::text::one_line(&one.service);
         format!("{name} was restarted, and is well again after {took}\n")
     };
     match done.is_empty() {

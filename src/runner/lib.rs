@@ -16,6 +16,7 @@ pub mod init;
 pub mod inputs;
 pub mod link;
 pub mod notify;
+mod percent;
 pub mod present;
 pub mod program;
 pub mod random;

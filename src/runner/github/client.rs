@@ -21,9 +21,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::actions::{percent_encode, sanitise};
+use crate::percent::percent_encode;
 use belay_model::request::event::Repository;
 use belay_model::secret::Secret;
+use belay_model::text::log_lines;
 use belay_model::transaction::outcome::with_causes;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -499,7 +500,7 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let words = sanitise(cause.to_string().as_bytes());
+    let words = log_lines(cause.to_string().as_bytes());
     words
         .lines()
         .next()
@@ -586,7 +587,7 @@ fn detail_of(error: &Value) -> Option<String> {
 }
 
 fn shorten(text: &str) -> String {
-    let clean = sanitise(text.as_bytes()).replace('\n', " ");
+    let clean = log_lines(text.as_bytes()).replace('\n', " ");
     clean.chars().take(MAX_MESSAGE).collect()
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::client::{Answer, Call, GitHubClient, GitHubError};
-use crate::actions::percent_encode;
+use crate::percent::percent_encode;
 
 /// GitHub's limit for descriptions, in characters. Its API description does not state it, its server enforces it.
 const MAX_DESCRIPTION: usize = 140;
