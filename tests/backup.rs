@@ -65,10 +65,7 @@ impl DataReader for TarReader {
         match spoil {
             Some(Spoil::CutAt(at)) => tar.truncate(at),
             Some(Spoil::Fail) => {
-                return Err(ReadError::Docker {
-                    what: "tar".to_owned(),
-                    said: "spoiled".to_owned(),
-                });
+                return Err(ReadError::said("tar", "spoiled"));
             }
             None => {}
         }

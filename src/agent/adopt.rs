@@ -3,6 +3,7 @@
 //! Runs on the host, under the lock, before a transaction begins. It changes nothing that serves: the user's file is
 //! copied as it is, and the images that its containers run are written down.
 
+use super::error::AgentError;
 use super::host::{Composition, Host, HostError, Image, ImageContent};
 use super::layout::{Layout, RIVAL_FILES};
 use super::lock::HostLock;
@@ -13,7 +14,6 @@ use belay_model::composition::compose::ComposeFile;
 use belay_model::digest::sha256;
 use belay_model::replacement::strategy::{Strategy, classify};
 use belay_model::replacement::wishes::GatewayRule;
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::Plan;
 use belay_model::versions::release::{Current, How, Release, ReleaseService};
 
@@ -26,10 +26,8 @@ pub fn adopt(
     layout: &Layout,
     _lock: &HostLock,
     plan: &Plan,
-) -> Result<(), Failure> {
-    let nothing_known = state::current(layout)
-        .map_err(|e| Failure::of(&e))?
-        .is_none();
+) -> Result<(), AgentError> {
+    let nothing_known = state::current(layout)?.is_none();
     let rivals = RIVAL_FILES
         .iter()
         .any(|name| layout.root().join(name).exists());
@@ -37,18 +35,16 @@ pub fn adopt(
         return Ok(());
     }
     let project = settle_project(layout, plan.project.as_deref(), None)?;
-    let text = records::read_optional(&layout.compose())
-        .map_err(|e| Failure::of(&e))?
-        .unwrap_or_default();
+    let text = records::read_optional(&layout.compose())?.unwrap_or_default();
     let composition = Composition {
         project: project.clone(),
         directory: layout.root().to_owned(),
         file: layout.compose(),
     };
     let document = host.render(&composition, &[]).map_err(|e| {
-        Failure::of(&e).next("mend (or remove) the docker-compose.yml on the host; `docker compose config` checks it")
+        AgentError::from(e).next("mend (or remove) the docker-compose.yml on the host; `docker compose config` checks it")
     })?;
-    let file = ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
+    let file = ComposeFile::new(document.clone())?;
     let release = Release {
         schema: 1,
         name: format!("0-{ADOPTED}"),
@@ -62,28 +58,28 @@ pub fn adopt(
         fronts: vec![],
         wishes: vec![],
         gateway: GatewayRule::Off,
-        store: Some(host.engine().map_err(|e| Failure::of(&e))?.store),
+        store: Some(host.engine()?.store),
         project,
     };
     let place = layout.release(&release.name);
-    records::make_dir(place.dir()).map_err(|e| Failure::of(&e))?;
-    records::write(&place.compose(), &text, 0o600).map_err(|e| Failure::of(&e))?;
-    records::write_json(&place.normalised(), &document).map_err(|e| Failure::of(&e))?;
-    records::write_json(&place.record(), &release).map_err(|e| Failure::of(&e))?;
-    state::set_current(layout, &pointer(host, &release)).map_err(|e| Failure::of(&e))
+    records::make_dir(place.dir())?;
+    records::write(&place.compose(), &text, 0o600)?;
+    records::write_json(&place.normalised(), &document)?;
+    records::write_json(&place.record(), &release)?;
+    state::set_current(layout, &pointer(host, &release)).map_err(AgentError::from)
 }
 
 /// The release that `docker-compose.yml` is the file of, when that is another one than the records say: somebody took the
 /// emergency path.
-pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, Failure> {
-    let Some(current) = state::current(layout).map_err(|e| Failure::of(&e))? else {
+pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, AgentError> {
+    let Some(current) = state::current(layout)? else {
         return Ok(None);
     };
-    let text = records::read_optional(&layout.compose()).map_err(|e| Failure::of(&e))?;
+    let text = records::read_optional(&layout.compose())?;
     let Some(hash) = text.map(|text| sha256(&text)) else {
         return Ok(None);
     };
-    let releases = state::releases(layout).map_err(|e| Failure::of(&e))?;
+    let releases = state::releases(layout)?;
     // Two releases may have one and the same file; then the records are as right as the file is.
     let serving = releases.iter().find(|r| r.name == current.release);
     if serving.is_some_and(|serving| serving.compose_sha256 == hash) {
@@ -97,11 +93,11 @@ pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, Failure> {
 
 /// Takes note of an emergency path that was taken: what serves now is what the file says, and the version that was left is
 /// bad.
-pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(), Failure> {
+pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(), AgentError> {
     let Some(release) = unrecorded(layout)? else {
         return Ok(());
     };
-    let Some(before) = state::current(layout).map_err(|e| Failure::of(&e))? else {
+    let Some(before) = state::current(layout)? else {
         return Ok(());
     };
     let mut bad = before.bad;
@@ -115,7 +111,7 @@ pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(
         bad,
         ..pointer(host, &release)
     };
-    state::set_current(layout, &current).map_err(|e| Failure::of(&e))
+    state::set_current(layout, &current).map_err(AgentError::from)
 }
 
 fn services(
@@ -123,17 +119,17 @@ fn services(
     layout: &Layout,
     project: &str,
     file: &ComposeFile,
-) -> Result<Vec<ReleaseService>, Failure> {
+) -> Result<Vec<ReleaseService>, AgentError> {
     let root = layout.root().display().to_string();
-    let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
-    let classified = classify(file, &[], &GatewayRule::Off, None).map_err(|e| Failure::of(&e))?;
+    let containers = host.containers(project)?;
+    let classified = classify(file, &[], &GatewayRule::Off, None)?;
     let mut services: Vec<ReleaseService> = vec![];
     for classified in classified {
         let container = containers
             .iter()
             .find(|c| c.service == classified.service && c.working_dir == root);
         let found = container.map(|c| identified(host, &c.image_id)).transpose();
-        let found = found.map_err(|e| Failure::of(&e))?.flatten();
+        let found = found?.flatten();
         services.push(ReleaseService {
             reference: file
                 .image(&classified.service)

@@ -3,13 +3,13 @@
 //! Runs on the host, under the lock. It is made like that of a deployment, and counts among those that are kept.
 
 use super::backup::Reason;
+use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::state;
 use super::steps::backup::{Order, make};
 use super::steps::prune::prune_backups;
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::Plan;
 use belay_wire::BackupFacts;
 
@@ -19,14 +19,14 @@ pub fn backup_now(
     layout: &Layout,
     plan: &Plan,
     lock: &HostLock,
-) -> Result<BackupFacts, Failure> {
-    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+) -> Result<BackupFacts, AgentError> {
+    let current = state::current(layout)?;
     let current = current.ok_or_else(|| {
-        Failure::new("nothing is deployed here, so there is nothing to back up")
+        AgentError::new("nothing is deployed here, so there is nothing to back up")
             .next("push a release tag first")
     })?;
-    let release = state::release(layout, &current.release).map_err(|e| Failure::of(&e))?;
-    let seq = state::next_seq(layout, lock).map_err(|e| Failure::of(&e))?;
+    let release = state::release(layout, &current.release)?;
+    let seq = state::next_seq(layout, lock)?;
     let made = make(
         host,
         layout,

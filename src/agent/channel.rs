@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use belay_model::transaction::outcome::Failure;
+use super::error::AgentError;
 use belay_wire::{Answer, Line};
 
 /// How often a waiting verb says that it is still there.
@@ -21,15 +21,11 @@ pub fn say<T: Serialize>(out: &mut dyn Write, value: &T) -> io::Result<()> {
     out.flush()
 }
 
-pub(super) fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
+pub(super) fn answer<T>(result: Result<T, AgentError>) -> Answer<T> {
     match result {
         Ok(value) => Answer::Ok(value),
-        Err(failure) => Answer::Failed(failure),
+        Err(error) => Answer::Failed(error.into_failure()),
     }
-}
-
-pub(super) fn stumbled(error: impl std::error::Error) -> Failure {
-    Failure::of(&error)
 }
 
 /// Keeps a quiet channel alive.

@@ -3,14 +3,15 @@
 //! Runs on the host. The environment is emptied but for what Docker needs, so that a variable of the caller can never
 //! change what a Compose file means.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::host::HostError;
 
 /// Variables that a program of ours may see, besides those given to it.
-pub(super) const PASSED_ON: [&str; 7] = [
+const PASSED_ON: [&str; 7] = [
     "HOME",
     "USER",
     "LANG",
@@ -30,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Most of what a program may print into memory, in bytes.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
 
+/// Lines of what a failed program said that go into the error.
+const LAST_LINES: usize = 5;
+
 /// What a program printed.
 #[derive(Debug)]
 pub struct Printed {
@@ -40,15 +44,20 @@ pub struct Printed {
 /// One call of a program.
 #[derive(Clone, Debug)]
 pub struct Call {
-    argv: Vec<String>,
+    program: String,
+    arguments: Vec<String>,
     variables: Vec<(String, String)>,
     deadline: Duration,
 }
 
 impl Call {
+    /// A call of the first word with the others as its arguments, which may take a minute.
     pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(argv: I) -> Self {
+        let mut words = argv.into_iter().map(Into::into);
         Call {
-            argv: argv.into_iter().map(Into::into).collect(),
+            // Without a word there is no program of that name, and starting it says so.
+            program: words.next().unwrap_or_default(),
+            arguments: words.collect(),
             variables: vec![],
             deadline: Duration::from_secs(60),
         }
@@ -68,14 +77,16 @@ impl Call {
 
     /// The call as people read it in an error.
     pub fn describe(&self) -> String {
-        self.argv.join(" ")
+        let words = std::iter::once(&self.program).chain(&self.arguments);
+        words.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
     /// The call as a process that has not been started.
+    #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.argv[0]);
+        let mut command = Command::new(&self.program);
         command
-            .args(&self.argv[1..])
+            .args(&self.arguments)
             .env_clear()
             .env("PATH", PATH)
             .stdin(Stdio::null());
@@ -91,71 +102,96 @@ impl Call {
     /// Runs the call and returns what it printed; anything but exit code 0 is an error with what it said.
     pub fn run(&self) -> Result<Printed, HostError> {
         let (status, printed) = self.run_to_end()?;
-        if status.success() {
-            return Ok(printed);
+        match status.success() {
+            true => Ok(printed),
+            false => Err(self.failed(status, &printed)),
         }
-        Err(HostError::Command {
-            what: self.describe(),
-            said: last_words(&printed, status),
-        })
+    }
+
+    /// The error of a call that ended so.
+    #[must_use]
+    pub fn failed(&self, status: ExitStatus, printed: &Printed) -> HostError {
+        HostError::said(self.describe(), last_words(printed, status))
     }
 
     /// Runs the call to its end, whatever its exit code.
     pub fn run_to_end(&self) -> Result<(ExitStatus, Printed), HostError> {
-        let start = |source| HostError::Start {
-            program: self.argv[0].clone(),
-            source,
-        };
-        let mut child = self
-            .command()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(start)?;
-        let stdout = child.stdout.take();
-        let stderr = child.stderr.take();
-        std::thread::scope(|scope| {
-            let out = scope.spawn(|| drain(stdout));
-            let err = scope.spawn(|| drain(stderr));
-            let status = self.wait(&mut child);
-            let printed = Printed {
-                stdout: out.join().unwrap_or_default(),
-                stderr: err.join().unwrap_or_default(),
-            };
-            Ok((status?, printed))
-        })
-    }
-
-    fn wait(&self, child: &mut Child) -> Result<ExitStatus, HostError> {
-        let start = |source| HostError::Start {
-            program: self.argv[0].clone(),
-            source,
-        };
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(status) = child.try_wait().map_err(start)? {
-                return Ok(status);
-            }
-            if began.elapsed() > self.deadline {
-                child.kill().map_err(start)?;
-                child.wait().map_err(start)?;
-                return Err(HostError::TooLong {
-                    what: self.describe(),
-                    seconds: self.deadline.as_secs(),
-                });
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LOOK);
+        let (status, printed) = run_within(&mut self.command(), self.deadline, OUTPUT_LIMIT)
+            .map_err(|source| HostError::Start {
+                program: self.program.clone(),
+                source,
+            })?;
+        match status {
+            Some(status) => Ok((status, printed)),
+            None => Err(HostError::TooLong {
+                what: self.describe(),
+                seconds: self.deadline.as_secs(),
+            }),
         }
     }
 }
 
-fn drain(stream: Option<impl Read>) -> Vec<u8> {
+/// Runs a command to its end and keeps `most` bytes of each of its outputs. There is no status when it took longer than
+/// `limit` and was ended.
+pub(super) fn run_within(
+    command: &mut Command,
+    limit: Duration,
+    most: u64,
+) -> io::Result<(Option<ExitStatus>, Printed)> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        let out = scope.spawn(|| drain(stdout, most));
+        let err = scope.spawn(|| drain(stderr, most));
+        let status = wait(&Mutex::new(child), limit);
+        let printed = Printed {
+            stdout: out.join().unwrap_or_default(),
+            stderr: err.join().unwrap_or_default(),
+        };
+        Ok((status?, printed))
+    })
+}
+
+/// Waits for a child's end; nothing when it took longer than `limit` and was ended.
+pub(super) fn wait(child: &Mutex<Child>, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    // Most programs take a few milliseconds; the pause grows for those that do not.
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let status = locked(child).try_wait()?;
+        if status.is_some() {
+            return Ok(status);
+        }
+        if began.elapsed() > limit {
+            kill(child);
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LOOK);
+    }
+}
+
+/// Ends a child, which may have ended already.
+pub(super) fn kill(child: &Mutex<Child>) {
+    let mut child = locked(child);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn locked(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads a stream to its end, so that its program never waits for a reader, and keeps the first `most` bytes of it.
+pub(super) fn drain(stream: Option<impl Read>, most: u64) -> Vec<u8> {
     let mut bytes = vec![];
-    if let Some(stream) = stream {
+    if let Some(mut stream) = stream {
         // What could not be read is missing from a message; the exit status decides.
-        let _ = stream.take(OUTPUT_LIMIT).read_to_end(&mut bytes);
+        let _ = (&mut stream).take(most).read_to_end(&mut bytes);
+        let _ = io::copy(&mut stream, &mut io::sink());
     }
     bytes
 }
@@ -173,7 +209,8 @@ fn last_words(printed: &Printed, status: ExitStatus) -> String {
         .map(str::trim)
         .filter(|l| !l.is_empty())
         .collect();
-    let tail = lines[lines.len().saturating_sub(5)..].join("; ");
+    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..);
+    let tail = last.unwrap_or_default().join("; ");
     if tail.is_empty() {
         status.to_string()
     } else {

@@ -2,16 +2,15 @@
 //!
 //! Runs on the host, at the beginning of a verb.
 
-use super::channel::stumbled;
 use super::docker::RealHost;
+use super::error::AgentError;
 use super::layout::Layout;
 use super::spawn::spawn_engine;
 use super::{adopt, lock, revive, state};
-use belay_model::transaction::outcome::Failure;
 
-pub(super) fn prepared(layout: &Layout) -> Result<(), Failure> {
+pub(super) fn prepared(layout: &Layout) -> Result<(), AgentError> {
     if !layout.root().is_dir() {
-        return Err(Failure::new(format!(
+        return Err(AgentError::new(format!(
             "there is no directory {} on the host",
             layout.root().display()
         ))
@@ -22,7 +21,7 @@ pub(super) fn prepared(layout: &Layout) -> Result<(), Failure> {
         )));
     }
     state::prepare(layout).map_err(|e| {
-        stumbled(e).next(format!(
+        AgentError::from(e).next(format!(
             "give {} to the user that deploys",
             layout.root().display()
         ))
@@ -31,15 +30,15 @@ pub(super) fn prepared(layout: &Layout) -> Result<(), Failure> {
 
 /// Lets an engine go on with what a dead one left, take note of an emergency path, and start what Docker left stopped; waits
 /// for it.
-pub(super) fn settle(layout: &Layout) -> Result<(), Failure> {
-    let open = state::open_transactions(layout).map_err(stumbled)?;
-    let busy = lock::holder(layout).map_err(stumbled)?.is_some();
+pub(super) fn settle(layout: &Layout) -> Result<(), AgentError> {
+    let open = state::open_transactions(layout)?;
+    let busy = lock::holder(layout)?.is_some();
     let stale = adopt::unrecorded(layout)?.is_some();
     // A Docker that does not answer is told by what comes next, not here.
     let left = || revive::is_needed(&RealHost::new(), layout).unwrap_or(false);
     if busy || (open.is_empty() && !stale && !left()) {
         return Ok(());
     }
-    let mut engine = spawn_engine(layout, &["--recover"]).map_err(stumbled)?;
-    engine.wait().map(drop).map_err(stumbled)
+    let mut engine = spawn_engine(layout, &["--recover"])?;
+    engine.wait().map(drop).map_err(AgentError::from)
 }

@@ -119,6 +119,7 @@ pub fn sweep(dir: &Path) -> io::Result<()> {
 }
 
 /// Whether a file's name is one that a crash in this module left behind.
+#[must_use]
 pub fn is_leftover(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with('.')

@@ -10,18 +10,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::durable;
-use super::fence::{Fence, Overtaken};
+use super::error::{AgentError, EngineError};
+use super::fence::Fence;
 use super::fenced::Fenced;
 use super::host::Host;
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::meter::{self, Meter};
-use super::records::RecordError;
-use super::state::{self, StateError};
+use super::state;
 use super::steps::{self, Work};
+use super::trouble::Trouble;
 use belay_model::transaction::journal::{Begin, End, Event, Next, next};
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{OverLimit, Plan};
 use belay_model::transaction::step::Step;
 
@@ -34,34 +34,6 @@ const TRIES: usize = 4;
 /// How long Docker may stay away, and how often it is looked for.
 const DOCKER_PATIENCE_MS: u64 = 5 * 60 * 1000;
 const DOCKER_LOOK: Duration = Duration::from_millis(250);
-
-/// Why an engine stopped before its transaction was over. The journal stays open; the next engine goes on with it.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error(transparent)]
-    Journal(JournalError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(transparent)]
-    Overtaken(#[from] Overtaken),
-    #[error("could not {what}")]
-    Io {
-        what: String,
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl From<JournalError> for EngineError {
-    fn from(error: JournalError) -> Self {
-        match error {
-            JournalError::Overtaken(overtaken) => EngineError::Overtaken(overtaken),
-            other => EngineError::Journal(other),
-        }
-    }
-}
 
 /// What a transaction came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,11 +177,17 @@ fn perform(
     };
     match done {
         Ok(output) => journal.append(host.now(), Event::Done { step, output })?,
-        Err(failure) => {
+        Err(error) => {
             if step.may_touch_the_application() && !step.is_after_commit() {
                 keep_logs(host, layout, journal)?;
             }
-            journal.append(host.now(), Event::Failed { step, failure })?;
+            journal.append(
+                host.now(),
+                Event::Failed {
+                    step,
+                    failure: error.into_failure(),
+                },
+            )?;
         }
     }
     Ok(())
@@ -232,7 +210,13 @@ fn undo(
     record_measurement(host, journal, meter, step)?;
     match undone {
         Ok(()) => journal.append(host.now(), Event::UndoDone { step })?,
-        Err(failure) => journal.append(host.now(), Event::UndoFailed { step, failure })?,
+        Err(error) => journal.append(
+            host.now(),
+            Event::UndoFailed {
+                step,
+                failure: error.into_failure(),
+            },
+        )?,
     }
     Ok(())
 }
@@ -243,8 +227,8 @@ fn once<T>(
     layout: &Layout,
     plan: &Plan,
     journal: &mut Journal,
-    go: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>,
-) -> Result<Result<T, Failure>, EngineError> {
+    go: impl FnOnce(&mut Work<'_>) -> Result<T, AgentError>,
+) -> Result<Result<T, AgentError>, EngineError> {
     let mut work = Work::new(host, layout, plan, journal);
     let done = go(&mut work);
     work.into_result()?;
@@ -255,32 +239,17 @@ fn once<T>(
 /// has failed.
 fn patiently<T>(
     host: &dyn Host,
-    mut go: impl FnMut() -> Result<Result<T, Failure>, EngineError>,
-) -> Result<Result<T, Failure>, EngineError> {
+    mut go: impl FnMut() -> Result<Result<T, AgentError>, EngineError>,
+) -> Result<Result<T, AgentError>, EngineError> {
     for _ in 1..TRIES {
         let done = go()?;
         match &done {
-            Err(failure) if was_away(host) || tells_of_docker_away(failure) => {}
+            // It may be back before it is known that it was away: a Compose written in Python takes a second to say so.
+            Err(error) if was_away(host) || error.trouble() == Trouble::EngineAway => {}
             _ => return Ok(done),
         }
     }
     go()
-}
-
-/// Whether a command failed because Docker was away, which may be back before that is known: a Compose written in Python
-/// takes a second to say so.
-fn tells_of_docker_away(failure: &Failure) -> bool {
-    [
-        "Docker's engine does not answer",
-        "Cannot connect to the Docker daemon",
-        "error during connect",
-        "Connection refused",
-        "Connection aborted",
-        "connection reset by peer",
-        "unexpected EOF",
-    ]
-    .iter()
-    .any(|words| failure.error.contains(words))
 }
 
 /// Whether Docker is away now; waits for it to come back.
@@ -304,13 +273,13 @@ fn within_limits(
     plan: &Plan,
     journal: &mut Journal,
     step: Step,
-) -> Result<Result<(), Failure>, JournalError> {
+) -> Result<Result<(), AgentError>, JournalError> {
     if step != Step::Bake && step != Step::Retire {
         return Ok(Ok(()));
     }
     match meter::exceeded(plan, journal.entries()) {
         Some((OverLimit::Fail, text)) if step == Step::Bake => {
-            return Ok(Err(Failure::new(text).next(
+            return Ok(Err(AgentError::new(text).next(
                 "see `requests` in belay.yml, and the strategy of each service in the summary",
             )));
         }
@@ -398,10 +367,4 @@ fn tail(text: &str, bytes: usize) -> &str {
         Some(newline) => &text[start + newline + 1..],
         None => &text[start..],
     }
-}
-
-/// A failure of a step, from an error and what was being done.
-pub fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
-    let cause = Failure::of(error).error;
-    Failure::new(format!("{what}: {cause}"))
 }

@@ -6,9 +6,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::channel::stumbled;
 use super::docker::RealHost;
-use super::engine::{self, Ending, EngineError};
+use super::engine::{self, Ending};
+use super::error::{AgentError, EngineError};
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::{self, Locking};
@@ -28,13 +28,15 @@ pub const EXIT_BUSY: u8 = 75;
 const EXIT_OVERTAKEN: u8 = 76;
 
 /// `engine`: the detached process that does the work. Returns its exit code; its results are in the journal.
+#[must_use]
 pub fn engine(layout: &Layout, tx: Option<&str>) -> u8 {
     // Leaves the session of the channel that started it, so that its end is not this process's end. It fails only for a
     // process that leads a session already, which is what is wanted.
     let _ = rustix::process::setsid();
     match try_engine(layout, tx) {
         Ok(code) => code,
-        Err(failure) => {
+        Err(error) => {
+            let failure = error.into_failure();
             if let Some(tx) = tx {
                 // Best effort: without it the caller reports the engine's log instead.
                 let _ = records::write_json(&refusal_path(layout, tx), &failure);
@@ -45,7 +47,7 @@ pub fn engine(layout: &Layout, tx: Option<&str>) -> u8 {
     }
 }
 
-fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, Failure> {
+fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, AgentError> {
     let guards = Guards {
         watch: watch::start,
         supervise: supervise::ensure,
@@ -70,11 +72,10 @@ pub fn engine_on<H: Host + Revival>(
     layout: &Layout,
     tx: Option<&str>,
     guards: &Guards,
-) -> Result<u8, Failure> {
+) -> Result<u8, AgentError> {
     let plan: Option<Plan> = match tx {
-        Some(tx) => records::read_optional(&layout.incoming_plan(tx))
-            .map_err(stumbled)?
-            .map(|text| serde_json::from_slice(&text).map_err(stumbled))
+        Some(tx) => records::read_optional(&layout.incoming_plan(tx))?
+            .map(|text| serde_json::from_slice(&text).map_err(AgentError::from))
             .transpose()?,
         None => None,
     };
@@ -106,23 +107,23 @@ pub fn engine_on<H: Host + Revival>(
     adopt::take_note(host, layout, &lock)?;
     match revive::revive(host, layout, &lock) {
         Ok(told) => told.iter().for_each(|text| log(layout, text)),
-        Err(failure) => log(layout, &failure.error),
+        Err(error) => log(layout, &with_causes(&error)),
     }
     let Some(plan) = plan else { return Ok(0) };
-    if state::find(layout, &plan.tx).map_err(stumbled)?.is_some() {
+    if state::find(layout, &plan.tx)?.is_some() {
         return Ok(0);
     }
     adopt::adopt(host, layout, &lock, &plan)?;
-    let mut journal = engine::begin(host, layout, &lock, &plan).map_err(stumbled)?;
+    let mut journal = engine::begin(host, layout, &lock, &plan)?;
     if is_withdrawn(layout, &plan.tx)? {
         let (seq, reason) = (state::seq_of(&journal), withdrawn().error);
-        durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+        durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600)?;
     }
     if let Some(text) = (guards.supervise)(layout) {
         let at = host.now();
         journal
             .append(at, Event::Note { text })
-            .map_err(|e| stumbled(EngineError::from(e)))?;
+            .map_err(EngineError::from)?;
     }
     let ended = engine::run(host, layout, &lock, &mut journal, &plan);
     match unless_overtaken(layout, ended)? {
@@ -135,19 +136,19 @@ pub fn engine_on<H: Host + Revival>(
 fn unless_overtaken<T>(
     layout: &Layout,
     ended: Result<T, EngineError>,
-) -> Result<Option<T>, Failure> {
+) -> Result<Option<T>, AgentError> {
     match ended {
         Ok(ended) => Ok(Some(ended)),
         Err(EngineError::Overtaken(overtaken)) => {
             log(layout, &with_causes(&overtaken));
             Ok(None)
         }
-        Err(error) => Err(stumbled(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn stuck(step: Step) -> Failure {
-    Failure::new(format!("an earlier transaction is stuck: its step {step} could not be undone"))
+fn stuck(step: Step) -> AgentError {
+    AgentError::new(format!("an earlier transaction is stuck: its step {step} could not be undone"))
         .host("it is as that transaction's failure left it; nothing of this one was begun")
         .next("see `belay status` for what stands in the way, mend it, and start again: it is tried anew each time")
 }
@@ -159,13 +160,17 @@ fn recovery_holder() -> Holder {
     }
 }
 
-pub(super) fn take(host: &dyn Host, layout: &Layout, holder: &Holder) -> Result<Locking, Failure> {
+pub(super) fn take(
+    host: &dyn Host,
+    layout: &Layout,
+    holder: &Holder,
+) -> Result<Locking, AgentError> {
     let holder = Holder {
         since: Some(host.now()),
         pid: Some(std::process::id()),
         ..holder.clone()
     };
-    lock::take(layout, &holder).map_err(|e| Failure::new(format!("could not take the lock: {e}")))
+    lock::take(layout, &holder).map_err(|e| AgentError::doing("could not take the lock", e))
 }
 
 pub(super) fn refusal_path(layout: &Layout, tx: &str) -> PathBuf {
@@ -173,8 +178,8 @@ pub(super) fn refusal_path(layout: &Layout, tx: &str) -> PathBuf {
 }
 
 /// Whether somebody took back the plan of a transaction that has not begun.
-pub(super) fn is_withdrawn(layout: &Layout, tx: &str) -> Result<bool, Failure> {
-    let plan = records::read_optional(&layout.incoming_plan(tx)).map_err(stumbled)?;
+pub(super) fn is_withdrawn(layout: &Layout, tx: &str) -> Result<bool, AgentError> {
+    let plan = records::read_optional(&layout.incoming_plan(tx))?;
     Ok(plan.is_none())
 }
 

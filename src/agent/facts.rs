@@ -2,18 +2,19 @@
 //!
 //! Runs on the host. Reads only.
 
+use std::io;
+
 use jiff::Timestamp;
 
+use super::error::AgentError;
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::images::{Images, Wanted};
 use super::layout::Layout;
-use super::records::RecordError;
 use super::{backup, lock, revive, state, supervise};
 use belay_model::composition::service_changes::{ServiceChange, Side, service_changes};
 use belay_model::judgement::error_lines::ErrorLines;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::transaction::journal::{self, Next, next};
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::{KnownBackup, KnownRelease, Release, ReleaseService};
 use belay_wire::{
     BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,
@@ -22,35 +23,22 @@ use belay_wire::{
 /// Lines of each container's log that are looked through for errors.
 const LINES_LOOKED_THROUGH: u32 = 5_000;
 
-/// A look at the host that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum FactsError {
-    #[error(transparent)]
-    Host(#[from] HostError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error(transparent)]
-    State(#[from] state::StateError),
-}
-
 /// Gathers everything.
-pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
+pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, AgentError> {
     let engine = host.engine().map_err(|e| {
-        Failure::of(&e)
+        AgentError::from(e)
             .next("check that Docker runs on the host and that the user is in the group docker")
     })?;
-    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+    let current = state::current(layout)?;
     let serving = match &current {
-        Some(current) => state::release(layout, &current.release).map_err(|e| Failure::of(&e))?,
+        Some(current) => state::release(layout, &current.release)?,
         None => None,
     };
     let containers = match &current {
-        Some(current) => host
-            .containers(&current.project)
-            .map_err(|e| Failure::of(&e))?,
+        Some(current) => host.containers(&current.project)?,
         None => vec![],
     };
-    let releases = state::releases(layout).map_err(|e| Failure::of(&e))?;
+    let releases = state::releases(layout)?;
     let images = Images::new(host, &releases);
     Ok(HostFacts {
         language: LANGUAGE,
@@ -58,32 +46,33 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, Failure> {
         engine,
         free_bytes: host
             .free_bytes(layout.root())
-            .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?,
+            .map_err(|e| AgentError::doing("could not read the free disk space", e))?,
         total_bytes: total_bytes(layout)?,
-        releases: known_releases(host, layout).map_err(|e| Failure::of(&e))?,
-        images: service_images(&images, serving.as_slice()).map_err(|e| Failure::of(&e))?,
+        releases: known_releases(host, layout)?,
+        images: service_images(&images, serving.as_slice())?,
         services: containers
             .iter()
             .map(|container| service_state(container, &images))
             .collect(),
         backups: backup_facts(layout),
         holder: lock::holder(layout)
-            .map_err(|e| Failure::new(format!("could not look at the lock: {e}")))?,
-        open: open_transaction(layout).map_err(|e| Failure::of(&e))?,
+            .map_err(|e| AgentError::doing("could not look at the lock", e))?,
+        open: open_transaction(layout)?,
         supervisor: supervise::installed(&supervise::Machine::this(), layout),
         note: revive::last(layout).map(|revived| revived.text),
         current,
     })
 }
 
-fn total_bytes(layout: &Layout) -> Result<u64, Failure> {
-    let stat = rustix::fs::statvfs(layout.root())
-        .map_err(|e| Failure::new(format!("could not read the size of the disk: {e}")))?;
+fn total_bytes(layout: &Layout) -> Result<u64, AgentError> {
+    let stat = rustix::fs::statvfs(layout.root()).map_err(|e| {
+        AgentError::doing("could not read the size of the disk", io::Error::from(e))
+    })?;
     Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Every release that is kept, with the images that it misses.
-pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelease>, FactsError> {
+pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelease>, AgentError> {
     let releases = state::releases(layout)?;
     let images = Images::new(host, &releases);
     let mut known = vec![];
@@ -126,6 +115,7 @@ fn is_there(images: &Images<'_>, service: &ReleaseService) -> Result<bool, HostE
 }
 
 /// Every backup, as far as a rollback needs it.
+#[must_use]
 pub fn known_backups(layout: &Layout) -> Vec<KnownBackup> {
     backup::list(layout.root())
         .into_iter()
@@ -149,7 +139,7 @@ pub fn look_back(
     host: &dyn Host,
     layout: &Layout,
     since: Timestamp,
-) -> Result<LookBack, FactsError> {
+) -> Result<LookBack, AgentError> {
     let mut look_back = LookBack {
         deployments: state::deployments(layout)?,
         errors: vec![],

@@ -43,6 +43,7 @@ pub struct Fence {
 
 impl Fence {
     /// The fence of the engine that works on transaction `seq` under this lock.
+    #[must_use]
     pub fn new(layout: &Layout, lock: &HostLock, seq: u64) -> Self {
         Fence {
             layout: layout.clone(),

@@ -129,13 +129,6 @@ impl Host for Fenced<'_> {
     }
 }
 
-fn may_act(fence: &Fence) -> Result<(), ReadError> {
-    fence.check().map_err(|overtaken| ReadError::Docker {
-        what: "a look at the lock".to_owned(),
-        said: overtaken.to_string(),
-    })
-}
-
 /// Writes data for one engine only.
 struct FencedWriter<'a> {
     writer: Box<dyn DataWriter + 'a>,
@@ -144,12 +137,12 @@ struct FencedWriter<'a> {
 
 impl DataWriter for FencedWriter<'_> {
     fn set_aside(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.writer.set_aside(source, mark)
     }
 
     fn fill(&self, source: &RestoredSource, feed: Feed<'_>) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.writer.fill(source, feed)
     }
 
@@ -159,22 +152,22 @@ impl DataWriter for FencedWriter<'_> {
         mark: &str,
         wanted: &[EntryRecord],
     ) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.writer.check(source, mark, wanted)
     }
 
     fn put_back(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.writer.put_back(source, mark)
     }
 
     fn forget(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.writer.forget(source, mark)
     }
 
     fn sweep(&self) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.writer.sweep()
     }
 }
@@ -187,26 +180,26 @@ struct FencedReader<'a> {
 
 impl DataReader for FencedReader<'_> {
     fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.reader.read(source, sink)
     }
 
     fn size(&self, source: &DataKind) -> Result<u64, ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.reader.size(source)
     }
 
     fn sweep(&self) -> Result<(), ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.reader.sweep()
     }
 
     fn may_publish(&self) -> Result<(), ReadError> {
-        may_act(self.fence)
+        Ok(self.fence.check()?)
     }
 
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError> {
-        may_act(self.fence)?;
+        self.fence.check()?;
         self.reader.logs(source, most)
     }
 }

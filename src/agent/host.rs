@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::backup::{DataReader, DataWriter};
 use super::fence::Overtaken;
+use super::trouble::Trouble;
 use belay_archive::ArchiveError;
 use belay_model::judgement::health::{Answer, VersionCheck};
 use belay_model::replacement::gateway::{Change, Server};
@@ -23,7 +24,11 @@ use belay_wire::EngineFacts;
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     #[error("{what} failed: {said}")]
-    Command { what: String, said: String },
+    Command {
+        what: String,
+        said: String,
+        trouble: Trouble,
+    },
     #[error("{what} failed: {said}")]
     Gone { what: String, said: String },
     #[error("{what} took longer than {seconds} s")]
@@ -54,6 +59,34 @@ pub enum HostError {
     Overtaken(#[from] Overtaken),
 }
 
+impl HostError {
+    /// A program that failed, by what it said.
+    pub fn said(what: impl Into<String>, said: impl Into<String>) -> Self {
+        let said = said.into();
+        HostError::Command {
+            what: what.into(),
+            trouble: Trouble::of(&said),
+            said,
+        }
+    }
+
+    /// What Docker stumbled over.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            HostError::Command { trouble, .. } => *trouble,
+            HostError::NoEngine(_) => Trouble::EngineAway,
+            HostError::Gone { .. }
+            | HostError::TooLong { .. }
+            | HostError::Start { .. }
+            | HostError::Answer { .. }
+            | HostError::NoCompose
+            | HostError::Unidentified { .. }
+            | HostError::Overtaken(_) => Trouble::Other,
+        }
+    }
+}
+
 /// A container of the project, in whatever state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -78,6 +111,7 @@ pub struct Container {
 
 impl Container {
     /// Whether it serves, or is about to again by its restart policy.
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         matches!(self.state, RunState::Running | RunState::Restarting)
     }

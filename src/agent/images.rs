@@ -34,6 +34,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// The image of a service of a release.
+    #[must_use]
     pub fn released(service: &'a ReleaseService) -> Wanted<'a> {
         Wanted {
             content: service.content(),
@@ -112,6 +113,7 @@ impl<'a> Images<'a> {
     }
 
     /// An image's identity as far as it is recorded, else what the engine calls it: for people.
+    #[must_use]
     pub fn recorded(&self, id: &str) -> String {
         self.known(id).map_or(id, |known| &known.config).to_owned()
     }

@@ -91,6 +91,7 @@ impl Journal {
         })
     }
 
+    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }

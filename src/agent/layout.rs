@@ -35,118 +35,144 @@ impl Layout {
         Layout { root: root.into() }
     }
 
+    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    #[must_use]
     pub fn compose(&self) -> PathBuf {
         self.root.join(COMPOSE)
     }
 
+    #[must_use]
     pub fn compose_backup(&self) -> PathBuf {
         self.root.join(COMPOSE_BACKUP)
     }
 
+    #[must_use]
     pub fn backups(&self) -> PathBuf {
         self.root.join(BACKUPS)
     }
 
+    #[must_use]
     pub fn state(&self) -> PathBuf {
         self.root.join(STATE)
     }
 
     /// Held (flock) by the one engine that may change the host.
+    #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.state().join("lock")
     }
 
     /// Who holds the lock, for people.
+    #[must_use]
     pub fn holder(&self) -> PathBuf {
         self.state().join("lock.json")
     }
 
     /// The number of the last transaction; an engine with a lower one may not change anything.
+    #[must_use]
     pub fn seq(&self) -> PathBuf {
         self.state().join("seq")
     }
 
+    #[must_use]
     pub fn current(&self) -> PathBuf {
         self.state().join("current")
     }
 
+    #[must_use]
     pub fn rollback_script(&self) -> PathBuf {
         self.state().join("rollback.sh")
     }
 
     /// Held (flock) by the one watch that looks after the engine.
+    #[must_use]
     pub fn watch(&self) -> PathBuf {
         self.state().join("watch")
     }
 
     /// What the last start of containers was that Docker had left stopped.
+    #[must_use]
     pub fn revived(&self) -> PathBuf {
         self.state().join("revived.json")
     }
 
     /// What a start of the machine runs: the recovery by the agent that is there. POSIX sh.
+    #[must_use]
     pub fn recover_script(&self) -> PathBuf {
         self.state().join("recover.sh")
     }
 
     /// Messages of engines that could not even write their journal.
+    #[must_use]
     pub fn engine_log(&self) -> PathBuf {
         self.state().join("engine.log")
     }
 
+    #[must_use]
     pub fn binaries(&self) -> PathBuf {
         self.state().join("bin")
     }
 
+    #[must_use]
     pub fn journals(&self) -> PathBuf {
         self.state().join("journal")
     }
 
+    #[must_use]
     pub fn journal(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.log"))
     }
 
+    #[must_use]
     pub fn journal_plan(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.plan.json"))
     }
 
     /// What a waiting engine looks for: the runner's confirmation of a transaction.
+    #[must_use]
     pub fn confirmation(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.confirm"))
     }
 
     /// The wish that it waits longer for that.
+    #[must_use]
     pub fn extension(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.extend"))
     }
 
     /// What an engine looks for between any two looks: a wish to stop.
+    #[must_use]
     pub fn abort(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.abort"))
     }
 
     /// Plans that were handed over and have no journal yet.
+    #[must_use]
     pub fn incoming(&self) -> PathBuf {
         self.state().join("incoming")
     }
 
+    #[must_use]
     pub fn incoming_plan(&self, tx: &str) -> PathBuf {
         self.incoming().join(format!("{tx}.json"))
     }
 
     /// Images that a runner has loaded for a transaction that has not begun yet.
+    #[must_use]
     pub fn staged(&self, tx: &str) -> PathBuf {
         self.incoming().join(format!("{tx}.images"))
     }
 
+    #[must_use]
     pub fn releases(&self) -> PathBuf {
         self.state().join("releases")
     }
 
+    #[must_use]
     pub fn release(&self, name: &str) -> ReleaseLayout {
         ReleaseLayout {
             dir: self.releases().join(name),
@@ -154,11 +180,13 @@ impl Layout {
     }
 
     /// What was in the root where a transaction puts its release's files; gone when the transaction is over.
+    #[must_use]
     pub fn displaced(&self, seq: u64) -> PathBuf {
         self.state().join("displaced").join(format!("{seq:08}"))
     }
 
     /// Logs of containers of failed deployments.
+    #[must_use]
     pub fn failed_logs(&self, seq: u64) -> PathBuf {
         self.state().join("failed").join(format!("{seq:08}"))
     }
@@ -171,31 +199,37 @@ pub struct ReleaseLayout {
 }
 
 impl ReleaseLayout {
+    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The record. Written last: a directory without it is not a release.
+    #[must_use]
     pub fn record(&self) -> PathBuf {
         self.dir.join("release.json")
     }
 
     /// The rendered Compose file.
+    #[must_use]
     pub fn compose(&self) -> PathBuf {
         self.dir.join(COMPOSE)
     }
 
     /// What `docker compose config` made of the user's files, before pinning.
+    #[must_use]
     pub fn normalised(&self) -> PathBuf {
         self.dir.join("compose.json")
     }
 
     /// The files that the release brings, as shipped.
+    #[must_use]
     pub fn files(&self) -> PathBuf {
         self.dir.join("files")
     }
 
     /// Where the user's files are laid out to be rendered; gone afterwards.
+    #[must_use]
     pub fn rendering(&self) -> PathBuf {
         self.dir.join("rendering")
     }

@@ -22,6 +22,7 @@ pub struct HostLock {
 }
 
 impl HostLock {
+    #[must_use]
     pub fn mark(&self) -> &Mark {
         &self.mark
     }

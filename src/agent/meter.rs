@@ -63,6 +63,7 @@ impl<'a> Meter<'a> {
 /// A limit that was exceeded so far, in words. What came before the cutover was the version before's doing.
 ///
 /// A person who had data put back was told that everything stops for it.
+#[must_use]
 pub fn exceeded(plan: &Plan, entries: &[Entry]) -> Option<(OverLimit, String)> {
     if plan.work.restores() {
         return None;

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use super::error::AgentError;
 use super::host::{Container, DockerHealth, Host, RunState};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::with_causes;
 use belay_wire::Restarted;
 
 const LOOK: Duration = Duration::from_millis(200);
@@ -25,15 +26,13 @@ pub fn restart(
     layout: &Layout,
     _lock: &HostLock,
     service: Option<&str>,
-) -> Result<Vec<Restarted>, Failure> {
-    let nothing = || Failure::new("nothing is deployed here").next("push a release tag first");
-    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+) -> Result<Vec<Restarted>, AgentError> {
+    let nothing = || AgentError::new("nothing is deployed here").next("push a release tag first");
+    let current = state::current(layout)?;
     let current = current.ok_or_else(nothing)?;
-    let file = state::normalised(layout, &current.release).map_err(|e| Failure::of(&e))?;
+    let file = state::normalised(layout, &current.release)?;
     let file = file.ok_or_else(nothing)?;
-    let containers = host
-        .containers(&current.project)
-        .map_err(|e| Failure::of(&e))?;
+    let containers = host.containers(&current.project)?;
     let mut done = vec![];
     for name in order(&file, &containers, service)? {
         for container in containers.iter().filter(|c| serves(c, &name)) {
@@ -57,7 +56,7 @@ fn order(
     file: &ComposeFile,
     containers: &[Container],
     service: Option<&str>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, AgentError> {
     let runs = |name: &str| containers.iter().any(|c| serves(c, name));
     match service {
         Some(name) if runs(name) => Ok(vec![name.to_owned()]),
@@ -65,14 +64,14 @@ fn order(
             let all = file.service_names();
             let running = all.iter().filter(|name| runs(name)).cloned();
             let running = running.collect::<Vec<_>>().join(", ");
-            Err(Failure::new(format!("no service {name} runs here"))
+            Err(AgentError::new(format!("no service {name} runs here"))
                 .host("nothing was restarted")
                 .next(format!("name one of these: {running}")))
         }
         None => {
             let mut names = file.service_names();
             names.retain(|name| name != GATEWAY_SERVICE && runs(name));
-            file.in_order(&names).map_err(|e| Failure::of(&e))
+            file.in_order(&names).map_err(AgentError::from)
         }
     }
 }
@@ -82,19 +81,19 @@ fn restart_one(
     file: &ComposeFile,
     project: &str,
     container: &Container,
-) -> Result<u64, Failure> {
+) -> Result<u64, AgentError> {
     let service = &container.service;
     let began = host.boot_time();
     let grace = Duration::from_millis(file.stop_grace_ms(service));
     let restarted = host.restart(&container.id, grace);
-    restarted.map_err(|e| failed(service, &Failure::of(&e).error))?;
+    restarted.map_err(|e| failed(service, &with_causes(&e)))?;
     let needs = file.healthcheck_needs_ms(service).unwrap_or(0);
     let deadline = host.boot_time().plus_ms(needs + PATIENCE_MS);
     let settled = host.boot_time().plus_ms(SETTLING_MS);
     loop {
         let now = host
             .containers(project)
-            .map_err(|e| failed(service, &Failure::of(&e).error))?;
+            .map_err(|e| failed(service, &with_causes(&e)))?;
         let now = now.iter().find(|c| c.id == container.id);
         let is_up = now.is_some_and(|c| c.state == RunState::Running);
         match now.and_then(|c| c.health.as_ref()) {
@@ -112,8 +111,8 @@ fn restart_one(
     Ok(host.boot_time().ms.saturating_sub(began.ms))
 }
 
-fn failed(service: &str, why: &str) -> Failure {
-    Failure::new(format!("{service} was restarted, and {why}"))
+fn failed(service: &str, why: &str) -> AgentError {
+    AgentError::new(format!("{service} was restarted, and {why}"))
         .host("the version is the same as before; services after this one were not restarted")
         .next("look at `belay logs`, and roll back if the version itself is bad")
 }

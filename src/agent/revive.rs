@@ -7,12 +7,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::error::AgentError;
 use super::host::{Host, HostError};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::records;
 use super::state;
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::with_causes;
 use belay_model::versions::release::Release;
 use belay_model::versions::revival::{Ended, EngineStart, left_stopped, wants_to_run};
 
@@ -33,7 +34,7 @@ pub struct Revived {
 }
 
 /// Whether Docker has left anything stopped.
-pub fn is_needed(docker: &dyn Revival, layout: &Layout) -> Result<bool, Failure> {
+pub fn is_needed(docker: &dyn Revival, layout: &Layout) -> Result<bool, AgentError> {
     Ok(find(docker, layout)?.is_some())
 }
 
@@ -42,18 +43,18 @@ pub fn revive(
     docker: &dyn Revival,
     layout: &Layout,
     lock: &HostLock,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<String>, AgentError> {
     let Some((release, left)) = find(docker, layout)? else {
         return Ok(None);
     };
     let (mut started, mut failed) = (vec![], vec![]);
     for ended in in_order(layout, &release, left) {
         if !lock.mark().is_current().unwrap_or(false) {
-            return Err(Failure::new("the lock is not the host's lock any more"));
+            return Err(AgentError::new("the lock is not the host's lock any more"));
         }
         match docker.start_again(&ended.container) {
             Ok(()) => started.push(ended.service),
-            Err(error) => failed.push(format!("{} ({})", ended.service, Failure::of(&error).error)),
+            Err(error) => failed.push(format!("{} ({})", ended.service, with_causes(&error))),
         }
     }
     let text = words(&started, &failed);
@@ -61,11 +62,12 @@ pub fn revive(
         at: docker.now(),
         text: text.clone(),
     };
-    records::write_json(&layout.revived(), &revived).map_err(|e| Failure::of(&e))?;
+    records::write_json(&layout.revived(), &revived)?;
     Ok(Some(text))
 }
 
 /// What the last revival did, unless a transaction has brought something else since.
+#[must_use]
 pub fn last(layout: &Layout) -> Option<Revived> {
     let text = records::read_optional(&layout.revived()).ok()??;
     let revived: Revived = serde_json::from_slice(&text).ok()?;
@@ -73,21 +75,23 @@ pub fn last(layout: &Layout) -> Option<Revived> {
     (revived.at > current.since).then_some(revived)
 }
 
-fn find(docker: &dyn Revival, layout: &Layout) -> Result<Option<(Release, Vec<Ended>)>, Failure> {
-    let failed = |e: HostError| Failure::of(&e);
-    let Some(current) = state::current(layout).map_err(|e| Failure::of(&e))? else {
+fn find(
+    docker: &dyn Revival,
+    layout: &Layout,
+) -> Result<Option<(Release, Vec<Ended>)>, AgentError> {
+    let Some(current) = state::current(layout)? else {
         return Ok(None);
     };
-    let release = state::release(layout, &current.release).map_err(|e| Failure::of(&e))?;
+    let release = state::release(layout, &current.release)?;
     let Some(release) = release else {
         return Ok(None);
     };
-    let mut ended = docker.ended(&release.project).map_err(failed)?;
+    let mut ended = docker.ended(&release.project)?;
     ended.retain(|e| wants_to_run(&e.restart_policy));
     if ended.is_empty() {
         return Ok(None);
     }
-    let Some(start) = docker.last_start().map_err(failed)? else {
+    let Some(start) = docker.last_start()? else {
         return Ok(None);
     };
     let left: Vec<Ended> = left_stopped(&release, &ended, start)

@@ -92,6 +92,7 @@ pub fn next_seq(layout: &Layout, _lock: &HostLock) -> Result<u64, StateError> {
 }
 
 /// The number of a journal's transaction.
+#[must_use]
 pub fn seq_of(journal: &Journal) -> u64 {
     belay_model::transaction::journal::begin(journal.entries()).map_or(0, |begin| begin.seq)
 }

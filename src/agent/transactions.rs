@@ -7,10 +7,11 @@ use std::io::{self, Write};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::channel::{Heartbeat, answer, say, stumbled};
+use super::channel::{Heartbeat, answer, say};
 use super::contact::prepared;
 use super::docker::RealHost;
 use super::engine_process::{EXIT_BUSY, is_withdrawn, refusal_path, withdrawn};
+use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::records;
@@ -35,11 +36,12 @@ const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
 const RECOVERIES: u32 = 3;
 
 /// `load`: takes an image stream from the channel into the engine, and says what came of it.
+#[must_use]
 pub fn load(layout: &Layout, tx: &str, references: &[String]) -> Answer<Loaded> {
     answer(try_load(layout, tx, references))
 }
 
-fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, Failure> {
+fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, AgentError> {
     prepared(layout)?;
     let host = RealHost::new();
     // Written down first: a prune of another transaction must not take what is just arriving.
@@ -47,12 +49,12 @@ fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, 
         references: references.to_vec(),
         since: host.now(),
     };
-    records::write_json(&layout.staged(tx), &staged).map_err(stumbled)?;
+    records::write_json(&layout.staged(tx), &staged)?;
     let output = super::command::Call::new(["docker", "load"])
         .command()
         .stdin(Stdio::inherit())
         .output()
-        .map_err(|e| Failure::new(format!("could not run docker load: {e}")))?;
+        .map_err(|e| AgentError::doing("could not run docker load", e))?;
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(Loaded {
@@ -67,21 +69,21 @@ pub fn begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Answer<Begun>
     answer(try_begin(layout, plan, out))
 }
 
-fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun, Failure> {
+fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun, AgentError> {
     prepared(layout)?;
-    let text = serde_json::to_vec(plan).map_err(stumbled)?;
-    durable::replace(&layout.incoming_plan(&plan.tx), &text, 0o600).map_err(stumbled)?;
+    let text = serde_json::to_vec(plan)?;
+    durable::replace(&layout.incoming_plan(&plan.tx), &text, 0o600)?;
     let patience = Duration::from_millis(plan.limits.lock_wait_ms);
     let began = Instant::now();
     let mut heartbeat = Heartbeat::new();
     loop {
-        if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+        if let Some((seq, _)) = state::find(layout, &plan.tx)? {
             return Ok(Begun::Running { seq });
         }
         if is_withdrawn(layout, &plan.tx)? {
             return Ok(Begun::Refused(withdrawn()));
         }
-        let Some(holder) = lock::holder(layout).map_err(stumbled)? else {
+        let Some(holder) = lock::holder(layout)? else {
             match start_engine(layout, plan, &mut heartbeat, out)? {
                 Some(begun) => return Ok(begun),
                 // Another engine was quicker; wait for it like for any other.
@@ -89,7 +91,7 @@ fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun,
             }
         };
         if began.elapsed() >= patience {
-            records::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+            records::remove(&layout.incoming_plan(&plan.tx))?;
             forget_staged(&RealHost::new(), layout, &plan.tx)?;
             return Ok(Begun::Busy { holder });
         }
@@ -104,20 +106,20 @@ fn start_engine(
     plan: &Plan,
     heartbeat: &mut Heartbeat,
     out: &mut dyn Write,
-) -> Result<Option<Begun>, Failure> {
-    let mut engine = spawn_engine(layout, &["--tx", &plan.tx]).map_err(stumbled)?;
+) -> Result<Option<Begun>, AgentError> {
+    let mut engine = spawn_engine(layout, &["--tx", &plan.tx])?;
     let began = Instant::now();
     loop {
-        if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+        if let Some((seq, _)) = state::find(layout, &plan.tx)? {
             return Ok(Some(Begun::Running { seq }));
         }
-        if let Some(status) = engine.try_wait().map_err(stumbled)? {
+        if let Some(status) = engine.try_wait()? {
             return ended_without_journal(layout, plan, status);
         }
         // Settling an older transaction comes first and may take as long as an unwind takes; only silence is a defect.
-        let busy = lock::holder(layout).map_err(stumbled)?.is_some();
+        let busy = lock::holder(layout)?.is_some();
         if !busy && began.elapsed() > ENGINE_PATIENCE {
-            return Err(Failure::new("the engine on the host did not start")
+            return Err(AgentError::new("the engine on the host did not start")
                 .next(format!("look at {}", layout.engine_log().display())));
         }
         heartbeat.beat(out);
@@ -129,21 +131,21 @@ fn ended_without_journal(
     layout: &Layout,
     plan: &Plan,
     status: ExitStatus,
-) -> Result<Option<Begun>, Failure> {
+) -> Result<Option<Begun>, AgentError> {
     if status.code() == Some(i32::from(EXIT_BUSY)) {
         return Ok(None);
     }
     // A very short transaction may have begun and ended between two looks.
-    if let Some((seq, _)) = state::find(layout, &plan.tx).map_err(stumbled)? {
+    if let Some((seq, _)) = state::find(layout, &plan.tx)? {
         return Ok(Some(Begun::Running { seq }));
     }
     if is_withdrawn(layout, &plan.tx)? {
         return Ok(Some(Begun::Refused(withdrawn())));
     }
     forget_staged(&RealHost::new(), layout, &plan.tx)?;
-    let refusal = records::read_optional(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
-    records::remove(&refusal_path(layout, &plan.tx)).map_err(stumbled)?;
-    records::remove(&layout.incoming_plan(&plan.tx)).map_err(stumbled)?;
+    let refusal = records::read_optional(&refusal_path(layout, &plan.tx))?;
+    records::remove(&refusal_path(layout, &plan.tx))?;
+    records::remove(&layout.incoming_plan(&plan.tx))?;
     let failure = refusal
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_else(|| {
@@ -156,24 +158,24 @@ fn ended_without_journal(
 }
 
 /// Takes away the images that were sent for a transaction that is not going to begin, unless a release has them, too.
-pub fn forget_staged(host: &dyn Host, layout: &Layout, tx: &str) -> Result<(), Failure> {
+pub fn forget_staged(host: &dyn Host, layout: &Layout, tx: &str) -> Result<(), AgentError> {
     let path = layout.staged(tx);
-    let Some(text) = records::read_optional(&path).map_err(stumbled)? else {
+    let Some(text) = records::read_optional(&path)? else {
         return Ok(());
     };
-    let staged: Staged = serde_json::from_slice(&text).map_err(stumbled)?;
-    let releases = state::releases(layout).map_err(stumbled)?;
+    let staged: Staged = serde_json::from_slice(&text)?;
+    let releases = state::releases(layout)?;
     let is_needed = |id: &str| {
         let mut services = releases.iter().flat_map(|release| &release.services);
         services.any(|service| service.engine_id() == id)
     };
     for reference in &staged.references {
-        let image = host.image(reference).map_err(stumbled)?;
+        let image = host.image(reference)?;
         if image.is_some_and(|image| !is_needed(&image.id)) {
-            host.forget_image(reference).map_err(stumbled)?;
+            host.forget_image(reference)?;
         }
     }
-    records::remove(&path).map_err(stumbled)
+    records::remove(&path).map_err(AgentError::from)
 }
 
 /// `follow`: tells a transaction's records from number `from` on until it is over. It may be asked again at any time.
@@ -197,7 +199,7 @@ pub fn follow(layout: &Layout, tx: &str, from: u64, out: &mut dyn Write) -> io::
                     &Line::Stopped(Failure::new("the host has no record of this transaction")),
                 );
             }
-            Err(error) => return say(out, &Line::Stopped(Failure::of(&error))),
+            Err(error) => return say(out, &Line::Stopped(AgentError::from(error).into_failure())),
         };
         for entry in entries
             .iter()
@@ -233,7 +235,7 @@ fn try_confirm(
     tx: &str,
     nonce: &str,
     out: &mut dyn Write,
-) -> Result<Confirmed, Failure> {
+) -> Result<Confirmed, AgentError> {
     leave_confirmation(layout, tx, nonce)?;
     let began = Instant::now();
     let mut heartbeat = Heartbeat::new();
@@ -241,13 +243,11 @@ fn try_confirm(
         if let Some(decided) = decided(layout, tx)? {
             return Ok(decided);
         }
-        let engine_lives = lock::holder(layout).map_err(stumbled)?.is_some();
+        let engine_lives = lock::holder(layout)?.is_some();
         if !engine_lives {
-            spawn_engine(layout, &["--recover"])
-                .and_then(|mut e| e.wait())
-                .map_err(stumbled)?;
+            spawn_engine(layout, &["--recover"]).and_then(|mut e| e.wait())?;
         } else if began.elapsed() > CONFIRM_PATIENCE {
-            return Err(Failure::new("the engine did not decide in time"));
+            return Err(AgentError::new("the engine did not decide in time"));
         }
         heartbeat.beat(out);
         std::thread::sleep(LOOK);
@@ -255,43 +255,44 @@ fn try_confirm(
 }
 
 /// Leaves a runner's confirmation where the engine looks for it, if it is that of this very transaction.
-pub fn leave_confirmation(layout: &Layout, tx: &str, nonce: &str) -> Result<(), Failure> {
+pub fn leave_confirmation(layout: &Layout, tx: &str, nonce: &str) -> Result<(), AgentError> {
     let (seq, _) = find(layout, tx)?;
     if let Ok(plan) = state::plan(layout, seq)
         && let ConfirmRule::Runner { nonce_sha256, .. } = &plan.confirm
     {
         if sha256(nonce.as_bytes()) != *nonce_sha256 {
-            return Err(Failure::new(
+            return Err(AgentError::new(
                 "this is not the confirmation of that transaction",
             ));
         }
-        durable::replace(&layout.confirmation(seq), nonce.as_bytes(), 0o600).map_err(stumbled)?;
+        durable::replace(&layout.confirmation(seq), nonce.as_bytes(), 0o600)?;
     }
     Ok(())
 }
 
 /// `extend`: asks the engine to wait longer for the confirmation, so many milliseconds from when it reads this. What has
 /// been decided already stays so.
+#[must_use]
 pub fn extend(layout: &Layout, tx: &str, by_ms: u64) -> Answer<()> {
     answer(leave_extension(layout, tx, by_ms))
 }
 
 /// The same, before it is put into words.
-pub fn leave_extension(layout: &Layout, tx: &str, by_ms: u64) -> Result<(), Failure> {
+pub fn leave_extension(layout: &Layout, tx: &str, by_ms: u64) -> Result<(), AgentError> {
     let (seq, entries) = find(layout, tx)?;
     if decision(&entries).is_some() {
         return Ok(());
     }
     let text = by_ms.to_string();
-    durable::replace(&layout.extension(seq), text.as_bytes(), 0o600).map_err(stumbled)
+    durable::replace(&layout.extension(seq), text.as_bytes(), 0o600).map_err(AgentError::from)
 }
 
 /// What the host has decided about a transaction, for whoever will believe it; `None`: nothing yet.
-pub fn decided(layout: &Layout, tx: &str) -> Result<Option<Confirmed>, Failure> {
+pub fn decided(layout: &Layout, tx: &str) -> Result<Option<Confirmed>, AgentError> {
     let (seq, entries) = find(layout, tx)?;
     let decided = decision(&entries);
     if decided.is_some() {
-        super::journal::make_durable(&layout.journal(seq)).map_err(stumbled)?;
+        super::journal::make_durable(&layout.journal(seq))?;
     }
     Ok(decided)
 }
@@ -310,13 +311,14 @@ fn decision(entries: &[Entry]) -> Option<Confirmed> {
     }
 }
 
-fn find(layout: &Layout, tx: &str) -> Result<(u64, Vec<Entry>), Failure> {
-    let found = state::find(layout, tx).map_err(stumbled)?;
-    found.ok_or_else(|| Failure::new("the host has no record of this transaction"))
+fn find(layout: &Layout, tx: &str) -> Result<(u64, Vec<Entry>), AgentError> {
+    let found = state::find(layout, tx)?;
+    found.ok_or_else(|| AgentError::new("the host has no record of this transaction"))
 }
 
 /// `abort`: asks the engine to unwind. After the commit point it changes nothing. What has not begun does not begin any
 /// more.
+#[must_use]
 pub fn abort(layout: &Layout, tx: &str, reason: &str) -> Answer<Confirmed> {
     answer(try_abort(&RealHost::new(), layout, tx, reason))
 }
@@ -327,12 +329,12 @@ pub fn try_abort(
     layout: &Layout,
     tx: &str,
     reason: &str,
-) -> Result<Confirmed, Failure> {
-    if state::find(layout, tx).map_err(stumbled)?.is_none() {
+) -> Result<Confirmed, AgentError> {
+    if state::find(layout, tx)?.is_none() {
         // Before the second look: an engine that begins meanwhile looks for its plan afterwards, and goes back.
-        records::remove(&layout.incoming_plan(tx)).map_err(stumbled)?;
+        records::remove(&layout.incoming_plan(tx))?;
         forget_staged(host, layout, tx)?;
-        if state::find(layout, tx).map_err(stumbled)?.is_none() {
+        if state::find(layout, tx)?.is_none() {
             return Ok(Confirmed::Unwound {
                 end: Some(End::Unwound),
             });
@@ -342,6 +344,6 @@ pub fn try_abort(
         return Ok(decided);
     }
     let (seq, _) = find(layout, tx)?;
-    durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600).map_err(stumbled)?;
+    durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600)?;
     Ok(Confirmed::Unwound { end: None })
 }

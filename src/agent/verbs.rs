@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use super::backup::EntryRecord;
 use super::backup::aside::{Action, Aside};
-use super::channel::{answer, stumbled};
+use super::channel::answer;
 use super::contact::{prepared, settle};
 use super::docker::RealHost;
 use super::engine_process::take;
+use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::Locking;
 use super::{adopt, backup, backup_now, facts, restart, state};
 use belay_model::judgement::health::TimedAnswer;
 use belay_model::transaction::journal::Holder;
-use belay_model::transaction::outcome::{Failure, ServiceLog};
+use belay_model::transaction::outcome::{ServiceLog, with_causes};
 use belay_model::transaction::plan::Plan;
 use belay_prober::ask_timed;
 use belay_wire::{Answer, BackupFacts, Examined, HostFacts, LookBack, Restarted};
@@ -27,6 +28,7 @@ use belay_wire::{Answer, BackupFacts, Examined, HostFacts, LookBack, Restarted};
 const CONNECT: Duration = Duration::from_millis(500);
 
 /// `facts`: what the host is like. Anything that a dead engine left is settled first.
+#[must_use]
 pub fn facts(layout: &Layout) -> Answer<HostFacts> {
     answer(prepared(layout).and_then(|()| {
         settle(layout)?;
@@ -38,13 +40,13 @@ pub fn facts(layout: &Layout) -> Answer<HostFacts> {
 /// caller reads the last word and the exit code.
 pub fn aside(action: &str, aside: &Aside) -> u8 {
     let done = match Action::ALL.into_iter().find(|a| a.name() == action) {
-        Some(Action::SetAside) => aside.set_aside().map_err(stumbled),
-        Some(Action::PutBack) => aside.put_back().map_err(stumbled),
-        Some(Action::Forget) => aside.forget().map_err(stumbled),
+        Some(Action::SetAside) => aside.set_aside().map_err(AgentError::from),
+        Some(Action::PutBack) => aside.put_back().map_err(AgentError::from),
+        Some(Action::Forget) => aside.forget().map_err(AgentError::from),
         Some(Action::Check) => serde_json::from_reader(io::stdin().lock())
-            .map_err(stumbled)
-            .and_then(|wanted: Vec<EntryRecord>| aside.check(&wanted).map_err(stumbled)),
-        None => Err(Failure::new(format!("there is no action {action}"))),
+            .map_err(AgentError::from)
+            .and_then(|wanted: Vec<EntryRecord>| aside.check(&wanted).map_err(AgentError::from)),
+        None => Err(AgentError::new(format!("there is no action {action}"))),
     };
     // Whoever started the container may be gone.
     match done {
@@ -52,41 +54,45 @@ pub fn aside(action: &str, aside: &Aside) -> u8 {
             let _ = writeln!(io::stdout(), "{}", backup::DONE);
             0
         }
-        Err(failure) => {
-            let _ = writeln!(io::stderr(), "{}", failure.error);
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}", with_causes(&error));
             1
         }
     }
 }
 
 /// `recover`: settles what a dead engine left, and says what is still open.
+#[must_use]
 pub fn recover(layout: &Layout) -> Answer<HostFacts> {
     facts(layout)
 }
 
 /// `ask`: asks an endpoint once, from where the host is.
+#[must_use]
 pub fn ask(url: &str, timeout: Duration) -> Answer<TimedAnswer> {
     Answer::Ok(ask_timed(url, timeout, false))
 }
 
 /// `backup`: a backup by itself, under the lock.
+#[must_use]
 pub fn backup(layout: &Layout, plan: &Plan) -> Answer<BackupFacts> {
     answer(try_backup(layout, plan))
 }
 
-fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, Failure> {
+fn try_backup(layout: &Layout, plan: &Plan) -> Result<BackupFacts, AgentError> {
     prepared(layout)?;
     settle(layout)?;
     let host = RealHost::new();
     let lock = match take(&host, layout, &plan.holder)? {
         Locking::Held(lock) => lock,
-        Locking::Busy(holder) => return Err(Holder::busy(holder.as_ref())),
+        Locking::Busy(holder) => return Err(Holder::busy(holder.as_ref()).into()),
     };
     adopt::adopt(&host, layout, &lock, plan)?;
     backup_now::backup_now(&host, layout, plan, &lock)
 }
 
 /// `examine`: which of these ports are taken.
+#[must_use]
 pub fn examine(ports: &[u16]) -> Answer<Examined> {
     let is_taken = |port: &&u16| {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], **port));
@@ -98,6 +104,7 @@ pub fn examine(ports: &[u16]) -> Answer<Examined> {
 }
 
 /// `restart`: the services of what serves, or one, under the lock.
+#[must_use]
 pub fn restart(layout: &Layout, plan: &Plan, service: Option<&str>) -> Answer<Vec<Restarted>> {
     answer(try_restart(layout, plan, service))
 }
@@ -106,24 +113,25 @@ fn try_restart(
     layout: &Layout,
     plan: &Plan,
     service: Option<&str>,
-) -> Result<Vec<Restarted>, Failure> {
+) -> Result<Vec<Restarted>, AgentError> {
     prepared(layout)?;
     settle(layout)?;
     let host = RealHost::new();
     match take(&host, layout, &plan.holder)? {
         Locking::Held(lock) => restart::restart(&host, layout, &lock, service),
-        Locking::Busy(holder) => Err(Holder::busy(holder.as_ref())),
+        Locking::Busy(holder) => Err(Holder::busy(holder.as_ref()).into()),
     }
 }
 
 /// `backups`: every backup; with `verify`, each read back whole.
+#[must_use]
 pub fn backups(layout: &Layout, verify: bool) -> Answer<Vec<BackupFacts>> {
     let mut all = facts::backup_facts(layout);
     if verify {
         for backup in &mut all {
             backup.problem = backup::verify(layout.root(), &backup.name)
                 .err()
-                .map(|e| Failure::of(&e).error);
+                .map(|e| with_causes(&e));
             backup.verified = backup.problem.is_none();
         }
     }
@@ -131,6 +139,7 @@ pub fn backups(layout: &Layout, verify: bool) -> Answer<Vec<BackupFacts>> {
 }
 
 /// `logs`: the last lines of every service (or one) of what serves.
+#[must_use]
 pub fn logs(layout: &Layout, service: Option<&str>, lines: u32) -> Answer<Vec<ServiceLog>> {
     answer(try_logs(layout, service, lines))
 }
@@ -139,15 +148,16 @@ fn try_logs(
     layout: &Layout,
     service: Option<&str>,
     lines: u32,
-) -> Result<Vec<ServiceLog>, Failure> {
-    let current = state::current(layout).map_err(stumbled)?;
-    let current = current
-        .ok_or_else(|| Failure::new("nothing is deployed here").next("push a release tag first"))?;
+) -> Result<Vec<ServiceLog>, AgentError> {
+    let current = state::current(layout)?;
+    let current = current.ok_or_else(|| {
+        AgentError::new("nothing is deployed here").next("push a release tag first")
+    })?;
     let host = RealHost::new();
     let mut logs = vec![];
-    for container in host.containers(&current.project).map_err(stumbled)? {
+    for container in host.containers(&current.project)? {
         if service.is_none_or(|wanted| wanted == container.service) {
-            let text = host.logs(&container.id, lines).map_err(stumbled)?;
+            let text = host.logs(&container.id, lines)?;
             logs.push(ServiceLog {
                 service: container.service,
                 text,
@@ -159,5 +169,5 @@ fn try_logs(
 
 /// `look-back`: what the deployments that went live came to, and what the services complained of since.
 pub fn look_back(layout: &Layout, since: jiff::Timestamp) -> Answer<LookBack> {
-    answer(facts::look_back(&RealHost::new(), layout, since).map_err(stumbled))
+    answer(facts::look_back(&RealHost::new(), layout, since).map_err(AgentError::from))
 }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::docker::RealHost;
+use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::spawn::{log, spawn};
 use super::{adopt, lock, revive, state};
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::with_causes;
 
 /// How often the lock is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -37,6 +38,7 @@ pub fn start(layout: &Layout) -> io::Result<()> {
 }
 
 /// `watch`: waits until no engine works any more, and settles what the last one left. Returns the exit code.
+#[must_use]
 pub fn watch(layout: &Layout) -> u8 {
     // Leaves the session of the engine. It fails only for a process that leads one already, which is what is wanted.
     let _ = rustix::process::setsid();
@@ -57,6 +59,7 @@ pub fn watch(layout: &Layout) -> u8 {
 }
 
 /// `recover --boot`: settles the host after its start. Returns the exit code: 0 when there is nothing left to settle.
+#[must_use]
 pub fn at_boot(layout: &Layout) -> u8 {
     if !layout.state().is_dir() {
         return 0;
@@ -76,7 +79,7 @@ fn settle(layout: &Layout) -> u8 {
             layout,
             "the host could not settle by itself; the next contact tries again",
         ),
-        Err(failure) => told(layout, &failure.error),
+        Err(error) => told(layout, &with_causes(&error)),
     }
 }
 
@@ -86,32 +89,32 @@ fn told(layout: &Layout, text: &str) -> u8 {
 }
 
 /// Lets engines go on until nothing is left to settle.
-fn try_settle(layout: &Layout) -> Result<bool, Failure> {
+fn try_settle(layout: &Layout) -> Result<bool, AgentError> {
     let host = RealHost::new();
     for attempt in 0..TRIES {
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
         if !docker_answers(&host) {
-            return Err(Failure::new(
+            return Err(AgentError::new(
                 "Docker did not come up in time; nothing was settled",
             ));
         }
         // An engine that a contact has started meanwhile may have done it all.
-        until_free(layout).map_err(|e| Failure::new(format!("could not look at the lock: {e}")))?;
+        until_free(layout).map_err(|e| AgentError::doing("could not look at the lock", e))?;
         if !is_needed(&host, layout)? {
             return Ok(true);
         }
         let engine = spawn(layout, &["engine"], &["--recover"]).and_then(|mut e| e.wait());
-        engine.map_err(|e| Failure::new(format!("could not start an engine: {e}")))?;
+        engine.map_err(|e| AgentError::doing("could not start an engine", e))?;
     }
     Ok(!is_needed(&host, layout)?)
 }
 
 /// Whether a contact would have anything to settle.
-pub fn is_needed(host: &RealHost, layout: &Layout) -> Result<bool, Failure> {
-    let open = state::open_transactions(layout).map_err(|e| Failure::of(&e))?;
-    let plans = state::has_plans(layout).map_err(|e| Failure::of(&e))?;
+pub fn is_needed(host: &RealHost, layout: &Layout) -> Result<bool, AgentError> {
+    let open = state::open_transactions(layout)?;
+    let plans = state::has_plans(layout)?;
     Ok(!open.is_empty()
         || plans
         || adopt::unrecorded(layout)?.is_some()

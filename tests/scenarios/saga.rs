@@ -2,12 +2,12 @@
 //! undo repeated. A new step is in all of them from the day it exists.
 
 use belay_agent::engine;
+use belay_agent::error::AgentError;
 use belay_agent::journal::Journal;
 use belay_agent::lock::HostLock;
 use belay_agent::steps::{self, Work};
 use belay_agent::{adopt, state};
 use belay_model::transaction::journal::{End, Event, Next, Output, next};
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::Plan;
 use belay_model::transaction::step::Step;
 
@@ -43,7 +43,10 @@ fn act(site: &Site, plan: &Plan, script: &Script) -> End {
                 append(site, &mut journal, Event::Started { step });
                 let event = match perform(site, plan, &mut journal, step, script) {
                     Ok(output) => Event::Done { step, output },
-                    Err(failure) => Event::Failed { step, failure },
+                    Err(error) => Event::Failed {
+                        step,
+                        failure: error.into_failure(),
+                    },
                 };
                 append(site, &mut journal, event);
             }
@@ -72,22 +75,22 @@ fn perform(
     journal: &mut Journal,
     step: Step,
     script: &Script,
-) -> Result<Output, Failure> {
-    let told_to_fail = || Err(Failure::new("as the test wants it"));
+) -> Result<Output, AgentError> {
+    let told_to_fail = || Err(AgentError::new("as the test wants it"));
     if script.fail == Some((step, When::Before)) {
         return told_to_fail();
     }
     let mut work = Work::new(&site.host, &site.layout, plan, journal);
     let mut done = steps::perform(step, &mut work);
     if script.perform == Times::Twice {
-        done.unwrap_or_else(|e| panic!("{step}: {}", e.error));
+        done.unwrap_or_else(|e| panic!("{step}: {e}"));
         done = steps::perform(step, &mut work);
     }
     work.into_result().expect("every note was written");
     if script.fail == Some((step, When::After)) {
         return told_to_fail();
     }
-    Ok(done.unwrap_or_else(|e| panic!("{step}: {}", e.error)))
+    Ok(done.unwrap_or_else(|e| panic!("{step}: {e}")))
 }
 
 fn undo(site: &Site, plan: &Plan, journal: &mut Journal, step: Step, times: Times) {
@@ -95,7 +98,7 @@ fn undo(site: &Site, plan: &Plan, journal: &mut Journal, step: Step, times: Time
     let rounds = if times == Times::Twice { 2 } else { 1 };
     for _ in 0..rounds {
         steps::undo(step, &mut work)
-            .unwrap_or_else(|e| panic!("{step} could not be undone: {}", e.error));
+            .unwrap_or_else(|e| panic!("{step} could not be undone: {e}"));
     }
     work.into_result().expect("every note was written");
 }

@@ -15,10 +15,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use belay_agent::disk::{self, Op, Tape};
+use belay_agent::error::AgentError;
 use belay_agent::host::Host;
 use belay_agent::layout::Layout;
 use belay_agent::{durable, engine_process, journal, lock, records, state, transactions};
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::with_causes;
 use belay_wire::{Confirmed, Staged};
 
 use crate::disk::Disk;
@@ -356,7 +357,9 @@ impl Life {
                 }
             }
             Some(Ok(_)) => {}
-            Some(Err(failure)) if self.seq_of(who).is_none() => self.give_up(who, &failure.error),
+            Some(Err(failure)) if self.seq_of(who).is_none() => {
+                self.give_up(who, &failure.to_string())
+            }
             Some(Err(_)) => {}
         }
     }
@@ -368,7 +371,7 @@ impl Life {
         let tx = &self.story.runners[who].plan.tx;
         let done = self.process(&format!("end of runner {who}"), || {
             transactions::forget_staged(&self.host, &self.layout, tx)?;
-            records::remove(&self.layout.incoming_plan(tx)).map_err(|e| Failure::of(&e))
+            records::remove(&self.layout.incoming_plan(tx)).map_err(AgentError::from)
         });
         drop(done);
     }
@@ -418,7 +421,7 @@ impl Life {
     }
 
     /// Asks the host what it decided. What it says is a promise.
-    fn ask(&self, who: usize) -> Option<Result<Option<Confirmed>, Failure>> {
+    fn ask(&self, who: usize) -> Option<Result<Option<Confirmed>, AgentError>> {
         let tx = &self.story.runners[who].plan.tx;
         let told = self.process(&format!("question of runner {who}"), || {
             transactions::decided(&self.layout, tx)
@@ -519,18 +522,18 @@ impl Life {
 
     // --- processes ------------------------------------------------------------------------------------------------
 
-    fn engine(&self, name: &str, tx: Option<&str>) -> Option<Result<u8, Failure>> {
+    fn engine(&self, name: &str, tx: Option<&str>) -> Option<Result<u8, AgentError>> {
         let ended = self.process(name, || {
             engine_process::engine_on(&self.host, &self.layout, tx, &NO_GUARDS)
         });
         self.tell(|| match &ended {
             None => format!("{name}: gone"),
             Some(Ok(code)) => format!("{name}: ended with {code}"),
-            Some(Err(failure)) => format!("{name}: failed, {}", failure.error),
+            Some(Err(failure)) => format!("{name}: failed, {}", with_causes(failure)),
         });
         if let Some(Err(failure)) = &ended {
             let excused = self.story.has_outages() || self.facts.borrow().overtaken;
-            assert!(excused, "{name} failed: {}", failure.error);
+            assert!(excused, "{name} failed: {}", with_causes(failure));
         }
         ended
     }

@@ -543,10 +543,7 @@ fn unreachable_engine() -> HostError {
 }
 
 fn said(what: &str, said: impl Into<String>) -> HostError {
-    HostError::Command {
-        what: what.to_owned(),
-        said: said.into(),
-    }
+    HostError::said(what, said)
 }
 
 impl Host for FakeHost {
@@ -1028,10 +1025,7 @@ struct FakeReader<'a>(&'a FakeHost);
 impl FakeReader<'_> {
     fn call<T>(&self, name: &str, value: T) -> Result<T, ReadError> {
         let done = self.0.try_call(name, |_| Ok(value));
-        done.map_err(|error| ReadError::Docker {
-            what: name.to_owned(),
-            said: error.to_string(),
-        })
+        done.map_err(|error| ReadError::said(name, error.to_string()))
     }
 }
 
@@ -1071,10 +1065,7 @@ impl FakeWriter<'_> {
             effect(world.content_of(&source.kind));
             Ok(())
         });
-        done.map_err(|error| ReadError::Docker {
-            what: name.to_owned(),
-            said: error.to_string(),
-        })
+        done.map_err(|error| ReadError::said(name, error.to_string()))
     }
 }
 
@@ -1120,10 +1111,7 @@ impl DataWriter for FakeWriter<'_> {
             world.content_of(&source.kind).aside.remove(mark);
             Ok(())
         });
-        done.map_err(|error| ReadError::Docker {
-            what: "forget".to_owned(),
-            said: error.to_string(),
-        })
+        done.map_err(|error| ReadError::said("forget", error.to_string()))
     }
 
     fn sweep(&self) -> Result<(), ReadError> {

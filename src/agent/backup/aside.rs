@@ -43,6 +43,7 @@ impl Action {
         Action::Forget,
     ];
 
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Action::SetAside => "set-aside",

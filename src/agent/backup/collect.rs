@@ -198,7 +198,8 @@ fn may_pass(error: &ReadError) -> bool {
         ReadError::Absent
         | ReadError::NoImage
         | ReadError::TooLong { .. }
-        | ReadError::Start(_) => false,
+        | ReadError::Start(_)
+        | ReadError::Overtaken(_) => false,
     }
 }
 

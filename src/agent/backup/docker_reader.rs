@@ -16,10 +16,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::helper::{
-    Access, Helpers, MOUNTED, SHORT, SILENCE, check_presence, docker, docker_command, settled,
-    stream, wait,
+    Helpers, MOUNTED, MountAccess, SHORT, SILENCE, check_presence, docker, docker_command, settled,
+    stream,
 };
 use super::{DataKind, DataReader, LogSource, ReadError, Sink};
+use crate::command::wait;
 
 /// How long Docker may take to count what volumes hold, before we count ourselves.
 const COUNTING: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ pub struct DockerReader {
 
 impl DockerReader {
     /// A reader for a project's data, through any image that the host has.
+    #[must_use]
     pub fn new(image: Option<&str>, project: &str) -> DockerReader {
         DockerReader {
             helpers: Helpers::new(image, project),
@@ -67,7 +69,7 @@ impl DockerReader {
 impl DataReader for DockerReader {
     fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
         // It never runs, but must have a command that it would run.
-        let helper = self.helpers.create(source, Access::Read, &["x"])?;
+        let helper = self.helpers.create(source, MountAccess::Read, &["x"])?;
         let from = format!("{}:{MOUNTED}", helper.id);
         stream(docker_command(["cp", &from, "-"]), sink, SILENCE)
     }

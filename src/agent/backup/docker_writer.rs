@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::aside::Action;
-use super::helper::{Access, Helpers, MOUNTED, SHORT, SILENCE, docker, docker_command, feed};
+use super::helper::{Helpers, MOUNTED, MountAccess, SHORT, SILENCE, docker, docker_command, feed};
 use super::manifest::EntryRecord;
 use super::{DataKind, DataWriter, Feed, ReadError};
 use belay_model::composition::data::RestoredSource;
@@ -27,6 +27,7 @@ pub struct DockerWriter {
 
 impl DockerWriter {
     /// A writer for a project's data, through any image that the host has.
+    #[must_use]
     pub fn new(image: Option<&str>, project: &str) -> DockerWriter {
         DockerWriter {
             helpers: Helpers::new(image, project),
@@ -47,7 +48,7 @@ impl DockerWriter {
         if let Some(only) = &only {
             words.extend(["--only", only]);
         }
-        let helper = self.helpers.create(&kind, Access::Write, &words)?;
+        let helper = self.helpers.create(&kind, MountAccess::Write, &words)?;
         let program = std::env::current_exe().map_err(ReadError::Start)?;
         let to = format!("{}:{PROGRAM}", helper.id);
         docker(["cp", &program.to_string_lossy(), &to], SHORT)?;
@@ -55,10 +56,10 @@ impl DockerWriter {
         let printed = feed(docker_command(start), input, SILENCE)?;
         match printed.trim() == DONE {
             true => Ok(()),
-            false => Err(ReadError::Docker {
-                what: action.name().to_owned(),
-                said: "it ended before its work was done".to_owned(),
-            }),
+            false => Err(ReadError::said(
+                action.name(),
+                "it ended before its work was done",
+            )),
         }
     }
 }
@@ -85,7 +86,7 @@ impl DataWriter for DockerWriter {
 
     fn fill(&self, source: &RestoredSource, content: Feed<'_>) -> Result<(), ReadError> {
         let (kind, _) = mounted(source);
-        let helper = self.helpers.create(&kind, Access::Write, &["x"])?;
+        let helper = self.helpers.create(&kind, MountAccess::Write, &["x"])?;
         // To the directory above: only what has a name gets its mode and its owner.
         let to = format!("{}:/", helper.id);
         feed(docker_command(["cp", "-", &to]), content, SILENCE).map(drop)

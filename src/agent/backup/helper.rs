@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::names::checked_part;
 use super::{DataKind, Feed, ReadError, Sink};
-use crate::command::{PASSED_ON, PATH};
+use crate::command::{Call, drain, kill, run_within, wait};
+use crate::trouble::Trouble;
 
 /// Marks helpers; its value is the project whose data they read.
 const LABEL: &str = "dev.belay.helper";
@@ -24,7 +25,7 @@ pub(super) const MOUNTED: &str = "/belay-data";
 pub(super) const SHORT: Duration = Duration::from_secs(60);
 /// How long a stream may say nothing.
 pub(super) const SILENCE: Duration = Duration::from_secs(120);
-/// The longest pause between two looks at a child.
+/// How often a stream is looked at, whether it stands still.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The most that is kept of what a program says.
@@ -32,7 +33,7 @@ const MOST_WORDS: u64 = 1024 * 1024;
 
 /// What a helper may do with the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum MountAccess {
     Read,
     Write,
 }
@@ -56,7 +57,7 @@ impl Helpers {
     pub(super) fn create(
         &self,
         source: &DataKind,
-        access: Access,
+        access: MountAccess,
         program: &[&str],
     ) -> Result<Helper, ReadError> {
         let image = self.image.as_deref().ok_or(ReadError::NoImage)?;
@@ -85,9 +86,7 @@ impl Helpers {
             Ok(printed) => Ok(Helper {
                 id: printed.trim().to_owned(),
             }),
-            Err(ReadError::Docker { said, .. }) if said.contains("path does not exist") => {
-                Err(ReadError::Absent)
-            }
+            Err(error) if error.trouble() == Trouble::NoPath => Err(ReadError::Absent),
             Err(error) => Err(error),
         }
     }
@@ -131,11 +130,7 @@ pub(super) fn check_presence(source: &DataKind) -> Result<(), ReadError> {
                 return Err(ReadError::Absent);
             }
             match docker(["volume", "inspect", "--format", "{{.Name}}", name], SHORT) {
-                Err(ReadError::Docker { said, .. })
-                    if said.to_lowercase().contains("no such volume") =>
-                {
-                    Err(ReadError::Absent)
-                }
+                Err(error) if error.trouble() == Trouble::NoVolume => Err(ReadError::Absent),
                 other => other.map(drop),
             }
         }
@@ -148,15 +143,15 @@ pub(super) fn check_presence(source: &DataKind) -> Result<(), ReadError> {
 }
 
 /// The words after `--mount`: a line of comma-separated values, where a comma in a path needs quotes.
-fn mount_of(source: &DataKind, access: Access) -> String {
+fn mount_of(source: &DataKind, access: MountAccess) -> String {
     let (kind, from, more) = match source {
         // Without the option Docker would fill an empty volume from the helper's image.
         DataKind::Volume { name } => ("volume", name.clone(), ",volume-nocopy"),
         DataKind::Bind { path } => ("bind", path.to_string_lossy().into_owned(), ""),
     };
     let access = match access {
-        Access::Read => ",readonly",
-        Access::Write => "",
+        MountAccess::Read => ",readonly",
+        MountAccess::Write => "",
     };
     let field = format!("src={from}");
     let field = match field.contains([',', '"', '\n', '\r']) {
@@ -166,19 +161,9 @@ fn mount_of(source: &DataKind, access: Access) -> String {
     format!("type={kind},{field},dst={MOUNTED}{access}{more}")
 }
 
+/// Docker's client, called so.
 pub(super) fn docker_command<'a>(words: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut command = Command::new("docker");
-    command
-        .args(words)
-        .env_clear()
-        .env("PATH", PATH)
-        .stdin(Stdio::null());
-    for name in PASSED_ON {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    command
+    Call::new(std::iter::once("docker").chain(words)).command()
 }
 
 /// Runs Docker to its end and returns what it printed.
@@ -187,22 +172,10 @@ pub(super) fn docker<'a>(
     limit: Duration,
 ) -> Result<String, ReadError> {
     let mut command = docker_command(words);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(ReadError::Start)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let out = scope.spawn(|| words_of(stdout));
-        let err = scope.spawn(|| words_of(stderr));
-        let status = wait(&Mutex::new(child), limit);
-        let (out, err) = (
-            out.join().unwrap_or_default(),
-            err.join().unwrap_or_default(),
-        );
-        settled(&command, status, &err, limit).map(|()| out)
-    })
+    let (status, printed) =
+        run_within(&mut command, limit, MOST_WORDS).map_err(ReadError::Start)?;
+    settled(&command, Ok(status), &text(&printed.stderr), limit)?;
+    Ok(text(&printed.stdout))
 }
 
 /// Runs a command and hands what it prints to `sink`, unless it stays silent for too long.
@@ -211,37 +184,12 @@ pub(super) fn stream(
     sink: Sink<'_>,
     silence: Duration,
 ) -> Result<(), ReadError> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(ReadError::Start)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let child = Mutex::new(child);
-    let waiting_since = Mutex::new(None);
-    let (done, is_done) = channel::<()>();
-    thread::scope(|scope| {
-        let err = scope.spawn(|| words_of(stderr));
-        let (child_seen, since_seen) = (&child, &waiting_since);
-        let watchdog =
-            scope.spawn(move || kill_when_silent(child_seen, since_seen, silence, &is_done));
-        let mut output = Watched {
-            stream: stdout,
-            waiting_since: &waiting_since,
-        };
-        let taken = sink(&mut output).and_then(|()| io::copy(&mut output, &mut io::sink()));
-        // A program that still writes is told that nobody reads.
-        drop(output);
-        let status = wait(&child, SHORT);
-        drop(done);
-        let silent = watchdog.join().unwrap_or(false);
-        let err = err.join().unwrap_or_default();
-        if silent {
-            return Err(too_long(&command, silence));
-        }
-        taken.map_err(ReadError::Sink)?;
-        settled(&command, status, &err, SHORT)
-    })
+    let take = |child: &mut Child| child.stdout.take();
+    let ended = attend(&mut command, silence, SHORT, take, |output| {
+        sink(output).and_then(|()| io::copy(output, &mut io::sink()).map(drop))
+    })?;
+    ended.worked.map_err(ReadError::Sink)?;
+    settled(&command, ended.status, &ended.stderr, SHORT)
 }
 
 /// Runs a command and gives it what `source` writes, unless it takes nothing for too long. Returns what it printed.
@@ -250,44 +198,72 @@ pub(super) fn feed(
     source: Feed<'_>,
     silence: Duration,
 ) -> Result<String, ReadError> {
+    command.stdin(Stdio::piped());
+    let take = |child: &mut Child| child.stdin.take();
+    let ended = attend(&mut command, silence, silence, take, |input| source(input))?;
+    // A program that gave up says why; that its input broke off then is no news.
+    settled(&command, ended.status, &ended.stderr, silence)?;
+    ended.worked.map_err(ReadError::Sink)?;
+    Ok(ended.stdout)
+}
+
+/// What came of a command whose stream was worked on.
+struct Attended {
+    /// What the work at the stream came to.
+    worked: io::Result<()>,
+    status: io::Result<Option<ExitStatus>>,
+    /// Nothing when that is the stream.
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs a command while somebody works on one of its streams, which it may leave alone for so long; once that is done, it
+/// has until `limit` to end.
+fn attend<S>(
+    command: &mut Command,
+    silence: Duration,
+    limit: Duration,
+    take: impl FnOnce(&mut Child) -> Option<S>,
+    work: impl FnOnce(&mut TimedStream<'_, S>) -> io::Result<()>,
+) -> Result<Attended, ReadError> {
     let mut child = command
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(ReadError::Start)?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let stream = take(&mut child);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let child = Mutex::new(child);
     let waiting_since = Mutex::new(None);
     let (done, is_done) = channel::<()>();
-    thread::scope(|scope| {
-        let out = scope.spawn(|| words_of(stdout));
-        let err = scope.spawn(|| words_of(stderr));
+    let (ended, was_silent) = thread::scope(|scope| {
+        let out = scope.spawn(|| text(&drain(stdout, MOST_WORDS)));
+        let err = scope.spawn(|| text(&drain(stderr, MOST_WORDS)));
         let (child_seen, since_seen) = (&child, &waiting_since);
         let watchdog =
             scope.spawn(move || kill_when_silent(child_seen, since_seen, silence, &is_done));
-        let mut input = Watched {
-            stream: stdin,
+        let mut timed = TimedStream {
+            stream,
             waiting_since: &waiting_since,
         };
-        let given = source(&mut input);
-        // Its end is what the program waits for.
-        drop(input);
-        let status = wait(&child, silence);
+        let worked = work(&mut timed);
+        // A program that reads waits for the end of its input; one that still writes learns that nobody reads.
+        drop(timed);
+        let status = wait(&child, limit);
         drop(done);
-        let silent = watchdog.join().unwrap_or(false);
-        let (out, err) = (
-            out.join().unwrap_or_default(),
-            err.join().unwrap_or_default(),
-        );
-        if silent {
-            return Err(too_long(&command, silence));
-        }
-        // A program that gave up says why; that its input broke off then is no news.
-        settled(&command, status, &err, silence)?;
-        given.map_err(ReadError::Sink)?;
-        Ok(out)
-    })
+        let was_silent = watchdog.join().unwrap_or(false);
+        let ended = Attended {
+            worked,
+            status,
+            stdout: out.join().unwrap_or_default(),
+            stderr: err.join().unwrap_or_default(),
+        };
+        (ended, was_silent)
+    });
+    match was_silent {
+        true => Err(too_long(command, silence)),
+        false => Ok(ended),
+    }
 }
 
 /// Watches over a stream until it is done; true when it had to be ended.
@@ -308,12 +284,12 @@ fn kill_when_silent(
 }
 
 /// A program's input or output, with the time since when we wait for it.
-struct Watched<'a, S> {
+struct TimedStream<'a, S> {
     stream: Option<S>,
     waiting_since: &'a Mutex<Option<Instant>>,
 }
 
-impl<S> Watched<'_, S> {
+impl<S> TimedStream<'_, S> {
     fn wait_for(
         &mut self,
         work: impl FnOnce(&mut S) -> io::Result<usize>,
@@ -335,13 +311,13 @@ impl<S> Watched<'_, S> {
     }
 }
 
-impl Read for Watched<'_, ChildStdout> {
+impl Read for TimedStream<'_, ChildStdout> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait_for(|stream| stream.read(buffer), 0)
     }
 }
 
-impl Write for Watched<'_, ChildStdin> {
+impl Write for TimedStream<'_, ChildStdin> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.wait_for(|stream| stream.write(buffer), buffer.len())
     }
@@ -351,34 +327,7 @@ impl Write for Watched<'_, ChildStdin> {
     }
 }
 
-/// Waits for a child's end; nothing when it took too long and was killed.
-pub(super) fn wait(child: &Mutex<Child>, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let began = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        let status = child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .try_wait()?;
-        if status.is_some() {
-            return Ok(status);
-        }
-        if began.elapsed() > limit {
-            kill(child);
-            return Ok(None);
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(LOOK);
-    }
-}
-
-fn kill(child: &Mutex<Child>) {
-    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-    // It may have ended by itself.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
+/// The error of a command that ended so, if it is one.
 pub(super) fn settled(
     command: &Command,
     status: io::Result<Option<ExitStatus>>,
@@ -393,10 +342,7 @@ pub(super) fn settled(
             } else {
                 said.trim().to_owned()
             };
-            Err(ReadError::Docker {
-                what: described(command),
-                said,
-            })
+            Err(ReadError::said(described(command), said))
         }
         None => Err(too_long(command, limit)),
     }
@@ -423,15 +369,8 @@ fn described(command: &Command) -> String {
     text
 }
 
-fn words_of(stream: Option<impl Read>) -> String {
-    let Some(mut stream) = stream else {
-        return String::new();
-    };
-    let mut words = vec![];
-    // What could not be read is missing from a message; the exit status decides.
-    let _ = (&mut stream).take(MOST_WORDS).read_to_end(&mut words);
-    let _ = io::copy(&mut stream, &mut io::sink());
-    String::from_utf8_lossy(&words).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -440,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_path_does_not_end_it() {
-        let bind = |path: &str| mount_of(&DataKind::Bind { path: path.into() }, Access::Read);
+        let bind = |path: &str| mount_of(&DataKind::Bind { path: path.into() }, MountAccess::Read);
         let plain = bind("/srv/a b");
         assert_eq!(plain, "type=bind,src=/srv/a b,dst=/belay-data,readonly");
         let odd = bind("/srv/a,readonly=false,\"b");

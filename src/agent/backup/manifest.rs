@@ -113,6 +113,7 @@ pub enum SourceState {
 
 impl SourceState {
     /// Whether there is a copy under the source's own place.
+    #[must_use]
     pub fn is_saved(&self) -> bool {
         match self {
             SourceState::Saved | SourceState::Inconsistent { .. } => true,
@@ -169,11 +170,13 @@ pub struct EntryRecord {
 
 impl EntryRecord {
     /// Whether it is a file's own entry, not another name of one.
+    #[must_use]
     pub fn is_file(&self) -> bool {
         matches!(self.kind, EntryKind::File { .. })
     }
 
     /// The size of its content, in bytes.
+    #[must_use]
     pub fn size(&self) -> u64 {
         match &self.kind {
             EntryKind::File { size, .. } => *size,
@@ -260,6 +263,7 @@ impl Manifest {
     }
 
     /// The data that was saved, for people.
+    #[must_use]
     pub fn data(&self) -> Vec<String> {
         let saved =
             |source: &&SourceRecord| source.source != SourceKind::Config && source.state.is_saved();
@@ -268,6 +272,7 @@ impl Manifest {
     }
 
     /// Sources whose copy may not be consistent, each with the reason, for people.
+    #[must_use]
     pub fn inconsistent(&self) -> Vec<String> {
         let words = |source: &SourceRecord| match &source.state {
             SourceState::Inconsistent { reasons } => {

@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::fence::Overtaken;
+use crate::trouble::Trouble;
 use belay_model::composition::data::RestoredSource;
 
 pub use belay_model::composition::data::DataKind;
@@ -181,13 +183,46 @@ pub enum ReadError {
     #[error("there is no image on this host to read it through")]
     NoImage,
     #[error("{what} failed: {said}")]
-    Docker { what: String, said: String },
+    Docker {
+        what: String,
+        said: String,
+        trouble: Trouble,
+    },
     #[error("{what} was silent for {seconds} s")]
     TooLong { what: String, seconds: u64 },
     #[error("could not run docker")]
     Start(#[source] io::Error),
     #[error("the copy could not go on")]
     Sink(#[source] io::Error),
+    /// Another engine has taken this one's place.
+    #[error("a look at the lock failed")]
+    Overtaken(#[from] Overtaken),
+}
+
+impl ReadError {
+    /// Docker failed, by what it said.
+    pub fn said(what: impl Into<String>, said: impl Into<String>) -> Self {
+        let said = said.into();
+        ReadError::Docker {
+            what: what.into(),
+            trouble: Trouble::of(&said),
+            said,
+        }
+    }
+
+    /// What Docker stumbled over.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            ReadError::Docker { trouble, .. } => *trouble,
+            ReadError::Absent
+            | ReadError::NoImage
+            | ReadError::TooLong { .. }
+            | ReadError::Start(_)
+            | ReadError::Sink(_)
+            | ReadError::Overtaken(_) => Trouble::Other,
+        }
+    }
 }
 
 /// A backup that could not be made. Nothing of it is left.

@@ -47,6 +47,7 @@ impl BackupName {
     }
 
     /// The name without any ending.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

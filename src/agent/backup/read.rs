@@ -170,11 +170,13 @@ impl SavedData {
         Opened::verified(root, name).map(SavedData)
     }
 
+    #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.0.manifest
     }
 
     /// What the backup holds of a source; paths begin below its place in the archive.
+    #[must_use]
     pub fn entries(&self, source: &RestoredSource) -> Vec<EntryRecord> {
         let below = |entry: &EntryRecord| {
             let path = below(entry.path.as_bytes(), &source.path)?;

@@ -30,6 +30,7 @@ pub struct BackupEntry {
 }
 
 /// Every backup under a root, the newest transaction's last.
+#[must_use]
 pub fn list(root: &Path) -> Vec<BackupEntry> {
     let mut entries: Vec<BackupEntry> = names(root)
         .into_iter()

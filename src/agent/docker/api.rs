@@ -177,13 +177,13 @@ impl Api {
         let ended: Ended = self.get(&format!("/exec/{}/json", made.id))?;
         match ended.exit_code {
             None | Some(0) => Ok(stdout),
-            Some(code) => Err(HostError::Command {
-                what,
-                said: match stderr.trim() {
+            Some(code) => {
+                let said = match stderr.trim() {
                     "" => format!("exit code {code}"),
                     said => said.to_owned(),
-                },
-            }),
+                };
+                Err(HostError::said(what, said))
+            }
         }
     }
 
@@ -209,7 +209,7 @@ impl Api {
         let what = what.to_owned();
         Err(match status {
             StatusCode::NOT_FOUND => HostError::Gone { what, said },
-            _ => HostError::Command { what, said },
+            _ => HostError::said(what, said),
         })
     }
 

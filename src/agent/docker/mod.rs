@@ -92,6 +92,7 @@ struct Named {
 }
 
 impl RealHost {
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -394,10 +395,8 @@ impl Host for RealHost {
             return serde_json::from_slice(&printed.stdout)
                 .map_err(|source| HostError::Answer { what, source });
         }
-        let mut document = yaml::read(&printed.stdout).map_err(|error| HostError::Command {
-            what,
-            said: error.to_string(),
-        })?;
+        let mut document = yaml::read(&printed.stdout)
+            .map_err(|error| HostError::said(what, error.to_string()))?;
         leave_out_inactive(&mut document, &profiles(composition, variables));
         Ok(document)
     }
@@ -542,10 +541,7 @@ impl Host for RealHost {
         // HAProxy says nothing when it did what it was told.
         match said.lines().find(|line| !line.trim().is_empty()) {
             None => Ok(()),
-            Some(line) => Err(HostError::Command {
-                what: "a command for the gateway".to_owned(),
-                said: line.to_owned(),
-            }),
+            Some(line) => Err(HostError::said("a command for the gateway", line)),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::backup::{
     self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
     Limits, LogSource, Reason,
 };
+use crate::error::AgentError;
 use crate::host::{Container, Host, HostError};
 use crate::images::Images;
 use crate::layout::Layout;
@@ -16,7 +17,6 @@ use crate::{durable, state};
 use belay_model::composition::compose::{ComposeFile, MountSource};
 use belay_model::composition::data::Restoration;
 use belay_model::transaction::journal::{self, Output};
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
 use belay_model::transaction::step::Step;
 use belay_model::versions::release::{Release, ReleaseService};
@@ -33,7 +33,7 @@ const NOT_DATA: [&str; 7] = [
     "/var/lib/docker",
 ];
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let reason = match &work.plan.work {
         PlannedWork::Deploy(deploy) => Reason::BeforeDeploy {
             tag: deploy.tag.clone(),
@@ -60,7 +60,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     })
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
     let first = work.previous()?.is_none();
     let seq = work.seq()?;
     if first {
@@ -73,14 +73,11 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         }
     }
     work.may_act()?;
-    backup::sweep(work.layout.root(), &[])
-        .map(drop)
-        .map_err(|e| Failure::of(&e))?;
+    backup::sweep(work.layout.root(), &[]).map(drop)?;
     let dir = work.layout.backups();
     if !first && dir.is_dir() {
         // An engine that was killed may have left the backup's name in the kernel's memory only.
-        durable::sync_dir(&dir)
-            .map_err(|e| Failure::new(format!("could not keep the backup: {e}")))?;
+        durable::sync_dir(&dir).map_err(|e| AgentError::doing("could not keep the backup", e))?;
     }
     if first {
         // Stops by itself when somebody else's files are there.
@@ -93,7 +90,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
 pub(super) fn before_restore(
     work: &mut Work<'_>,
     restoration: &Restoration,
-) -> Result<String, Failure> {
+) -> Result<String, AgentError> {
     let order = Order {
         seq: work.seq()?,
         reason: Reason::BeforeRestore {
@@ -109,7 +106,7 @@ pub(super) fn before_restore(
 }
 
 /// What the backup may take at the worst, in bytes.
-pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
+pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, AgentError> {
     let previous = work.previous()?;
     let (image, request) = request(
         work.host,
@@ -120,7 +117,7 @@ pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, Failure> {
         &Order::live(0, Reason::Manual),
     )?;
     let reader = work.host.data_reader(image.as_deref(), project);
-    backup::estimate(&request, reader.as_ref()).map_err(|e| Failure::of(&e))
+    backup::estimate(&request, reader.as_ref()).map_err(AgentError::from)
 }
 
 /// Which backup is wanted.
@@ -150,7 +147,7 @@ impl Order {
 }
 
 /// A backup of what served when the transaction began.
-fn make_in(work: &Work<'_>, order: &Order) -> Result<BackupEntry, Failure> {
+fn make_in(work: &Work<'_>, order: &Order) -> Result<BackupEntry, AgentError> {
     let previous = work.previous()?;
     let project = &work.preflight()?.project;
     make(
@@ -170,12 +167,12 @@ pub(crate) fn make(
     serving: Option<&Release>,
     project: &str,
     order: &Order,
-) -> Result<BackupEntry, Failure> {
+) -> Result<BackupEntry, AgentError> {
     let (image, request) = request(host, layout, plan, serving, project, order)?;
     let reader: Box<dyn DataReader + '_> = host.data_reader(image.as_deref(), project);
-    reader.sweep().map_err(|e| Failure::of(&e))?;
-    host.may_act().map_err(|e| Failure::of(&e))?;
-    backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
+    reader.sweep()?;
+    host.may_act()?;
+    backup::sweep(layout.root(), &[])?;
     // After a crash the transaction's own backup may be there already; one that was published was verified.
     let of_this = |entry: &BackupEntry| {
         let manifest = &entry.manifest;
@@ -185,7 +182,7 @@ pub(crate) fn make(
         return Ok(made);
     }
     let made = backup::create(&request, reader.as_ref()).map_err(|e| {
-        Failure::of(&e)
+        AgentError::from(e)
             .next("see what stands in the way of the backup; nothing is deployed without one")
     })?;
     Ok(BackupEntry {
@@ -203,11 +200,11 @@ fn request<'a>(
     serving: Option<&Release>,
     project: &str,
     order: &Order,
-) -> Result<(Option<String>, BackupRequest<'a>), Failure> {
-    let containers = host.containers(project).map_err(|e| Failure::of(&e))?;
-    let releases = state::releases(layout).map_err(|e| Failure::of(&e))?;
+) -> Result<(Option<String>, BackupRequest<'a>), AgentError> {
+    let containers = host.containers(project)?;
+    let releases = state::releases(layout)?;
     let images = image_records(host, &Images::new(host, &releases), &containers);
-    let images = images.map_err(|e| Failure::of(&e))?;
+    let images = images?;
     let mut logs: Vec<(String, LogSource)> = vec![];
     for container in &containers {
         match logs
@@ -242,7 +239,7 @@ fn request<'a>(
     for source in &mut data {
         source.consistency = order.consistency;
     }
-    let reader_image = reader_image(host, &images, serving, order).map_err(|e| Failure::of(&e))?;
+    let reader_image = reader_image(host, &images, serving, order)?;
     let request = BackupRequest {
         root: layout.root(),
         app: &plan.app,
@@ -329,8 +326,8 @@ fn data_sources(
     layout: &Layout,
     plan: &Plan,
     release: &Release,
-) -> Result<Vec<DataSource>, Failure> {
-    let file = state::normalised(layout, &release.name).map_err(|e| Failure::of(&e))?;
+) -> Result<Vec<DataSource>, AgentError> {
+    let file = state::normalised(layout, &release.name)?;
     let Some(file) = file else { return Ok(vec![]) };
     let mounted = mounted_data(&file, &release.project);
     match &plan.backup.data {
@@ -350,13 +347,13 @@ fn data_sources(
 }
 
 /// Refuses what belay.yml asks for and this version cannot do, before anything changes.
-pub(super) fn refuse_strategies(plan: &Plan) -> Result<(), Failure> {
+pub(super) fn refuse_strategies(plan: &Plan) -> Result<(), AgentError> {
     let DataRule::Only(wishes) = &plan.backup.data else {
         return Ok(());
     };
     match wishes.iter().find(|wish| wish.strategy != DataStrategy::Live) {
         None => Ok(()),
-        Some(wish) => Err(Failure::new(format!(
+        Some(wish) => Err(AgentError::new(format!(
             "the backup strategy of {} is not in this version of Belay; only `live` is",
             wish.source
         ))
@@ -365,7 +362,11 @@ pub(super) fn refuse_strategies(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Checks that everything that belay.yml wants to back up is there in the new release.
-pub(super) fn check_names(plan: &Plan, file: &ComposeFile, project: &str) -> Result<(), Failure> {
+pub(super) fn check_names(
+    plan: &Plan,
+    file: &ComposeFile,
+    project: &str,
+) -> Result<(), AgentError> {
     let DataRule::Only(wishes) = &plan.backup.data else {
         return Ok(());
     };
@@ -377,7 +378,7 @@ pub(super) fn check_names(plan: &Plan, file: &ComposeFile, project: &str) -> Res
     };
     match wishes.iter().find(|wish| unknown(&wish.source)) {
         None => Ok(()),
-        Some(wish) => Err(Failure::new(format!(
+        Some(wish) => Err(AgentError::new(format!(
             "belay.yml backs up {}, which no service of the Compose file uses",
             wish.source
         ))
@@ -433,6 +434,7 @@ fn is_data(path: &str) -> bool {
 
 impl BackupEntry {
     /// The backup as the runner is told of it.
+    #[must_use]
     pub fn facts(self) -> BackupFacts {
         let inconsistent = self.manifest.inconsistent();
         let data = self.manifest.data();

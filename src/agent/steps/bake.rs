@@ -2,13 +2,13 @@
 
 use super::watch::{self, Subject, Watched};
 use super::{Work, long_running, services};
+use crate::error::AgentError;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::{Baked, Event, Output};
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::ConfirmRule;
 use belay_model::transaction::step::Step;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
     let file = work.normalised(&candidate.name)?;
     let mut services = long_running(&candidate, &file)?;

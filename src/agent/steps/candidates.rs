@@ -5,10 +5,10 @@
 
 use super::services::could_not_start;
 use super::{Sides, Work};
+use crate::error::AgentError;
 use crate::host::{Container, HostError, RunState};
 use belay_model::replacement::moves::Moves;
 use belay_model::replacement::strategy::Strategy;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// Makes so many candidates of a service exist and run.
@@ -17,7 +17,7 @@ pub(super) fn start(
     release: &Release,
     service: &str,
     wanted: usize,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let Sides {
         incumbents,
         candidates,
@@ -26,10 +26,10 @@ pub(super) fn start(
         let all = incumbents.len() + wanted;
         let composition = work.composition(release);
         let created = work.host.create(&composition, service, all);
-        created.map_err(|e| could_not_start(release, service, &e))?;
+        created.map_err(|e| could_not_start(release, service, e))?;
     }
     for container in work.sides(service)?.candidates {
-        start_one(work, &container).map_err(|e| could_not_start(release, service, &e))?;
+        start_one(work, &container).map_err(|e| could_not_start(release, service, e))?;
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ fn start_one(work: &Work<'_>, container: &Container) -> Result<(), HostError> {
     }
 }
 
-pub(super) fn remove_all(work: &Work<'_>, moves: &Moves) -> Result<(), Failure> {
+pub(super) fn remove_all(work: &Work<'_>, moves: &Moves) -> Result<(), AgentError> {
     for service in moves.of(Strategy::StartFirstProxy) {
         let_requests_end(work, service)?;
     }
@@ -59,7 +59,7 @@ pub(super) fn remove_all(work: &Work<'_>, moves: &Moves) -> Result<(), Failure> 
 }
 
 /// The user's proxy has given the candidates requests since they began to run. They get as long for them as incumbents do.
-fn let_requests_end(work: &Work<'_>, service: &str) -> Result<(), Failure> {
+fn let_requests_end(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
     let grace = work.grace(service)?;
     for container in work.sides(service)?.candidates {
         if container.is_alive() {

@@ -6,18 +6,19 @@
 //! else of the version before serve again from that release's own file and images, and believes it only after it has
 //! compared image IDs.
 
-use super::services::{could_not_start, is_about_a_port, serves, up, wait_for_dependencies};
+use super::services::{could_not_start, serves, up, wait_for_dependencies};
 use super::{Work, files, go_back, long_running, roll, traffic};
+use crate::error::AgentError;
 use crate::host::RunState;
+use crate::trouble::Trouble;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::replacement::moves::{GatewayMove, Moves};
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
     let moves = work.moves()?;
     let removed = dropped_services(work.previous()?.as_ref(), &candidate);
@@ -51,7 +52,7 @@ fn in_place(
     file: &ComposeFile,
     moves: &Moves,
     services: &[String],
-) -> Result<(Vec<String>, Vec<String>), Failure> {
+) -> Result<(Vec<String>, Vec<String>), AgentError> {
     let mut leading = vec![];
     let mut following = vec![];
     for service in services {
@@ -69,7 +70,11 @@ fn in_place(
 }
 
 /// Whether a service takes no requests from outside, neither in this release nor in the one before.
-fn publishes_nothing(work: &Work<'_>, file: &ComposeFile, service: &str) -> Result<bool, Failure> {
+fn publishes_nothing(
+    work: &Work<'_>,
+    file: &ComposeFile,
+    service: &str,
+) -> Result<bool, AgentError> {
     let publishes = |file: &ComposeFile| {
         file.service(service)
             .is_some_and(|s| !s["ports"].is_null() || !s["network_mode"].is_null())
@@ -87,7 +92,7 @@ fn stays(
     candidate: &Release,
     moves: &Moves,
     service: &str,
-) -> Result<bool, Failure> {
+) -> Result<bool, AgentError> {
     Ok(moves.strategy(service) == Strategy::Untouched && serves(work, candidate, service)?)
 }
 
@@ -98,12 +103,12 @@ fn replace(
     candidate: &Release,
     file: &ComposeFile,
     services: &[String],
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, AgentError> {
     let mut waiting = vec![];
     for service in services {
         wait_for_dependencies(work, &candidate.project, file, service)?;
         match up(work, candidate, service) {
-            Err(failure) if is_about_a_port(&failure) => waiting.push(service.clone()),
+            Err(error) if error.trouble() == Trouble::PortTaken => waiting.push(service.clone()),
             done => done?,
         }
     }
@@ -115,7 +120,7 @@ pub(super) fn place_gateway(
     work: &Work<'_>,
     release: &Release,
     moves: &Moves,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     match &moves.gateway {
         GatewayMove::None | GatewayMove::Goes => Ok(()),
         // Compose would only find that out, which takes it a second on some hosts.
@@ -126,7 +131,7 @@ pub(super) fn place_gateway(
                 // Made before its ports are freed: what is left to do then is to start it.
                 let composition = work.composition(release);
                 let created = work.host.create(&composition, GATEWAY_SERVICE, 1);
-                created.map_err(|e| could_not_start(release, GATEWAY_SERVICE, &e))?;
+                created.map_err(|e| could_not_start(release, GATEWAY_SERVICE, e))?;
             }
             for service in freed_by {
                 stop_incumbents(work, service)?;
@@ -136,23 +141,23 @@ pub(super) fn place_gateway(
     }
 }
 
-fn runs(work: &Work<'_>, service: &str) -> Result<bool, Failure> {
+fn runs(work: &Work<'_>, service: &str) -> Result<bool, AgentError> {
     let incumbents = work.sides(service)?.incumbents;
     Ok(incumbents.iter().any(|c| c.state == RunState::Running))
 }
 
-fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), Failure> {
+fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
     let grace = work.grace(service)?;
     for container in work.sides(service)?.incumbents {
         if container.is_alive() {
             let stopped = work.host.stop_within(&container.id, grace);
-            stopped.map_err(|e| Failure::of(&e))?;
+            stopped?;
         }
     }
     Ok(())
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
     match work.restoration()? {
         // The version before must not see data that was put back; its own comes first.
         Some(_) => Ok(()),
@@ -174,12 +179,12 @@ fn dropped_services(previous: Option<&Release>, candidate: &Release) -> Vec<Stri
         .collect()
 }
 
-fn stop_services(work: &Work<'_>, services: &[String]) -> Result<(), Failure> {
+fn stop_services(work: &Work<'_>, services: &[String]) -> Result<(), AgentError> {
     for container in work.containers()? {
         if services.contains(&container.service) && container.state == RunState::Running {
             let grace = work.grace(&container.service)?;
             let stopped = work.host.stop_within(&container.id, grace);
-            stopped.map_err(|e| Failure::of(&e))?;
+            stopped?;
         }
     }
     Ok(())

@@ -7,19 +7,20 @@
 use std::time::Duration;
 
 use super::{Work, traffic};
+use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::replacement::gateway::Side;
 use belay_model::replacement::moves::Moves;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::DrainWish;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::with_causes;
 use belay_model::versions::release::Release;
 
 /// How long a drain command may take.
 const COMMAND: Duration = Duration::from_secs(30);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let moves = work.moves()?;
     behind_proxies(work)?;
     let gateway = moves
@@ -39,7 +40,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     Ok(Output::Nothing)
 }
 
-fn behind_proxies(work: &mut Work<'_>) -> Result<(), Failure> {
+fn behind_proxies(work: &mut Work<'_>) -> Result<(), AgentError> {
     let moves = work.moves()?;
     let release = work.candidate()?;
     let mut incumbents = vec![];
@@ -73,7 +74,7 @@ pub(super) fn tell_proxy(work: &mut Work<'_>, release: &Release, containers: &[C
             work.warn(format!(
                 "the drain command of {} failed: {}",
                 container.service,
-                Failure::of(&error).error
+                with_causes(&error)
             ));
         }
     }

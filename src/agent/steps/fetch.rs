@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Work, files, mounted, prune};
+use crate::error::AgentError;
 use crate::host::{Image, ImageContent, ImageName};
 use crate::images::{Images, Wanted};
 use crate::records;
@@ -19,12 +20,12 @@ use belay_model::replacement::strategy::{Classified, Strategy, classify};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::replacement::wishes::GatewayRule;
 use belay_model::transaction::journal::{FetchedImage, Output};
-use belay_model::transaction::outcome::{Failure, StrategyReport};
+use belay_model::transaction::outcome::StrategyReport;
 use belay_model::transaction::plan::{DeployWork, PlannedImage};
 use belay_model::versions::release::{Release, ReleaseService};
 use belay_model::yaml;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let (images, release) = match work.deploy() {
         Some(deploy) => {
             let images = fetch_all(work, deploy)?;
@@ -80,7 +81,7 @@ fn strategies(moves: &Moves, is_first: bool) -> Vec<StrategyReport> {
 }
 
 /// A release as it runs: pinned, and behind its gateway.
-fn rendered(work: &Work<'_>, release: &Release) -> Result<Rendered, Failure> {
+fn rendered(work: &Work<'_>, release: &Release) -> Result<Rendered, AgentError> {
     let pins: BTreeMap<String, String> = release
         .services
         .iter()
@@ -99,7 +100,7 @@ fn rendered(work: &Work<'_>, release: &Release) -> Result<Rendered, Failure> {
 }
 
 /// What each service of a release is by itself, whatever served before it.
-fn by_itself(work: &Work<'_>, release: &Release) -> Result<Vec<Classified>, Failure> {
+fn by_itself(work: &Work<'_>, release: &Release) -> Result<Vec<Classified>, AgentError> {
     let volumes = release
         .services
         .iter()
@@ -109,27 +110,23 @@ fn by_itself(work: &Work<'_>, release: &Release) -> Result<Vec<Classified>, Fail
     let texts = mounted::nginx_texts(work, release, &file);
     judged
         .and_then(|judged| heed_nginx(&file, judged, &release.wishes, &texts))
-        .map_err(|e| Failure::of(&e))
+        .map_err(AgentError::from)
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
     let Some(deploy) = work.deploy() else {
         return Ok(());
     };
     let preflight = work.preflight()?;
     let candidate = work.candidate_name()?;
-    let needed_elsewhere: Vec<String> = state::releases(work.layout)
-        .map_err(|e| Failure::of(&e))?
+    let needed_elsewhere: Vec<String> = state::releases(work.layout)?
         .into_iter()
         .filter(|release| release.name != candidate)
         .flat_map(|release| release.services)
         .flat_map(|service| [service.engine_id().to_owned(), service.pin])
         .collect();
     let prefix = repository_prefix(&preflight.project);
-    let mut names = work
-        .host
-        .image_names(&prefix)
-        .map_err(|e| Failure::of(&e))?;
+    let mut names = work.host.image_names(&prefix)?;
     let arriving = prune::staged_references(work, Some(&work.plan.tx))?;
     names.retain(|name| {
         !preflight.images.contains(&name.reference) && !arriving.contains(&name.reference)
@@ -139,22 +136,17 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         let needed = needed_elsewhere.contains(&name.reference)
             || needed_elsewhere.contains(&name.id) && is_the_last_name(work, &name)?;
         if !needed {
-            work.host
-                .forget_image(&name.reference)
-                .map_err(|e| Failure::of(&e))?;
+            work.host.forget_image(&name.reference)?;
         }
     }
     Ok(())
 }
 
 /// The names under which the runner sent images for this transaction.
-fn arrival_names(work: &Work<'_>, deploy: &DeployWork) -> Result<Vec<ImageName>, Failure> {
+fn arrival_names(work: &Work<'_>, deploy: &DeployWork) -> Result<Vec<ImageName>, AgentError> {
     let mut names = vec![];
     for planned in &deploy.images {
-        let image = work
-            .host
-            .image(&planned.reference)
-            .map_err(|e| Failure::of(&e))?;
+        let image = work.host.image(&planned.reference)?;
         names.extend(image.map(|image| ImageName {
             reference: planned.reference.clone(),
             id: image.id,
@@ -164,14 +156,14 @@ fn arrival_names(work: &Work<'_>, deploy: &DeployWork) -> Result<Vec<ImageName>,
 }
 
 /// Whether the image goes when this name goes.
-fn is_the_last_name(work: &Work<'_>, name: &ImageName) -> Result<bool, Failure> {
-    let image = work.host.image(&name.id).map_err(|e| Failure::of(&e))?;
+fn is_the_last_name(work: &Work<'_>, name: &ImageName) -> Result<bool, AgentError> {
+    let image = work.host.image(&name.id)?;
     Ok(image.is_none_or(|image| image.tags.len() < 2))
 }
 
-fn fetch_all(work: &mut Work<'_>, deploy: &DeployWork) -> Result<Vec<FetchedImage>, Failure> {
+fn fetch_all(work: &mut Work<'_>, deploy: &DeployWork) -> Result<Vec<FetchedImage>, AgentError> {
     let file = work.normalised(&work.candidate_name()?)?;
-    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let releases = state::releases(work.layout)?;
     let mut images = vec![];
     for service in file.service_names() {
         let planned = deploy.images.iter().find(|image| image.service == service);
@@ -186,7 +178,7 @@ fn fetch(
     file: &ComposeFile,
     service: &str,
     planned: Option<&PlannedImage>,
-) -> Result<FetchedImage, Failure> {
+) -> Result<FetchedImage, AgentError> {
     match planned {
         Some(planned) => {
             let (image, content) = arrived(work, releases, planned)?;
@@ -194,7 +186,7 @@ fn fetch(
         }
         None => {
             let reference = file.image(service).ok_or_else(|| {
-                Failure::new(format!(
+                AgentError::new(format!(
                     "service {service} has no image, and none was built for it"
                 ))
             })?;
@@ -213,7 +205,7 @@ fn named(
     reference: &str,
     image: Image,
     content: ImageContent,
-) -> Result<FetchedImage, Failure> {
+) -> Result<FetchedImage, AgentError> {
     let pin = pin(&work.preflight()?.project, service, &content.config);
     let pinned = Wanted {
         content: Content {
@@ -224,11 +216,11 @@ fn named(
         names: vec![&pin],
     };
     let there = Images::new(work.host, releases).find(&pinned);
-    let image = match there.map_err(|e| Failure::of(&e))? {
+    let image = match there? {
         Some(there) => there,
         None => {
             let done = work.host.name_image(&image.id, &pin);
-            done.map_err(|e| Failure::of(&e))?;
+            done?;
             image
         }
     };
@@ -249,11 +241,11 @@ fn arrived(
     work: &Work<'_>,
     releases: &[Release],
     planned: &PlannedImage,
-) -> Result<(Image, ImageContent), Failure> {
+) -> Result<(Image, ImageContent), AgentError> {
     let wanted = Wanted::planned(planned, releases);
     let found = Images::new(work.host, releases).find(&wanted);
-    let image = found.map_err(|e| Failure::of(&e))?.ok_or_else(|| {
-        Failure::new(format!(
+    let image = found?.ok_or_else(|| {
+        AgentError::new(format!(
             "the image of {} ({}) did not arrive on the host",
             planned.service, planned.id
         ))
@@ -268,15 +260,15 @@ fn arrived(
 }
 
 /// What came in another packing is of no use beside the image that is there already; its name is the version's.
-fn take_over_name(work: &Work<'_>, reference: &str, image: &Image) -> Result<(), Failure> {
-    let arrived = work.host.image(reference).map_err(|e| Failure::of(&e))?;
+fn take_over_name(work: &Work<'_>, reference: &str, image: &Image) -> Result<(), AgentError> {
+    let arrived = work.host.image(reference)?;
     if arrived.is_none_or(|arrived| arrived.id == image.id) {
         return Ok(());
     }
     let forgotten = work.host.forget_image(reference);
     forgotten
         .and_then(|()| work.host.name_image(&image.id, reference))
-        .map_err(|e| Failure::of(&e))
+        .map_err(AgentError::from)
 }
 
 /// An image that the user's file names: the host's own, else from its registry.
@@ -284,31 +276,31 @@ fn pulled(
     work: &mut Work<'_>,
     releases: &[Release],
     reference: &str,
-) -> Result<(Image, ImageContent), Failure> {
-    let mut image = work.host.image(reference).map_err(|e| Failure::of(&e))?;
+) -> Result<(Image, ImageContent), AgentError> {
+    let mut image = work.host.image(reference)?;
     if image.is_none() {
         work.note(format!("pulling {reference}"));
         work.host.pull(reference).map_err(|e| {
-            Failure::of(&e).next(format!(
+            AgentError::from(e).next(format!(
                 "make sure that the host can `docker pull {reference}`"
             ))
         })?;
-        image = work.host.image(reference).map_err(|e| Failure::of(&e))?;
+        image = work.host.image(reference)?;
     }
     let image = image.ok_or_else(|| {
-        Failure::new(format!(
+        AgentError::new(format!(
             "{reference} was pulled, yet the host does not have it"
         ))
     })?;
     let content = Images::new(work.host, releases).content(&image.id);
-    Ok((image, content.map_err(|e| Failure::of(&e))?))
+    Ok((image, content?))
 }
 
 fn record(
     work: &mut Work<'_>,
     deploy: &DeployWork,
     images: &[FetchedImage],
-) -> Result<Release, Failure> {
+) -> Result<Release, AgentError> {
     let name = work.candidate_name()?;
     let layout = work.layout.release(&name);
     let file = work.normalised(&name)?;
@@ -322,7 +314,7 @@ fn record(
         compose_sha256: String::new(),
         files: shipped_files(deploy)?,
         created: work.host.now(),
-        store: Some(work.host.engine().map_err(|e| Failure::of(&e))?.store),
+        store: Some(work.host.engine()?.store),
         fronts: vec![],
         wishes: deploy.strategies.clone(),
         gateway: work.plan.gateway.clone(),
@@ -344,9 +336,9 @@ fn record(
     let text = rendered_text(deploy, &rendered(work, &release)?.file);
     release.compose_sha256 = sha256(text.as_bytes());
     work.may_act()?;
-    records::write(&layout.compose(), text.as_bytes(), 0o600).map_err(|e| Failure::of(&e))?;
+    records::write(&layout.compose(), text.as_bytes(), 0o600)?;
     work.may_act()?;
-    records::write_json(&layout.record(), &release).map_err(|e| Failure::of(&e))?;
+    records::write_json(&layout.record(), &release)?;
     Ok(release)
 }
 
@@ -375,16 +367,16 @@ fn service(image: &FetchedImage, file: &ComposeFile) -> ReleaseService {
 }
 
 /// The gateway's own image, sent like the application's, or the host's own, or pulled.
-fn fetch_gateway(work: &mut Work<'_>, deploy: &DeployWork) -> Result<ReleaseService, Failure> {
+fn fetch_gateway(work: &mut Work<'_>, deploy: &DeployWork) -> Result<ReleaseService, AgentError> {
     let planned = deploy
         .images
         .iter()
         .find(|image| image.service == GATEWAY_SERVICE);
-    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let releases = state::releases(work.layout)?;
     let (reference, (image, content)) = match (planned, &work.plan.gateway) {
         (Some(planned), _) => (&planned.reference, arrived(work, &releases, planned)?),
         (None, GatewayRule::On { image }) => (image, pulled(work, &releases, image)?),
-        (None, GatewayRule::Off) => return Err(Failure::new("the plan has no gateway")),
+        (None, GatewayRule::Off) => return Err(AgentError::new("the plan has no gateway")),
     };
     let fetched = named(work, &releases, GATEWAY_SERVICE, reference, image, content)?;
     Ok(ReleaseService {
@@ -404,22 +396,16 @@ fn rendered_text(deploy: &DeployWork, file: &ComposeFile) -> String {
     )
 }
 
-fn shipped_files(deploy: &DeployWork) -> Result<Vec<ReleaseFile>, Failure> {
-    use base64::Engine as _;
+fn shipped_files(deploy: &DeployWork) -> Result<Vec<ReleaseFile>, AgentError> {
     deploy
         .files
         .iter()
         .filter(|file| file.placed)
         .map(|file| {
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(&file.base64)
-                .map_err(|e| {
-                    Failure::new(format!("the file {} did not arrive whole: {e}", file.path))
-                })?;
             Ok(ReleaseFile {
                 path: file.path.clone(),
                 mode: file.mode,
-                sha256: sha256(&bytes),
+                sha256: sha256(&files::content(file)?),
             })
         })
         .collect()
@@ -427,14 +413,14 @@ fn shipped_files(deploy: &DeployWork) -> Result<Vec<ReleaseFile>, Failure> {
 
 /// An earlier release's images must all still be here, before anything is touched. What the engine calls them now is
 /// recorded: it may keep them in another store than when the release was made.
-fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>, Failure> {
+fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>, AgentError> {
     let before = release.clone();
-    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let releases = state::releases(work.layout)?;
     let found = Images::new(work.host, &releases).refresh(release);
     let mut fetched = vec![];
-    for (name, image) in found.map_err(|e| Failure::of(&e))? {
+    for (name, image) in found? {
         let image = image.ok_or_else(|| {
-            Failure::new(format!(
+            AgentError::new(format!(
                 "the image of {name} in {} is gone from the host",
                 release.tag
             ))
@@ -442,10 +428,10 @@ fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>
         })?;
         let service = release
             .service(&name)
-            .ok_or_else(|| Failure::new(format!("{} has no service {name}", release.tag)))?;
+            .ok_or_else(|| AgentError::new(format!("{} has no service {name}", release.tag)))?;
         if !service.pin.is_empty() {
             let done = work.host.name_image(&image.id, &service.pin);
-            done.map_err(|e| Failure::of(&e))?;
+            done?;
         }
         fetched.push(FetchedImage {
             service: name,
@@ -458,7 +444,7 @@ fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>
             volumes: image.volumes,
         });
     }
-    release.store = Some(work.host.engine().map_err(|e| Failure::of(&e))?.store);
+    release.store = Some(work.host.engine()?.store);
     work.note_in_record(&before, release)?;
     Ok(fetched)
 }

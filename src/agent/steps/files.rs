@@ -5,16 +5,26 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use base64::Engine as _;
+
 use super::Work;
 use crate::durable;
+use crate::error::AgentError;
 use crate::records;
 use belay_model::digest::sha256;
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::plan::ShippedFile;
 use belay_model::versions::release::Release;
+
+/// What a file holds that the runner sent with the plan.
+pub(super) fn content(file: &ShippedFile) -> Result<Vec<u8>, AgentError> {
+    let decoded = base64::engine::general_purpose::STANDARD.decode(&file.base64);
+    decoded
+        .map_err(|e| AgentError::doing(format!("the file {} did not arrive whole", file.path), e))
+}
 
 /// Keeps a copy of what stands where the release's files will go. What is already kept stays: after a crash the root may
 /// hold the new files.
-pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), Failure> {
+pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
     let kept = work.layout.displaced(work.seq()?);
     let finished = kept.join(".complete");
     if finished.exists() {
@@ -25,16 +35,16 @@ pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), F
         keep(work.layout.root(), &kept, Path::new(&file.path))?;
     }
     work.may_act()?;
-    records::make_dir(&kept).map_err(|e| Failure::of(&e))?;
-    durable::replace(&finished, b"", 0o600).map_err(|e| fail("keep", &finished, &e))
+    records::make_dir(&kept)?;
+    durable::replace(&finished, b"", 0o600).map_err(|e| fail("keep", &finished, e))
 }
 
 /// Keeps what stands at one path, and which of the directories above it are there already.
-fn keep(root: &Path, kept: &Path, path: &Path) -> Result<(), Failure> {
+fn keep(root: &Path, kept: &Path, path: &Path) -> Result<(), AgentError> {
     for dir in path.ancestors().skip(1) {
         let there = root.join(dir);
         if there.is_dir() {
-            records::make_dir(&kept.join(dir)).map_err(|e| Failure::of(&e))?;
+            records::make_dir(&kept.join(dir))?;
         } else if is_there(&there) {
             return Err(in_the_way(&there));
         }
@@ -44,13 +54,13 @@ fn keep(root: &Path, kept: &Path, path: &Path) -> Result<(), Failure> {
         return Err(in_the_way(&from));
     }
     if is_there(&from) {
-        copy(&from, &kept.join(path)).map_err(|e| fail("keep", &from, &e))?;
+        copy(&from, &kept.join(path)).map_err(|e| fail("keep", &from, e))?;
     }
     Ok(())
 }
 
-fn in_the_way(path: &Path) -> Failure {
-    Failure::new(format!(
+fn in_the_way(path: &Path) -> AgentError {
+    AgentError::new(format!(
         "{} stands where the release has something else to place",
         path.display()
     ))
@@ -63,18 +73,18 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// Puts the release's files under the root.
-pub(super) fn place(work: &Work<'_>, release: &Release) -> Result<(), Failure> {
+pub(super) fn place(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
     let source = work.layout.release(&release.name).files();
     for file in &release.files {
         let to = work.layout.root().join(&file.path);
         work.may_act()?;
-        copy(&source.join(&file.path), &to).map_err(|e| fail("place", &to, &e))?;
+        copy(&source.join(&file.path), &to).map_err(|e| fail("place", &to, e))?;
     }
     Ok(())
 }
 
 /// Puts back what the release's files displaced, and removes those that displaced nothing.
-pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), Failure> {
+pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
     let kept = work.layout.displaced(work.seq()?);
     if !kept.join(".complete").exists() {
         // Nothing was placed before everything was kept.
@@ -86,12 +96,12 @@ pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), Failure
         work.may_act()?;
         if let Some(dir) = to.parent() {
             // A crash while the file was placed.
-            durable::sweep(dir).map_err(|e| fail("tidy", dir, &e))?;
+            durable::sweep(dir).map_err(|e| fail("tidy", dir, e))?;
         }
         if is_there(&from) {
-            copy(&from, &to).map_err(|e| fail("put back", &to, &e))?;
+            copy(&from, &to).map_err(|e| fail("put back", &to, e))?;
         } else {
-            records::remove(&to).map_err(|e| Failure::of(&e))?;
+            records::remove(&to)?;
             remove_new_parents(work.layout.root(), &kept, Path::new(&file.path));
         }
     }
@@ -99,7 +109,7 @@ pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), Failure
 }
 
 /// Checks that a release's own copies are what its record says.
-pub(super) fn verify(work: &Work<'_>, release: &Release) -> Result<(), Failure> {
+pub(super) fn verify(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
     let layout = work.layout.release(&release.name);
     check_hash(&layout.compose(), &release.compose_sha256)?;
     for file in &release.files {
@@ -108,12 +118,12 @@ pub(super) fn verify(work: &Work<'_>, release: &Release) -> Result<(), Failure> 
     Ok(())
 }
 
-fn check_hash(path: &Path, expected: &str) -> Result<(), Failure> {
-    let bytes = fs::read(path).map_err(|e| fail("read", path, &e))?;
+fn check_hash(path: &Path, expected: &str) -> Result<(), AgentError> {
+    let bytes = fs::read(path).map_err(|e| fail("read", path, e))?;
     if sha256(&bytes) == expected {
         return Ok(());
     }
-    Err(Failure::new(format!(
+    Err(AgentError::new(format!(
         "{} was changed since the release was made",
         path.display()
     ))
@@ -142,6 +152,6 @@ fn remove_new_parents(root: &Path, kept: &Path, path: &Path) {
     }
 }
 
-fn fail(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("could not {what} {}: {error}", path.display()))
+fn fail(what: &str, path: &Path, error: io::Error) -> AgentError {
+    AgentError::doing(format!("could not {what} {}", path.display()), error)
 }

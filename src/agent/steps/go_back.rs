@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use super::services::{LOOK, await_listening, up, verify_running, wait_for_dependencies};
 use super::{Sides, Work, candidates, files, long_running, traffic};
+use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::replacement::gateway::{Side, Traffic};
 use belay_model::replacement::moves::{GatewayMove, Moves};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// Makes the version before serve, whatever serves now.
-pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), AgentError> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
     let moves = work.moves()?;
@@ -41,7 +41,7 @@ pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), Failure> {
 }
 
 /// Gives the requests back to the incumbents of start-first services, and lets the candidates finish what they have.
-fn give_back(work: &Work<'_>, previous: Option<&Release>, moves: &Moves) -> Result<(), Failure> {
+fn give_back(work: &Work<'_>, previous: Option<&Release>, moves: &Moves) -> Result<(), AgentError> {
     let Some(previous) = previous else {
         return Ok(());
     };
@@ -65,12 +65,12 @@ fn give_back(work: &Work<'_>, previous: Option<&Release>, moves: &Moves) -> Resu
 
 /// Starts the incumbents of a service that ran when the transaction began and do not now; they may have ended with
 /// Docker's engine. Returns those that were started.
-fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, Failure> {
+fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, AgentError> {
     let mut revived = vec![];
     for container in work.sides(service)?.incumbents {
         if work.ran(&container) && !container.is_alive() {
             let started = work.host.start(&container.id);
-            started.map_err(|e| Failure::of(&e))?;
+            started?;
             revived.push(container);
         }
     }
@@ -81,7 +81,7 @@ fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, Failure> {
 pub(super) fn remove_new_containers(
     work: &Work<'_>,
     previous: Option<&Release>,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let running = work.preflight()?.running.clone();
     for container in work.containers()? {
         let service = previous.and_then(|p| p.service(&container.service));
@@ -91,7 +91,7 @@ pub(super) fn remove_new_containers(
             Some(service) if service.engine_id() == container.image_id && !container.is_alive() => {
             }
             Some(service) if service.engine_id() == container.image_id => {
-                work.host.stop(&container.id).map_err(|e| Failure::of(&e))?
+                work.host.stop(&container.id)?
             }
             Some(_) | None => work.remove(&container)?,
         }
@@ -104,27 +104,23 @@ pub(super) fn remove_new_containers(
 pub(super) fn remove_new_networks_and_volumes(
     work: &Work<'_>,
     project: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let before = work.preflight()?;
-    for network in work.host.networks(project).map_err(|e| Failure::of(&e))? {
+    for network in work.host.networks(project)? {
         if !before.networks.contains(&network) {
-            work.host
-                .remove_network(&network)
-                .map_err(|e| Failure::of(&e))?;
+            work.host.remove_network(&network)?;
         }
     }
-    for volume in work.host.volumes(project).map_err(|e| Failure::of(&e))? {
+    for volume in work.host.volumes(project)? {
         if !before.volumes.contains(&volume) {
-            work.host
-                .remove_volume(&volume)
-                .map_err(|e| Failure::of(&e))?;
+            work.host.remove_volume(&volume)?;
         }
     }
     Ok(())
 }
 
 /// Makes the services of the version before run that ran when the transaction began.
-fn bring_back(work: &Work<'_>, previous: &Release, moves: &Moves) -> Result<(), Failure> {
+fn bring_back(work: &Work<'_>, previous: &Release, moves: &Moves) -> Result<(), AgentError> {
     let file = work.normalised(&previous.name)?;
     let running = work.preflight()?.running.clone();
     let mut services = long_running(previous, &file)?;
@@ -147,7 +143,7 @@ fn bring_back(work: &Work<'_>, previous: &Release, moves: &Moves) -> Result<(), 
 }
 
 /// Whether every container of a service that ran when the transaction began runs still.
-fn runs_as_before(work: &Work<'_>, service: &str) -> Result<bool, Failure> {
+fn runs_as_before(work: &Work<'_>, service: &str) -> Result<bool, AgentError> {
     let Sides { incumbents, .. } = work.sides(service)?;
     let before = work.preflight()?.before.iter();
     let ids: Vec<&String> = before

@@ -6,16 +6,16 @@
 use std::time::Duration;
 
 use super::{Work, container_of, go_back, one_shots, restore, services};
+use crate::error::AgentError;
 use crate::host::RunState;
 use belay_model::composition::compose::{ComposeFile, Condition};
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// How often a running one-shot service is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     if work.deploy().is_none() {
         return match work.restoration()? {
             Some(restoration) => restore::perform(work, &restoration),
@@ -32,7 +32,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
 
 /// Takes away all that is new: Compose makes networks, volumes and the containers of dependencies for a migration, too.
 /// The undo of the cutover has brought the version before back by now.
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
     if let Some(restoration) = work.restoration()? {
         restore::undo(work, &restoration)?;
     }
@@ -50,11 +50,8 @@ fn provide(
     service: &str,
     dependency: &str,
     condition: Condition,
-) -> Result<(), Failure> {
-    let containers = work
-        .host
-        .containers(&release.project)
-        .map_err(|e| Failure::of(&e))?;
+) -> Result<(), AgentError> {
+    let containers = work.host.containers(&release.project)?;
     let incumbent = container_of(&containers, dependency).filter(|c| c.state == RunState::Running);
     match incumbent {
         // The version before may have no healthcheck yet; what serves it will serve its migration.
@@ -70,7 +67,7 @@ fn provide(
     }
 }
 
-fn run(work: &mut Work<'_>, release: &Release, service: &str) -> Result<(), Failure> {
+fn run(work: &mut Work<'_>, release: &Release, service: &str) -> Result<(), AgentError> {
     work.note(format!("running {service}"));
     let file = work.normalised(&release.name)?;
     for (dependency, condition) in file.dependencies(service) {
@@ -78,30 +75,29 @@ fn run(work: &mut Work<'_>, release: &Release, service: &str) -> Result<(), Fail
             provide(work, release, &file, service, &dependency, condition)?;
         }
     }
-    work.host
-        .up(&work.composition(release), service)
-        .map_err(|e| Failure::of(&e))?;
+    work.host.up(&work.composition(release), service)?;
     loop {
-        let containers = work
-            .host
-            .containers(&release.project)
-            .map_err(|e| Failure::of(&e))?;
+        let containers = work.host.containers(&release.project)?;
         match container_of(&containers, service).map(|c| c.state) {
             Some(RunState::Exited(0)) => return Ok(()),
             Some(RunState::Exited(code)) => {
                 return Err(
-                    Failure::new(format!("{service} ended with exit code {code}")).next(
+                    AgentError::new(format!("{service} ended with exit code {code}")).next(
                         "the logs below say why; the data from before is in the backup just taken",
                     ),
                 );
             }
-            None => return Err(Failure::new(format!("the container of {service} is gone"))),
+            None => {
+                return Err(AgentError::new(format!(
+                    "the container of {service} is gone"
+                )));
+            }
             Some(
                 RunState::Created | RunState::Running | RunState::Restarting | RunState::Paused,
             ) => {}
         }
         if let Some(reason) = work.wish_to_stop()? {
-            return Err(Failure::new(format!(
+            return Err(AgentError::new(format!(
                 "{service} was still running: {reason}"
             )));
         }

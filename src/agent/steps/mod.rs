@@ -35,6 +35,7 @@ use super::host::{Composition, Container, Host};
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
 use super::state;
+use crate::error::AgentError;
 use crate::records;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::data::Restoration;
@@ -44,7 +45,6 @@ use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::{
     self, Begin, Entry, Event, KnownContainer, Output, PreflightOutput,
 };
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{DeployWork, Plan, PlannedWork};
 use belay_model::transaction::step::Step;
 use belay_model::versions::release::{Release, ReleaseName};
@@ -52,7 +52,7 @@ use belay_model::versions::release::{Release, ReleaseName};
 pub use preflight::settle_project;
 
 /// Performs a step.
-pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, Failure> {
+pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, AgentError> {
     match step {
         Step::Preflight => preflight::perform(work),
         Step::Unpack => unpack::perform(work),
@@ -72,7 +72,7 @@ pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, Failure> {
 }
 
 /// Undoes a step that was begun, whether or not it got far.
-pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), Failure> {
+pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), AgentError> {
     match step {
         Step::Unpack => unpack::undo(work),
         Step::Fetch => fetch::undo(work),
@@ -117,6 +117,7 @@ impl<'a> Work<'a> {
         self.journal_error.map_or(Ok(()), Err)
     }
 
+    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         self.journal.entries()
     }
@@ -137,15 +138,17 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub fn begin(&self) -> Result<&Begin, Failure> {
-        journal::begin(self.entries()).ok_or_else(|| Failure::new("the journal has no beginning"))
+    pub fn begin(&self) -> Result<&Begin, AgentError> {
+        journal::begin(self.entries())
+            .ok_or_else(|| AgentError::new("the journal has no beginning"))
     }
 
-    pub fn seq(&self) -> Result<u64, Failure> {
+    pub fn seq(&self) -> Result<u64, AgentError> {
         self.begin().map(|begin| begin.seq)
     }
 
     /// The new release's plan, when the transaction is a deployment.
+    #[must_use]
     pub fn deploy(&self) -> Option<&'a DeployWork> {
         match &self.plan.work {
             PlannedWork::Deploy(deploy) => Some(deploy),
@@ -153,15 +156,17 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub fn preflight(&self) -> Result<&PreflightOutput, Failure> {
+    pub fn preflight(&self) -> Result<&PreflightOutput, AgentError> {
         match journal::output(self.entries(), Step::Preflight) {
             Some(Output::Preflight(output)) => Ok(output),
-            _ => Err(Failure::new("the journal has no record of the preflight")),
+            _ => Err(AgentError::new(
+                "the journal has no record of the preflight",
+            )),
         }
     }
 
     /// The data that this transaction puts back, if any.
-    pub fn restoration(&self) -> Result<Option<Restoration>, Failure> {
+    pub fn restoration(&self) -> Result<Option<Restoration>, AgentError> {
         Ok(match journal::output(self.entries(), Step::Preflight) {
             Some(Output::Preflight(output)) => output.restoration.clone(),
             _ => None,
@@ -169,24 +174,25 @@ impl<'a> Work<'a> {
     }
 
     /// The name of the release that this transaction brings.
-    pub fn candidate_name(&self) -> Result<ReleaseName, Failure> {
+    pub fn candidate_name(&self) -> Result<ReleaseName, AgentError> {
         match &self.plan.work {
             PlannedWork::Deploy(deploy) => Ok(format!("{}-{}", self.seq()?, deploy.tag)),
             PlannedWork::Rollback { .. } => {
                 let target = self.preflight()?.target.clone();
-                target.ok_or_else(|| Failure::new("the journal does not say what to roll back to"))
+                target
+                    .ok_or_else(|| AgentError::new("the journal does not say what to roll back to"))
             }
         }
     }
 
     /// The release that this transaction brings.
-    pub fn candidate(&self) -> Result<Release, Failure> {
+    pub fn candidate(&self) -> Result<Release, AgentError> {
         let name = self.candidate_name()?;
         self.release(&name)
     }
 
     /// The release that served when the transaction began.
-    pub fn previous(&self) -> Result<Option<Release>, Failure> {
+    pub fn previous(&self) -> Result<Option<Release>, AgentError> {
         self.begin()?
             .previous
             .as_deref()
@@ -194,36 +200,37 @@ impl<'a> Work<'a> {
             .transpose()
     }
 
-    fn release(&self, name: &str) -> Result<Release, Failure> {
-        let found = state::release(self.layout, name).map_err(|e| Failure::of(&e))?;
+    fn release(&self, name: &str) -> Result<Release, AgentError> {
+        let found = state::release(self.layout, name)?;
         found.ok_or_else(|| {
-            Failure::new(format!(
+            AgentError::new(format!(
                 "the record of release {name} is gone from the host"
             ))
         })
     }
 
     /// A release's Compose file as the user wrote it, normalised.
-    pub fn normalised(&self, release: &str) -> Result<ComposeFile, Failure> {
-        let found = state::normalised(self.layout, release).map_err(|e| Failure::of(&e))?;
+    pub fn normalised(&self, release: &str) -> Result<ComposeFile, AgentError> {
+        let found = state::normalised(self.layout, release)?;
         found.ok_or_else(|| {
-            Failure::new(format!(
+            AgentError::new(format!(
                 "the Compose file of release {release} is gone from the host"
             ))
         })
     }
 
     /// Notes in a release's record what has become known of it, if anything has.
-    pub fn note_in_record(&self, before: &Release, release: &Release) -> Result<(), Failure> {
+    pub fn note_in_record(&self, before: &Release, release: &Release) -> Result<(), AgentError> {
         if release == before {
             return Ok(());
         }
         self.may_act()?;
         let record = self.layout.release(&release.name).record();
-        records::write_json(&record, release).map_err(|e| Failure::of(&e))
+        records::write_json(&record, release).map_err(AgentError::from)
     }
 
     /// A release's rendered file, for Compose.
+    #[must_use]
     pub fn composition(&self, release: &Release) -> Composition {
         Composition {
             project: release.project.clone(),
@@ -233,7 +240,7 @@ impl<'a> Work<'a> {
     }
 
     /// What becomes of each service. A journal from before this was decided has all of them replaced in place.
-    pub fn moves(&self) -> Result<Moves, Failure> {
+    pub fn moves(&self) -> Result<Moves, AgentError> {
         Ok(match journal::output(self.entries(), Step::Fetch) {
             Some(Output::Fetched { moves, .. }) => moves.clone(),
             _ => Moves::default(),
@@ -241,24 +248,26 @@ impl<'a> Work<'a> {
     }
 
     /// Every container of the project.
-    pub fn containers(&self) -> Result<Vec<Container>, Failure> {
+    pub fn containers(&self) -> Result<Vec<Container>, AgentError> {
         let project = &self.preflight()?.project;
-        self.host.containers(project).map_err(|e| Failure::of(&e))
+        self.host.containers(project).map_err(AgentError::from)
     }
 
     /// Whether a container was there when the transaction began.
+    #[must_use]
     pub fn was_there(&self, container: &Container) -> bool {
         self.known(container).is_some()
     }
 
     /// Whether it is of the version before: it was there, or somebody, or the undo, has made it anew.
+    #[must_use]
     pub fn is_incumbent(&self, container: &Container) -> bool {
         // Before there is a record of the new version nobody can have made anything of it.
         self.was_there(container) || self.is_of_version_before(container).unwrap_or(false)
     }
 
     /// Told by the image; two versions with the same one cannot be told apart.
-    fn is_of_version_before(&self, container: &Container) -> Result<bool, Failure> {
+    fn is_of_version_before(&self, container: &Container) -> Result<bool, AgentError> {
         let image_in = |release: &Release| {
             let service = release.service(&container.service)?;
             Some(service.engine_id().to_owned())
@@ -270,6 +279,7 @@ impl<'a> Work<'a> {
     }
 
     /// Whether it ran then.
+    #[must_use]
     pub fn ran(&self, container: &Container) -> bool {
         self.known(container).is_some_and(|known| known.ran)
     }
@@ -283,7 +293,7 @@ impl<'a> Work<'a> {
     }
 
     /// The containers of a service: those that were there before, and those that the transaction made.
-    pub fn sides(&self, service: &str) -> Result<Sides, Failure> {
+    pub fn sides(&self, service: &str) -> Result<Sides, AgentError> {
         let mut containers = self.containers()?;
         containers.retain(|c| c.service == service && !c.one_off);
         let (incumbents, candidates) = containers.into_iter().partition(|c| self.is_incumbent(c));
@@ -295,7 +305,7 @@ impl<'a> Work<'a> {
 
     /// The containers that make up a service once the transaction is through (or undone): its candidates where there are
     /// some, else what is there.
-    pub fn serving_or_candidates(&self, service: &str) -> Result<Vec<Container>, Failure> {
+    pub fn serving_or_candidates(&self, service: &str) -> Result<Vec<Container>, AgentError> {
         let Sides {
             incumbents,
             candidates,
@@ -316,13 +326,13 @@ impl<'a> Work<'a> {
         })
     }
 
-    pub fn remove(&self, container: &Container) -> Result<(), Failure> {
+    pub fn remove(&self, container: &Container) -> Result<(), AgentError> {
         let removed = self.host.remove_container(&container.id);
-        removed.map_err(|e| Failure::of(&e))
+        removed.map_err(AgentError::from)
     }
 
     /// How long a service's containers get to end, as the file says that they were made from.
-    pub fn grace(&self, service: &str) -> Result<Duration, Failure> {
+    pub fn grace(&self, service: &str) -> Result<Duration, AgentError> {
         let release = match self.previous()? {
             Some(previous) => previous.name,
             None => self.candidate_name()?,
@@ -333,18 +343,18 @@ impl<'a> Work<'a> {
     }
 
     /// Asked right before a file is changed, and in loops that wait: an engine that was overtaken ends here.
-    pub fn may_act(&self) -> Result<(), Failure> {
-        self.host.may_act().map_err(|e| Failure::of(&e))
+    pub fn may_act(&self) -> Result<(), AgentError> {
+        self.host.may_act().map_err(AgentError::from)
     }
 
     /// Why to stop waiting, if there is a reason: an abort, or the transaction's deadline.
-    pub fn wish_to_stop(&self) -> Result<Option<String>, Failure> {
+    pub fn wish_to_stop(&self) -> Result<Option<String>, AgentError> {
         self.may_act()?;
         let begin = self.begin()?;
         if begin.deadline.has_passed(&self.host.boot_time()) {
             return Ok(Some("the transaction's deadline passed".to_owned()));
         }
-        state::abort_wish(self.layout, begin.seq).map_err(|e| Failure::of(&e))
+        state::abort_wish(self.layout, begin.seq).map_err(AgentError::from)
     }
 }
 
@@ -358,25 +368,25 @@ pub struct Sides {
 }
 
 /// The long-running services of a release, each after what it depends on. The gateway is not one of the user's.
-fn long_running(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Failure> {
+fn long_running(release: &Release, file: &ComposeFile) -> Result<Vec<String>, AgentError> {
     let names: Vec<String> = release
         .services
         .iter()
         .filter(|s| !matches!(s.strategy, Strategy::OneShot | Strategy::Gateway))
         .map(|s| s.name.clone())
         .collect();
-    file.in_order(&names).map_err(|e| Failure::of(&e))
+    file.in_order(&names).map_err(AgentError::from)
 }
 
 /// The one-shot services of a release, each after what it depends on.
-fn one_shots(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Failure> {
+fn one_shots(release: &Release, file: &ComposeFile) -> Result<Vec<String>, AgentError> {
     let names: Vec<String> = release
         .services
         .iter()
         .filter(|s| s.strategy == Strategy::OneShot)
         .map(|s| s.name.clone())
         .collect();
-    file.in_order(&names).map_err(|e| Failure::of(&e))
+    file.in_order(&names).map_err(AgentError::from)
 }
 
 /// The newest container of a service.
@@ -387,9 +397,9 @@ fn container_of<'c>(containers: &'c [Container], service: &str) -> Option<&'c Co
 }
 
 /// Removes a backup by its name.
-fn remove_backup(layout: &Layout, name: &str) -> Result<(), Failure> {
-    let name: BackupName = name.parse().map_err(|e| Failure::of(&e))?;
-    crate::backup::remove(layout.root(), &name).map_err(|e| Failure::of(&e))
+fn remove_backup(layout: &Layout, name: &str) -> Result<(), AgentError> {
+    let name: BackupName = name.parse()?;
+    crate::backup::remove(layout.root(), &name).map_err(AgentError::from)
 }
 
 /// The last lines of the candidate's containers, for people to see why it failed. Best effort: a container that is gone

@@ -1,6 +1,7 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
 use super::{Work, files, restore};
+use crate::error::AgentError;
 use crate::images::Images;
 use crate::layout::{Layout, RIVAL_FILES};
 use crate::records;
@@ -10,7 +11,6 @@ use belay_model::composition::image::ImageStore;
 use belay_model::docker_versions::misfit;
 use belay_model::request::tag::{self, Tag};
 use belay_model::transaction::journal::{KnownContainer, Output, PreflightOutput};
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::{
     Current, Release, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
@@ -19,9 +19,9 @@ use belay_model::versions::release::{
 /// What must stay free on the disk beyond what the backup may take, in bytes.
 const RESERVE: u64 = 64 * 1024 * 1024;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let engine = work.host.engine().map_err(|e| {
-        Failure::of(&e)
+        AgentError::from(e)
             .next("check that Docker runs on the host and that the user is in the group docker")
     })?;
     work.note(format!(
@@ -29,12 +29,12 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         engine.engine, engine.compose
     ));
     if let Some(remark) = misfit(&engine.engine, &engine.oldest_api, &engine.compose) {
-        return Err(Failure::new(remark.text).next(remark.next));
+        return Err(AgentError::new(remark.text).next(remark.next));
     }
-    state::check_writable(work.layout).map_err(|e| Failure::of(&e))?;
+    state::check_writable(work.layout)?;
     refuse_rival_files(work.layout)?;
     super::backup::refuse_strategies(work.plan)?;
-    let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    let current = state::current(work.layout)?;
     refuse_another_environment(&work.plan.environment, current.as_ref())?;
     let project = settle_project(work.layout, work.plan.project.as_deref(), current.as_ref())?;
     refuse_lost_project_name(work.layout, &engine.compose, &project)?;
@@ -54,10 +54,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
             .saturating_add(*bytes);
     }
     let free_bytes = enough_disk(work, backup_estimate_bytes)?;
-    let containers = work
-        .host
-        .containers(&project)
-        .map_err(|e| Failure::of(&e))?;
+    let containers = work.host.containers(&project)?;
     let running = containers
         .iter()
         // One that keeps crashing is meant to run, and an unwind has to take the candidate out of its place.
@@ -74,12 +71,11 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         restoration: restoration.map(|(restoration, _)| restoration),
         running: running.collect(),
         before: before.collect(),
-        networks: work.host.networks(&project).map_err(|e| Failure::of(&e))?,
-        volumes: work.host.volumes(&project).map_err(|e| Failure::of(&e))?,
+        networks: work.host.networks(&project)?,
+        volumes: work.host.volumes(&project)?,
         images: work
             .host
-            .image_names(&prefix)
-            .map_err(|e| Failure::of(&e))?
+            .image_names(&prefix)?
             .into_iter()
             .map(|name| name.reference)
             .collect(),
@@ -96,20 +92,20 @@ fn find_images_of(
     mut previous: Release,
     project: &str,
     store: ImageStore,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let before = previous.clone();
-    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let releases = state::releases(work.layout)?;
     let found = Images::new(work.host, &releases).refresh(&mut previous);
-    let mut missing = found.map_err(|e| Failure::of(&e))?;
+    let mut missing = found?;
     missing.retain(|(_, image)| image.is_none());
     if missing.is_empty() {
         previous.store = Some(store);
         return work.note_in_record(&before, &previous);
     }
-    let containers = work.host.containers(project).map_err(|e| Failure::of(&e))?;
+    let containers = work.host.containers(project)?;
     let mut alive = containers.iter().filter(|c| c.is_alive() && !c.one_off);
     if alive.any(|c| missing.iter().any(|(service, _)| *service == c.service)) {
-        return Err(Failure::new(format!(
+        return Err(AgentError::new(format!(
             "containers of this project run, but Docker has no images of {}, which is recorded as serving: there would be \
              no way back",
             previous.tag
@@ -143,16 +139,18 @@ pub fn settle_project(
     layout: &Layout,
     wanted: Option<&str>,
     current: Option<&Current>,
-) -> Result<String, Failure> {
+) -> Result<String, AgentError> {
     match (current, wanted) {
-        (Some(current), Some(wanted)) if current.project != wanted => Err(Failure::new(format!(
-            "the project is {wanted} now, but {} serves as project {}",
-            current.tag, current.project
-        ))
-        .next(format!(
-            "set `project: {}` in belay.yml; another name would start with empty volumes",
-            current.project
-        ))),
+        (Some(current), Some(wanted)) if current.project != wanted => {
+            Err(AgentError::new(format!(
+                "the project is {wanted} now, but {} serves as project {}",
+                current.tag, current.project
+            ))
+            .next(format!(
+                "set `project: {}` in belay.yml; another name would start with empty volumes",
+                current.project
+            )))
+        }
         (Some(current), _) => Ok(current.project.clone()),
         (None, Some(wanted)) => Ok(wanted.to_owned()),
         (None, None) => layout
@@ -161,16 +159,16 @@ pub fn settle_project(
             .and_then(|name| name.to_str())
             .and_then(project_from_directory)
             .ok_or_else(|| {
-                Failure::new("no project name can be made from the root's name")
+                AgentError::new("no project name can be made from the root's name")
                     .next("set `project:` in belay.yml")
             }),
     }
 }
 
 /// A development tag must never replace what serves production because both were given one host and one root.
-fn refuse_another_environment(wanted: &str, current: Option<&Current>) -> Result<(), Failure> {
+fn refuse_another_environment(wanted: &str, current: Option<&Current>) -> Result<(), AgentError> {
     match current.and_then(|current| current.environment.as_deref()) {
-        Some(serving) if serving != wanted => Err(Failure::new(format!(
+        Some(serving) if serving != wanted => Err(AgentError::new(format!(
             "this directory serves the environment {serving}, and the deployment is for {wanted}"
         ))
         .next(format!(
@@ -180,10 +178,10 @@ fn refuse_another_environment(wanted: &str, current: Option<&Current>) -> Result
     }
 }
 
-fn refuse_rival_files(layout: &Layout) -> Result<(), Failure> {
+fn refuse_rival_files(layout: &Layout) -> Result<(), AgentError> {
     match RIVAL_FILES.iter().find(|name| layout.root().join(name).exists()) {
         None => Ok(()),
-        Some(name) => Err(Failure::new(format!(
+        Some(name) => Err(AgentError::new(format!(
             "{} would be read instead of, or on top of, the docker-compose.yml that Belay writes",
             layout.root().join(name).display()
         ))
@@ -193,7 +191,11 @@ fn refuse_rival_files(layout: &Layout) -> Result<(), Failure> {
 
 /// Compose 1.x takes the project's name from the directory or from `.env`, never from the file: with another name the
 /// emergency procedure would start a second, empty application beside the one that serves.
-fn refuse_lost_project_name(layout: &Layout, compose: &str, project: &str) -> Result<(), Failure> {
+fn refuse_lost_project_name(
+    layout: &Layout,
+    compose: &str,
+    project: &str,
+) -> Result<(), AgentError> {
     let by_directory = layout
         .root()
         .file_name()
@@ -203,16 +205,14 @@ fn refuse_lost_project_name(layout: &Layout, compose: &str, project: &str) -> Re
         return Ok(());
     }
     let line = format!("COMPOSE_PROJECT_NAME={project}");
-    let env = records::read_optional(&layout.root().join(".env"))
-        .map_err(|e| Failure::of(&e))?
-        .unwrap_or_default();
+    let env = records::read_optional(&layout.root().join(".env"))?.unwrap_or_default();
     if String::from_utf8_lossy(&env)
         .lines()
         .any(|l| l.trim() == line)
     {
         return Ok(());
     }
-    Err(Failure::new(format!(
+    Err(AgentError::new(format!(
         "Compose {compose} on the host cannot keep the project's name {project} in the file"
     ))
     .next(format!(
@@ -222,15 +222,15 @@ fn refuse_lost_project_name(layout: &Layout, compose: &str, project: &str) -> Re
 }
 
 /// Two directories with one project name are one project to Compose, and each would replace the other's containers.
-fn refuse_foreign_containers(work: &Work<'_>, project: &str) -> Result<(), Failure> {
+fn refuse_foreign_containers(work: &Work<'_>, project: &str) -> Result<(), AgentError> {
     let root = work.layout.root().display().to_string();
-    let containers = work.host.containers(project).map_err(|e| Failure::of(&e))?;
+    let containers = work.host.containers(project)?;
     match containers
         .iter()
         .find(|c| !c.working_dir.is_empty() && c.working_dir != root)
     {
         None => Ok(()),
-        Some(foreign) => Err(Failure::new(format!(
+        Some(foreign) => Err(AgentError::new(format!(
             "project {project} is in use by {}, which runs {}",
             foreign.working_dir, foreign.name
         ))
@@ -239,7 +239,7 @@ fn refuse_foreign_containers(work: &Work<'_>, project: &str) -> Result<(), Failu
 }
 
 /// The release to roll back to; for a deployment, a check that it goes forward.
-fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseName>, Failure> {
+fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseName>, AgentError> {
     match &work.plan.work {
         PlannedWork::Deploy(deploy) => {
             check_order(&deploy.tag, current)?;
@@ -250,38 +250,39 @@ fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseNa
                 Some(_) => choose_restore,
                 None => choose_rollback,
             };
-            let known = crate::facts::known_releases(work.host, work.layout)
-                .map_err(|e| Failure::of(&e))?;
+            let known = crate::facts::known_releases(work.host, work.layout)?;
             let backups = crate::facts::known_backups(work.layout);
             match choose(to, current, &known, &backups) {
                 RollbackChoice::Go(release) => Ok(Some(release.name)),
-                RollbackChoice::Already(why) => Err(Failure::new(why)),
-                RollbackChoice::Impossible { error, next } => Err(Failure::new(error).next(next)),
+                RollbackChoice::Already(why) => Err(AgentError::new(why)),
+                RollbackChoice::Impossible { error, next } => {
+                    Err(AgentError::new(error).next(next))
+                }
             }
         }
     }
 }
 
-fn check_order(tag: &str, current: Option<&Current>) -> Result<(), Failure> {
-    let tag = Tag::parse(tag).map_err(|refusal| Failure::new(refusal.reason))?;
+fn check_order(tag: &str, current: Option<&Current>) -> Result<(), AgentError> {
+    let tag = Tag::parse(tag).map_err(|refusal| AgentError::new(refusal.reason))?;
     // What was adopted, or put there by an older Belay, may have no tag of ours: anything is newer.
     let serving = current.and_then(|c| Tag::parse(&c.tag).ok());
     tag::check_newer(&tag, serving.as_ref()).map_err(|refusal| {
-        Failure::new(refusal.reason)
+        AgentError::new(refusal.reason)
             .next("to go back, start a rollback to that version instead of a deployment")
     })
 }
 
-fn enough_disk(work: &Work<'_>, estimate: u64) -> Result<u64, Failure> {
+fn enough_disk(work: &Work<'_>, estimate: u64) -> Result<u64, AgentError> {
     let free = work
         .host
         .free_bytes(work.layout.root())
-        .map_err(|e| Failure::new(format!("could not read the free disk space: {e}")))?;
+        .map_err(|e| AgentError::doing("could not read the free disk space", e))?;
     let needed = estimate.saturating_add(RESERVE);
     if free >= needed {
         return Ok(free);
     }
-    Err(Failure::new(format!(
+    Err(AgentError::new(format!(
         "not enough disk: the backup may take {} MB and {} MB are free",
         needed / 1_000_000,
         free / 1_000_000

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use super::watch::{self, Subject, Watched};
 use super::{Sides, Work, long_running};
+use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::replacement::moves::Moves;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// Candidates are asked often: every look that comes earlier is an earlier cutover, and nobody else asks them anything.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let moves = work.moves()?;
     let candidate = work.candidate()?;
     let file = work.normalised(&candidate.name)?;
@@ -40,7 +40,7 @@ pub(super) fn until_well(
     work: &mut Work<'_>,
     candidate: &Release,
     services: &[String],
-) -> Result<Watched, Failure> {
+) -> Result<Watched, AgentError> {
     let mut rules = watch::rules_for(work, candidate);
     rules.bake_ms = 0;
     rules.interval_ms = rules
@@ -64,7 +64,7 @@ pub(super) fn until_well(
 
 /// Behind the user's proxy incumbents answer as well. Without a healthcheck, and a version that tells whose answer it is,
 /// theirs would pass for the candidate's.
-fn warn_of_silent_ones(work: &mut Work<'_>, moves: &Moves) -> Result<(), Failure> {
+fn warn_of_silent_ones(work: &mut Work<'_>, moves: &Moves) -> Result<(), AgentError> {
     let health = &work.plan.health;
     if health.primary.is_some() && health.version.is_some() {
         return Ok(());

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use super::Work;
+use crate::error::AgentError;
 use crate::layout::Layout;
 use crate::records;
 use crate::{backup, state};
 use belay_model::composition::compose::repository_prefix;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::{Current, Release};
 use belay_model::versions::retention::{
     BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove,
@@ -22,11 +22,11 @@ use belay_wire::Staged;
 /// How long images of a transaction that never began are spared.
 const STAGED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     super::restore::forget(work)?;
-    let current = state::current(work.layout).map_err(|e| Failure::of(&e))?;
-    let current = current.ok_or_else(|| Failure::new("nothing is recorded as serving"))?;
-    let releases = state::releases(work.layout).map_err(|e| Failure::of(&e))?;
+    let current = state::current(work.layout)?;
+    let current = current.ok_or_else(|| AgentError::new("nothing is recorded as serving"))?;
+    let releases = state::releases(work.layout)?;
     let facts: Vec<ReleaseFacts> = releases
         .iter()
         .map(|r| release_facts(r, &current))
@@ -69,13 +69,12 @@ fn prune_images(
     project: &str,
     facts: &[ReleaseFacts],
     keep: usize,
-) -> Result<Vec<Removal>, Failure> {
+) -> Result<Vec<Removal>, AgentError> {
     let spared = staged_references(work, None)?;
     let prefix = repository_prefix(project);
     let images: Vec<ImageFacts> = work
         .host
-        .image_names(&prefix)
-        .map_err(|e| Failure::of(&e))?
+        .image_names(&prefix)?
         .into_iter()
         .filter(|name| !spared.contains(&name.reference))
         .map(|name| ImageFacts {
@@ -83,12 +82,10 @@ fn prune_images(
             id: name.id,
         })
         .collect();
-    let in_use = work.host.images_in_use().map_err(|e| Failure::of(&e))?;
+    let in_use = work.host.images_in_use()?;
     let removals = images_to_remove(&images, project, facts, keep, &in_use);
     for removal in &removals {
-        work.host
-            .forget_image(&removal.name)
-            .map_err(|e| Failure::of(&e))?;
+        work.host.forget_image(&removal.name)?;
     }
     Ok(removals)
 }
@@ -98,17 +95,15 @@ fn prune_images(
 pub(super) fn staged_references(
     work: &Work<'_>,
     but_of: Option<&str>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, AgentError> {
     let mut references = vec![];
-    for name in records::names(&work.layout.incoming()).map_err(|e| Failure::of(&e))? {
+    for name in records::names(&work.layout.incoming())? {
         let path = work.layout.incoming().join(&name);
         let tx = name.strip_suffix(".images");
         if tx.is_none() || tx == but_of {
             continue;
         }
-        let text = records::read_optional(&path)
-            .map_err(|e| Failure::of(&e))?
-            .unwrap_or_default();
+        let text = records::read_optional(&path)?.unwrap_or_default();
         let fresh = serde_json::from_slice::<Staged>(&text)
             .ok()
             .filter(|staged| {
@@ -116,7 +111,7 @@ pub(super) fn staged_references(
             });
         match fresh {
             Some(staged) => references.extend(staged.references),
-            None => records::remove(&path).map_err(|e| Failure::of(&e))?,
+            None => records::remove(&path)?,
         }
     }
     Ok(references)
@@ -126,32 +121,32 @@ fn prune_releases(
     layout: &Layout,
     facts: &[ReleaseFacts],
     keep: usize,
-) -> Result<Vec<Removal>, Failure> {
+) -> Result<Vec<Removal>, AgentError> {
     let removals = releases_to_prune(facts, keep);
     for removal in &removals {
         let release = layout.release(&removal.name);
         // The record goes first: a directory without it is no release, whatever else a crash leaves of it.
-        records::remove(&release.record()).map_err(|e| Failure::of(&e))?;
-        records::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+        records::remove(&release.record())?;
+        records::remove_dir(release.dir())?;
     }
     remove_half_releases(layout)?;
     Ok(removals)
 }
 
 /// Removes what a crash left of a release that was being removed.
-fn remove_half_releases(layout: &Layout) -> Result<(), Failure> {
-    for name in records::names(&layout.releases()).map_err(|e| Failure::of(&e))? {
+fn remove_half_releases(layout: &Layout) -> Result<(), AgentError> {
+    for name in records::names(&layout.releases())? {
         let release = layout.release(&name);
         if !release.record().exists() {
-            records::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+            records::remove_dir(release.dir())?;
         }
     }
     Ok(())
 }
 
 /// Removes backups beyond the number to keep.
-pub(crate) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>, Failure> {
-    let current = state::current(layout).map_err(|e| Failure::of(&e))?;
+pub(crate) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>, AgentError> {
+    let current = state::current(layout)?;
     let needed: Vec<&str> = match &current {
         Some(current) => [Some(&current.release), current.previous.as_ref()]
             .into_iter()
@@ -161,7 +156,7 @@ pub(crate) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>
         None => vec![],
     };
     // What a crash left of a removal.
-    backup::sweep(layout.root(), &[]).map_err(|e| Failure::of(&e))?;
+    backup::sweep(layout.root(), &[])?;
     let facts: Vec<BackupFacts> = backup::list(layout.root())
         .into_iter()
         .map(|entry| BackupFacts {

@@ -5,11 +5,10 @@
 //! own pointer. Until the third of these a reboot brings the old version; so it makes sure first that the new one serves.
 
 use super::{Sides, Work, cutover, services, traffic};
-use crate::host::HostError;
+use crate::error::AgentError;
 use crate::records;
 use crate::state;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::{Current, How, Release};
 
@@ -28,7 +27,7 @@ cp docker-compose.yml.backup docker-compose.yml
 compose up -d
 "#;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
     let serves = keep_serving(work, &candidate);
@@ -38,17 +37,17 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
     copy_compose(work, &candidate, &work.layout.compose())?;
     work.may_act()?;
     let script = work.layout.rollback_script();
-    records::write(&script, ROLLBACK_SCRIPT.as_bytes(), 0o700).map_err(|e| Failure::of(&e))?;
+    records::write(&script, ROLLBACK_SCRIPT.as_bytes(), 0o700)?;
     serves?;
     settle_restart_policies(work, &candidate)?;
     let current = pointer(work, &candidate)?;
     work.may_act()?;
-    state::set_current(work.layout, &current).map_err(|e| Failure::of(&e))?;
+    state::set_current(work.layout, &current)?;
     Ok(Output::Nothing)
 }
 
 /// A host that was restarted since the cutover came back with the incumbents: the candidates are let in again.
-fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
+fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> {
     let moves = work.moves()?;
     let mut started = false;
     for service in moves.start_first() {
@@ -59,7 +58,7 @@ fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
             .filter(|c| !c.is_alive())
         {
             let done = work.host.start(&container.id);
-            done.map_err(|e| services::could_not_start(candidate, service, &e))?;
+            done.map_err(|e| services::could_not_start(candidate, service, e))?;
             started = true;
         }
     }
@@ -72,10 +71,9 @@ fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
 }
 
 /// From here on Docker itself brings the new containers back, and the old ones no more.
-fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), Failure> {
+fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> {
     let moves = work.moves()?;
     let file = work.normalised(&candidate.name)?;
-    let failed = |e: HostError| Failure::of(&e);
     for service in moves.start_first() {
         let Sides {
             incumbents,
@@ -83,31 +81,31 @@ fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), F
         } = work.sides(service)?;
         let policy = file.restart_policy(service);
         for container in candidates.iter().filter(|c| c.restart_policy != policy) {
-            work.host
-                .set_restart_policy(&container.id, &policy)
-                .map_err(failed)?;
+            work.host.set_restart_policy(&container.id, &policy)?;
         }
         for container in incumbents.iter().filter(|c| c.restart_policy != "no") {
-            work.host
-                .set_restart_policy(&container.id, "no")
-                .map_err(failed)?;
+            work.host.set_restart_policy(&container.id, "no")?;
         }
     }
     Ok(())
 }
 
-fn copy_compose(work: &Work<'_>, release: &Release, to: &std::path::Path) -> Result<(), Failure> {
+fn copy_compose(
+    work: &Work<'_>,
+    release: &Release,
+    to: &std::path::Path,
+) -> Result<(), AgentError> {
     let from = work.layout.release(&release.name).compose();
-    let text = records::read_optional(&from).map_err(|e| Failure::of(&e))?;
-    let text = text.ok_or_else(|| Failure::new(format!("{} is gone", from.display())))?;
+    let text = records::read_optional(&from)?;
+    let text = text.ok_or_else(|| AgentError::new(format!("{} is gone", from.display())))?;
     work.may_act()?;
     // Rendered files hold what `.env` said, so they are as private as it should be.
-    records::write(to, &text, 0o600).map_err(|e| Failure::of(&e))
+    records::write(to, &text, 0o600).map_err(AgentError::from)
 }
 
-fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, Failure> {
+fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, AgentError> {
     let seq = work.seq()?;
-    let before = state::current(work.layout).map_err(|e| Failure::of(&e))?;
+    let before = state::current(work.layout)?;
     if let Some(done) = before.as_ref().filter(|current| current.seq == seq) {
         // An engine before this one came this far.
         return Ok(done.clone());

@@ -6,11 +6,12 @@
 
 use super::{Work, backup, go_back, long_running};
 use crate::backup::{DataKind, DataWriter, SavedData, SourceKind, SourceRecord, SourceState};
+use crate::error::AgentError;
 use crate::host::{Container, RunState};
 use belay_model::composition::data::{Restoration, RestoredSource};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::with_causes;
 use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::ReleaseService;
 
@@ -19,7 +20,7 @@ pub(super) fn find(
     work: &mut Work<'_>,
     target: Option<&str>,
     project: &str,
-) -> Result<Option<(Restoration, u64)>, Failure> {
+) -> Result<Option<(Restoration, u64)>, AgentError> {
     let (
         PlannedWork::Rollback {
             restore: Some(name),
@@ -31,7 +32,8 @@ pub(super) fn find(
         return Ok(None);
     };
     let saved = SavedData::open(work.layout.root(), name).map_err(|e| {
-        Failure::of(&e).next("choose another backup; `belay backups --verify` reads each one back")
+        AgentError::from(e)
+            .next("choose another backup; `belay backups --verify` reads each one back")
     })?;
     let used = backup::mounted(&work.normalised(target)?, project);
     let mut sources = vec![];
@@ -51,7 +53,7 @@ pub(super) fn find(
     }
     if sources.is_empty() {
         return Err(
-            Failure::new(format!("{name} holds no data that {target} uses"))
+            AgentError::new(format!("{name} holds no data that {target} uses"))
                 .next("choose another backup, or roll back without its data"),
         );
     }
@@ -97,17 +99,12 @@ fn refuse_lost_places(
     work: &Work<'_>,
     sources: &[RestoredSource],
     project: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let image = helper_image(work)?;
     let reader = work.host.data_reader(image.as_deref(), project);
     for source in sources {
         reader.size(&source.kind).map_err(|e| {
-            Failure::new(format!(
-                "{} cannot be put back: {}",
-                source.kind,
-                Failure::of(&e).error
-            ))
-            .next(
+            AgentError::doing(format!("{} cannot be put back", source.kind), e).next(
                 "make it on the host (`docker-compose up -d` makes what is missing), and try again",
             )
         })?;
@@ -115,9 +112,11 @@ fn refuse_lost_places(
     Ok(())
 }
 
-pub(super) fn perform(work: &mut Work<'_>, restoration: &Restoration) -> Result<Output, Failure> {
-    let saved =
-        SavedData::open(work.layout.root(), &restoration.backup).map_err(|e| Failure::of(&e))?;
+pub(super) fn perform(
+    work: &mut Work<'_>,
+    restoration: &Restoration,
+) -> Result<Output, AgentError> {
+    let saved = SavedData::open(work.layout.root(), &restoration.backup)?;
     stop_all(work)?;
     work.note("everything is stopped while its data is put back");
     let safety = backup::before_restore(work, restoration)?;
@@ -125,7 +124,7 @@ pub(super) fn perform(work: &mut Work<'_>, restoration: &Restoration) -> Result<
     let mark = work.seq()?.to_string();
     for source in &restoration.sources {
         if let Some(reason) = work.wish_to_stop()? {
-            return Err(Failure::new(reason));
+            return Err(AgentError::new(reason));
         }
         replace(work, &saved, source, &mark)?;
         work.note(format!("{} is as in {}", source.kind, restoration.backup));
@@ -146,7 +145,7 @@ fn replace(
     saved: &SavedData,
     source: &RestoredSource,
     mark: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     with_writer(work, |writer| {
         writer.set_aside(source, mark)?;
         writer.fill(source, &mut |out| {
@@ -154,25 +153,16 @@ fn replace(
         })?;
         writer.check(source, mark, &saved.entries(source))
     })
-    .map_err(|failure| {
-        Failure::new(format!(
-            "could not put {} back: {}",
-            source.kind, failure.error
-        ))
-    })
+    .map_err(|e| AgentError::doing(format!("could not put {} back", source.kind), e))
 }
 
 /// Stops everything again, brings the data back that was set aside, and then the version before.
-pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(), AgentError> {
     stop_all(work)?;
     let mark = work.seq()?.to_string();
     for source in &restoration.sources {
-        with_writer(work, |writer| writer.put_back(source, &mark)).map_err(|failure| {
-            Failure::new(format!(
-                "could not bring {} back: {}",
-                source.kind, failure.error
-            ))
-            .next(format!(
+        with_writer(work, |writer| writer.put_back(source, &mark)).map_err(|e| {
+            AgentError::doing(format!("could not bring {} back", source.kind), e).next(format!(
                 "what it held is in its directory .belay-kept-{mark}, and in the last backup"
             ))
         })?;
@@ -181,16 +171,17 @@ pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(),
 }
 
 /// After the commit: what was set aside goes. It is in the backup that was taken when everything had stopped.
-pub(super) fn forget(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn forget(work: &mut Work<'_>) -> Result<(), AgentError> {
     let Some(restoration) = work.restoration()? else {
         return Ok(());
     };
     let mark = work.seq()?.to_string();
     for source in &restoration.sources {
-        if let Err(failure) = with_writer(work, |writer| writer.forget(source, &mark)) {
+        if let Err(error) = with_writer(work, |writer| writer.forget(source, &mark)) {
             work.warn(format!(
                 "the data that was in {} before is left there as .belay-kept-{mark}: {}",
-                source.kind, failure.error
+                source.kind,
+                with_causes(&error)
             ));
         }
     }
@@ -198,7 +189,7 @@ pub(super) fn forget(work: &mut Work<'_>) -> Result<(), Failure> {
 }
 
 /// The gateway goes on: it has nobody to give requests to, and says so.
-fn stop_all(work: &Work<'_>) -> Result<(), Failure> {
+fn stop_all(work: &Work<'_>) -> Result<(), AgentError> {
     let order = match work.previous()? {
         Some(previous) => long_running(&previous, &work.normalised(&previous.name)?)?,
         None => vec![],
@@ -210,7 +201,7 @@ fn stop_all(work: &Work<'_>) -> Result<(), Failure> {
     for container in containers {
         let grace = work.grace(&container.service)?;
         let stopped = work.host.stop_within(&container.id, grace);
-        stopped.map_err(|e| Failure::of(&e))?;
+        stopped?;
     }
     Ok(())
 }
@@ -224,7 +215,7 @@ fn may_write(container: &Container) -> bool {
 
 /// Compose would start them again beside the candidates. The others stay, for Compose to replace: they may have data in
 /// volumes without a name, which it hands on.
-fn remove_start_first(work: &Work<'_>) -> Result<(), Failure> {
+fn remove_start_first(work: &Work<'_>) -> Result<(), AgentError> {
     for service in work.moves()?.start_first() {
         for container in work.sides(service)?.incumbents {
             work.remove(&container)?;
@@ -236,23 +227,23 @@ fn remove_start_first(work: &Work<'_>) -> Result<(), Failure> {
 fn with_writer<T>(
     work: &Work<'_>,
     act: impl FnOnce(&dyn DataWriter) -> Result<T, crate::backup::ReadError>,
-) -> Result<T, Failure> {
+) -> Result<T, AgentError> {
     let image = helper_image(work)?;
     let project = work.preflight()?.project.clone();
     let writer = work.host.data_writer(image.as_deref(), &project);
     writer
         .sweep()
         .and_then(|()| act(writer.as_ref()))
-        .map_err(|e| Failure::of(&e))
+        .map_err(AgentError::from)
 }
 
 /// Any image that the host has: one of the version before, which is kept as the way back, else one of the version that comes.
-fn helper_image(work: &Work<'_>) -> Result<Option<String>, Failure> {
+fn helper_image(work: &Work<'_>) -> Result<Option<String>, AgentError> {
     let previous = work.previous()?;
     let of_previous = previous.iter().flat_map(|release| &release.services);
     let fetched = backup::fetched(work);
     let ids = of_previous
         .map(ReleaseService::engine_id)
         .chain(fetched.iter().map(String::as_str));
-    backup::first_there(work.host, ids).map_err(|e| Failure::of(&e))
+    backup::first_there(work.host, ids).map_err(AgentError::from)
 }

@@ -7,11 +7,11 @@
 //! The same happens when somebody types it just before this step, while both are there: what is missing then is made again.
 
 use super::{Work, long_running, services, traffic};
+use crate::error::AgentError;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let moves = work.moves()?;
     let candidate = work.candidate()?;
     make_again_what_is_missing(work, &candidate)?;
@@ -19,7 +19,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         let grace = work.grace(service)?;
         for container in &work.sides(service)?.incumbents {
             let stopped = work.host.stop_within(&container.id, grace);
-            stopped.map_err(|e| Failure::of(&e))?;
+            stopped?;
             work.remove(container)?;
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
 }
 
 /// Makes the containers of the new version that are gone; somebody took them away.
-fn make_again_what_is_missing(work: &mut Work<'_>, candidate: &Release) -> Result<(), Failure> {
+fn make_again_what_is_missing(work: &mut Work<'_>, candidate: &Release) -> Result<(), AgentError> {
     let file = work.normalised(&candidate.name)?;
     for service in long_running(candidate, &file)? {
         if !services::serves(work, candidate, &service)? {

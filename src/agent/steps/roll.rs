@@ -6,9 +6,9 @@
 //! ones are kept until then, and the undo of the cutover starts them again.
 
 use super::{Sides, Work, candidates as beside, drain, probe, traffic};
+use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::composition::compose::ComposeFile;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// Makes all candidates of a service serve, of which there is one.
@@ -17,7 +17,7 @@ pub(super) fn one_by_one(
     release: &Release,
     file: &ComposeFile,
     service: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let wanted = usize::try_from(file.replicas(service)).unwrap_or(1);
     loop {
         traffic::await_candidates(work)?;
@@ -29,7 +29,7 @@ pub(super) fn one_by_one(
             return Ok(());
         }
         if let Some(reason) = work.wish_to_stop()? {
-            return Err(Failure::new(reason));
+            return Err(AgentError::new(reason));
         }
         if let Some(leaving) = incumbents.iter().find(|c| c.is_alive()) {
             send_away(work, release, &incumbents, leaving)?;
@@ -49,7 +49,7 @@ fn send_away(
     release: &Release,
     incumbents: &[Container],
     leaving: &Container,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let gone = incumbents.iter().filter(|c| !c.is_alive());
     let mut leave: Vec<String> = gone.map(|c| c.id.clone()).collect();
     leave.push(leaving.id.clone());
@@ -58,5 +58,5 @@ fn send_away(
     drain::tell_proxy(work, release, std::slice::from_ref(leaving));
     traffic::await_idle_of(work, grace, &|c| c.id == leaving.id)?;
     let stopped = work.host.stop_within(&leaving.id, grace);
-    stopped.map_err(|e| Failure::of(&e))
+    stopped.map_err(AgentError::from)
 }

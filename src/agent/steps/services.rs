@@ -5,38 +5,34 @@
 use std::time::Duration;
 
 use super::{Work, container_of};
+use crate::error::AgentError;
 use crate::host::{Container, DockerHealth, HostError, RunState};
 use belay_model::composition::compose::{ComposeFile, Condition};
 use belay_model::replacement::moves::Moves;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// How often a service that is waited for is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// Makes one service of a release run.
-pub(super) fn up(work: &Work<'_>, release: &Release, service: &str) -> Result<(), Failure> {
+pub(super) fn up(work: &Work<'_>, release: &Release, service: &str) -> Result<(), AgentError> {
     let done = work.host.up(&work.composition(release), service);
-    done.map_err(|e| could_not_start(release, service, &e))
+    done.map_err(|e| could_not_start(release, service, e))
 }
 
-pub(super) fn could_not_start(release: &Release, service: &str, error: &HostError) -> Failure {
-    Failure::new(format!(
-        "could not start {service} of {}: {}",
-        release.tag,
-        Failure::of(error).error
-    ))
-}
-
-/// Whether Docker says that another container has a port that this one publishes.
-pub(super) fn is_about_a_port(failure: &Failure) -> bool {
-    ["already allocated", "address already in use"]
-        .iter()
-        .any(|words| failure.error.contains(words))
+pub(super) fn could_not_start(release: &Release, service: &str, error: HostError) -> AgentError {
+    AgentError::doing(
+        format!("could not start {service} of {}", release.tag),
+        error,
+    )
 }
 
 /// Whether a container of the release serves.
-pub(super) fn serves(work: &Work<'_>, release: &Release, service: &str) -> Result<bool, Failure> {
+pub(super) fn serves(
+    work: &Work<'_>,
+    release: &Release,
+    service: &str,
+) -> Result<bool, AgentError> {
     let known = release.service(service);
     let is_right =
         |image: &str| known.is_none_or(|s| s.engine_id().is_empty() || s.engine_id() == image);
@@ -50,7 +46,7 @@ pub(super) fn verify_running(
     work: &Work<'_>,
     release: &Release,
     services: &[String],
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     for service in release
         .services
         .iter()
@@ -58,13 +54,13 @@ pub(super) fn verify_running(
     {
         let running = work.serving_or_candidates(&service.name)?;
         if running.is_empty() {
-            return Err(Failure::new(format!(
+            return Err(AgentError::new(format!(
                 "{} of {} has no container",
                 service.name, release.tag
             )));
         }
         if let Some(other) = running.iter().find(|c| c.image_id != service.engine_id()) {
-            return Err(Failure::new(format!(
+            return Err(AgentError::new(format!(
                 "{} runs image {} instead of {} as {} has it",
                 service.name,
                 other.image_id,
@@ -82,7 +78,7 @@ pub(super) fn wait_for_dependencies(
     project: &str,
     file: &ComposeFile,
     service: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     for (dependency, condition) in file.dependencies(service) {
         if condition == Condition::Healthy {
             wait_until_healthy(work, project, file, service, &dependency)?;
@@ -98,14 +94,14 @@ pub(super) fn wait_until_healthy(
     file: &ComposeFile,
     service: &str,
     dependency: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let patience = file
         .healthcheck_needs_ms(dependency)
         .unwrap_or(0)
         .max(work.plan.health.deadline_ms);
     let deadline = work.host.boot_time().plus_ms(patience);
     loop {
-        let containers = work.host.containers(project).map_err(|e| Failure::of(&e))?;
+        let containers = work.host.containers(project)?;
         let trouble = match container_of(&containers, dependency) {
             Some(c) if c.health == Some(DockerHealth::Healthy) => return Ok(()),
             Some(c) => match (&c.state, &c.health) {
@@ -117,7 +113,7 @@ pub(super) fn wait_until_healthy(
                 }
                 _ => {
                     if let Some(reason) = work.wish_to_stop()? {
-                        return Err(Failure::new(format!(
+                        return Err(AgentError::new(format!(
                             "{service} was still waiting for {dependency}: {reason}"
                         )));
                     }
@@ -127,7 +123,7 @@ pub(super) fn wait_until_healthy(
             },
             None => "it has no container".to_owned(),
         };
-        return Err(Failure::new(format!(
+        return Err(AgentError::new(format!(
             "{service} waits for {dependency} to be healthy, but {trouble}"
         )));
     }
@@ -139,7 +135,7 @@ pub(super) fn await_listening(
     work: &Work<'_>,
     moves: &Moves,
     revived: &[Container],
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let deadline = work.host.boot_time().plus_ms(work.plan.health.deadline_ms);
     let listens = |container: &Container| {
         let mut ports = moves
@@ -161,7 +157,7 @@ pub(super) fn await_listening(
 }
 
 /// The same for candidates, after the commit.
-pub(super) fn await_candidates_listening(work: &Work<'_>, moves: &Moves) -> Result<(), Failure> {
+pub(super) fn await_candidates_listening(work: &Work<'_>, moves: &Moves) -> Result<(), AgentError> {
     let mut candidates = vec![];
     for service in moves.start_first() {
         candidates.extend(work.sides(service)?.candidates);

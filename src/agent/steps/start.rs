@@ -4,16 +4,17 @@
 //! `no` until the release is published, so a host that reboots or whose engine is restarted before that comes back with
 //! the incumbents alone, with nothing of Belay's running.
 
-use super::services::{is_about_a_port, up, wait_until_healthy};
+use super::services::{up, wait_until_healthy};
 use super::{Work, candidates, files, long_running, traffic};
+use crate::error::AgentError;
+use crate::trouble::Trouble;
 use belay_model::composition::compose::{ComposeFile, Condition};
 use belay_model::replacement::gateway::Traffic;
 use belay_model::replacement::moves::{GatewayMove, Moves};
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let moves = work.moves()?;
     if moves.start_first().next().is_none() {
         return Ok(Output::Nothing);
@@ -39,7 +40,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
         } else if is_needed_and_new(work, &moves, &file, &service)? {
             // A port that somebody else still has is waited for at the cutover; the candidate shows whether it can wait.
             match up(work, &candidate, &service) {
-                Err(failure) if is_about_a_port(&failure) => {}
+                Err(error) if error.trouble() == Trouble::PortTaken => {}
                 done => done?,
             }
         }
@@ -58,7 +59,7 @@ fn wait_for_dependencies(
     release: &Release,
     file: &ComposeFile,
     service: &str,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     for (dependency, condition) in file.dependencies(service) {
         let incumbents = work.sides(&dependency)?.incumbents;
         let serves = incumbents
@@ -72,7 +73,7 @@ fn wait_for_dependencies(
 }
 
 /// Takes the candidates away. The undo of the cutover has given their requests back to the incumbents by now.
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
     let moves = work.moves()?;
     if moves.start_first().next().is_none() {
         return Ok(());
@@ -89,7 +90,7 @@ fn is_needed_and_new(
     moves: &Moves,
     file: &ComposeFile,
     service: &str,
-) -> Result<bool, Failure> {
+) -> Result<bool, AgentError> {
     let is_needed = moves.start_first().any(|s| file.needs(s, service));
     let mut incumbents = work.sides(service)?.incumbents.into_iter();
     Ok(is_needed && !incumbents.any(|c| c.is_alive()))

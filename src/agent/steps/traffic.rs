@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::{Sides, Work};
+use crate::error::AgentError;
 use crate::host::{Container, HostError, RunState};
 use belay_model::replacement::gateway::{Front, Server, Side, Traffic, changes};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
-use belay_model::transaction::outcome::Failure;
 
 /// How often the gateway is asked while something is waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE_MS: u64 = 15_000;
 
 /// Treats the containers of the services that get candidates as wished.
-pub(super) fn set(work: &Work<'_>, traffic: Traffic) -> Result<(), Failure> {
+pub(super) fn set(work: &Work<'_>, traffic: Traffic) -> Result<(), AgentError> {
     steer(work, traffic, &|c| Some(side_in(work, c)))
 }
 
@@ -29,7 +29,7 @@ fn side_in(work: &Work<'_>, container: &Container) -> Side {
 }
 
 /// Gives no new requests to these containers of a service, and to all its others. Other services stay as they are.
-pub(super) fn leave(work: &Work<'_>, service: &str, leaving: &[String]) -> Result<(), Failure> {
+pub(super) fn leave(work: &Work<'_>, service: &str, leaving: &[String]) -> Result<(), AgentError> {
     let side_of = |container: &Container| {
         (container.service == service).then(|| match leaving.contains(&container.id) {
             true => Side::Incumbent,
@@ -44,7 +44,7 @@ fn steer(
     work: &Work<'_>,
     traffic: Traffic,
     side_of: &dyn Fn(&Container) -> Option<Side>,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let Some(gateway) = running_gateway(work)? else {
         return Ok(());
     };
@@ -56,8 +56,8 @@ fn steer(
     }
 }
 
-fn has_stopped() -> Failure {
-    Failure::new("the gateway has stopped")
+fn has_stopped() -> AgentError {
+    AgentError::new("the gateway has stopped")
         .next("look at the gateway's log: docker-compose logs belay-gateway")
 }
 
@@ -72,7 +72,7 @@ fn steer_seen(
     Seen { gateway, servers }: &Seen,
     traffic: Traffic,
     side_of: &dyn Fn(&Container) -> Option<Side>,
-) -> Result<(), Failure> {
+) -> Result<(), AgentError> {
     let containers = work.containers()?;
     let side_at = |address: &str| {
         let mut owners = containers.iter();
@@ -83,12 +83,12 @@ fn steer_seen(
         return Ok(());
     }
     let changed = work.host.change_gateway(&gateway.id, &changes);
-    changed.map_err(|e| fail(&e))
+    changed.map_err(fail)
 }
 
 /// Lets every container that is left serve, and every one that comes: there is no transaction any more. Waits first until
 /// the addresses of removed containers are gone; one of them let in again would be sent requests that nobody answers.
-pub(super) fn open(work: &Work<'_>) -> Result<(), Failure> {
+pub(super) fn open(work: &Work<'_>) -> Result<(), AgentError> {
     if let Some(gateway) = running_gateway(work)? {
         let fronts = work.moves()?.fronts_moved();
         let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
@@ -109,7 +109,7 @@ pub(super) fn open(work: &Work<'_>) -> Result<(), Failure> {
 }
 
 /// Gives new requests to the candidates.
-pub(super) fn let_candidates_in(work: &Work<'_>) -> Result<(), Failure> {
+pub(super) fn let_candidates_in(work: &Work<'_>) -> Result<(), AgentError> {
     match knows_candidates(work)? {
         Some(seen) => steer_seen(work, &seen, Traffic::MOVED, &|c| Some(side_in(work, c))),
         None => Ok(()),
@@ -117,12 +117,12 @@ pub(super) fn let_candidates_in(work: &Work<'_>) -> Result<(), Failure> {
 }
 
 /// Waits until the gateway knows every candidate of the services that get some.
-pub(super) fn await_candidates(work: &Work<'_>) -> Result<(), Failure> {
+pub(super) fn await_candidates(work: &Work<'_>) -> Result<(), AgentError> {
     knows_candidates(work).map(drop)
 }
 
 /// Returns what the gateway said then, if there is one.
-fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, Failure> {
+fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, AgentError> {
     let Some(gateway) = running_gateway(work)? else {
         return Ok(None);
     };
@@ -134,13 +134,13 @@ fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, Failure> {
             return Ok(Some(Seen { gateway, servers }));
         };
         if deadline.has_passed(&work.host.boot_time()) {
-            return Err(Failure::new(format!(
+            return Err(AgentError::new(format!(
                 "the gateway cannot find the new container of {unknown} by its name"
             ))
             .next("check that the service and the gateway share a network in which Docker's DNS answers"));
         }
         if let Some(reason) = work.wish_to_stop()? {
-            return Err(Failure::new(reason));
+            return Err(AgentError::new(reason));
         }
         work.host.sleep(LOOK);
     }
@@ -150,7 +150,7 @@ fn first_unknown(
     work: &Work<'_>,
     servers: &[Server],
     fronts: &[Front],
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<String>, AgentError> {
     for front in fronts {
         let Sides { candidates, .. } = work.sides(&front.service)?;
         let backend = front.backend();
@@ -173,7 +173,11 @@ fn first_unknown(
 }
 
 /// Waits until the containers of one side have no request left, at most for `patience`. Returns whether it came to that.
-pub(super) fn await_idle(work: &Work<'_>, side: Side, patience: Duration) -> Result<bool, Failure> {
+pub(super) fn await_idle(
+    work: &Work<'_>,
+    side: Side,
+    patience: Duration,
+) -> Result<bool, AgentError> {
     let is_incumbent = side == Side::Incumbent;
     await_idle_of(work, patience, &|c| work.is_incumbent(c) == is_incumbent)
 }
@@ -183,7 +187,7 @@ pub(super) fn await_idle_of(
     work: &Work<'_>,
     patience: Duration,
     wanted: &dyn Fn(&Container) -> bool,
-) -> Result<bool, Failure> {
+) -> Result<bool, AgentError> {
     let Some(gateway) = running_gateway(work)? else {
         return Ok(true);
     };
@@ -212,7 +216,7 @@ pub(super) fn await_idle_of(
 }
 
 /// The gateway's container, if it runs.
-pub(super) fn running_gateway(work: &Work<'_>) -> Result<Option<Container>, Failure> {
+pub(super) fn running_gateway(work: &Work<'_>) -> Result<Option<Container>, AgentError> {
     let containers = work.containers()?;
     Ok(containers
         .into_iter()
@@ -224,7 +228,7 @@ fn servers_of(
     work: &Work<'_>,
     gateway: &Container,
     fronts: &[Front],
-) -> Result<Option<Vec<Server>>, Failure> {
+) -> Result<Option<Vec<Server>>, AgentError> {
     let backends: Vec<String> = fronts.iter().map(Front::backend).collect();
     let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
     loop {
@@ -244,16 +248,13 @@ fn servers_of(
             {
                 work.host.sleep(LOOK);
             }
-            Ok(_) => return Err(Failure::new("the gateway does not tell its servers")),
-            Err(error) => return Err(fail(&error)),
+            Ok(_) => return Err(AgentError::new("the gateway does not tell its servers")),
+            Err(error) => return Err(fail(error)),
         }
     }
 }
 
-fn fail(error: &HostError) -> Failure {
-    Failure::new(format!(
-        "could not steer the gateway: {}",
-        Failure::of(error).error
-    ))
-    .next("look at the gateway's log: docker-compose logs belay-gateway")
+fn fail(error: HostError) -> AgentError {
+    AgentError::doing("could not steer the gateway", error)
+        .next("look at the gateway's log: docker-compose logs belay-gateway")
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
 
-use base64::Engine as _;
 use serde_json::Value;
 
 use super::{Work, files};
 use crate::durable;
+use crate::error::AgentError;
 use crate::host::Composition;
 use crate::layout::{BACKUPS, ReleaseLayout, STATE};
 use crate::records;
@@ -16,10 +16,9 @@ use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::definitions::{Section, redefined};
 use belay_model::docker_versions::changes_networks;
 use belay_model::transaction::journal::Output;
-use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{DeployWork, ShippedFile};
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
+pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let name = work.candidate_name()?;
     match work.deploy() {
         Some(deploy) => lay_out(work, deploy, &work.layout.release(&name))?,
@@ -37,7 +36,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, Failure> {
 
 /// Docker could change a network that runs only by taking everything off it, at no time that Belay chose. A Compose that
 /// leaves it as it is is told of.
-fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), Failure> {
+fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), AgentError> {
     let Some(previous) = work.previous()? else {
         return Ok(());
     };
@@ -48,9 +47,9 @@ fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), Failu
     let mut networks = find(Section::Networks);
     networks.retain(|network| there.contains(&network.name));
     if let Some(network) = networks.first() {
-        let compose = work.host.engine().map_err(|e| Failure::of(&e))?.compose;
+        let compose = work.host.engine()?.compose;
         if changes_networks(&compose) {
-            return Err(Failure::new(format!(
+            return Err(AgentError::new(format!(
                 "the network {} is defined otherwise than in {} ({}), and Docker changes a network only by taking every \
                  container off it",
                 network.key,
@@ -75,7 +74,7 @@ fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), Failu
     Ok(())
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
+pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
     if work.deploy().is_none() {
         return Ok(());
     }
@@ -83,13 +82,17 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), Failure> {
         return Ok(());
     };
     work.may_act()?;
-    records::remove_dir(work.layout.release(&name).dir()).map_err(|e| Failure::of(&e))
+    records::remove_dir(work.layout.release(&name).dir()).map_err(AgentError::from)
 }
 
-fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Result<(), Failure> {
+fn lay_out(
+    work: &Work<'_>,
+    deploy: &DeployWork,
+    release: &ReleaseLayout,
+) -> Result<(), AgentError> {
     work.may_act()?;
     // What an interrupted engine left is of this very transaction; it starts afresh.
-    records::remove_dir(release.dir()).map_err(|e| Failure::of(&e))?;
+    records::remove_dir(release.dir())?;
     for file in &deploy.files {
         work.may_act()?;
         write_shipped(&release.rendering(), file)?;
@@ -97,18 +100,24 @@ fn lay_out(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Res
             write_shipped(&release.files(), file)?;
         }
     }
-    mirror(work.layout.root(), &release.rendering(), true).map_err(|e| io_failure(release, &e))?;
+    mirror(work.layout.root(), &release.rendering(), true).map_err(|e| {
+        AgentError::doing(format!("could not lay out {}", release.dir().display()), e)
+    })?;
     let document = render(work, deploy, release)?;
-    let file = ComposeFile::new(document.clone()).map_err(|e| Failure::of(&e))?;
+    let file = ComposeFile::new(document.clone())?;
     super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
     work.may_act()?;
-    records::write_json(&release.normalised(), &document).map_err(|e| Failure::of(&e))?;
-    records::remove_dir(&release.rendering()).map_err(|e| Failure::of(&e))
+    records::write_json(&release.normalised(), &document)?;
+    records::remove_dir(&release.rendering()).map_err(AgentError::from)
 }
 
 /// Lets Compose read the shipped files in a directory where everything else of the root is in its place, too, and then
 /// moves the paths in the result to the root.
-fn render(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Result<Value, Failure> {
+fn render(
+    work: &Work<'_>,
+    deploy: &DeployWork,
+    release: &ReleaseLayout,
+) -> Result<Value, AgentError> {
     let directory = release.rendering();
     let composition = Composition {
         project: work.preflight()?.project.clone(),
@@ -120,7 +129,7 @@ fn render(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Resu
         ("BELAY_REVISION".to_owned(), deploy.revision.clone()),
     ];
     let mut document = work.host.render(&composition, &variables).map_err(|e| {
-        Failure::of(&e)
+        AgentError::from(e)
             .next("`docker compose config` shows the same problem in a checkout of this tag")
     })?;
     move_paths(
@@ -131,28 +140,26 @@ fn render(work: &Work<'_>, deploy: &DeployWork, release: &ReleaseLayout) -> Resu
     Ok(document)
 }
 
-fn write_shipped(dir: &Path, file: &ShippedFile) -> Result<(), Failure> {
+fn write_shipped(dir: &Path, file: &ShippedFile) -> Result<(), AgentError> {
     let path = checked(&file.path)?;
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(&file.base64)
-        .map_err(|e| Failure::new(format!("the file {} did not arrive whole: {e}", file.path)))?;
+    let bytes = files::content(file)?;
     let to = dir.join(path);
     if let Some(parent) = to.parent() {
-        records::make_dir(parent).map_err(|e| Failure::of(&e))?;
+        records::make_dir(parent)?;
     }
     durable::replace(&to, &bytes, file.mode & 0o777)
-        .map_err(|e| Failure::new(format!("could not write {}: {e}", to.display())))
+        .map_err(|e| AgentError::doing(format!("could not write {}", to.display()), e))
 }
 
 /// A path from the runner may only lead to a place under the root, and not into what is Belay's.
-fn checked(path: &str) -> Result<&Path, Failure> {
+fn checked(path: &str) -> Result<&Path, AgentError> {
     let path = Path::new(path);
     let plain = path.components().all(|c| matches!(c, Component::Normal(_)));
     let first = path.components().next().map(|c| c.as_os_str().to_owned());
     if plain && first.is_some_and(|first| first != STATE && first != BACKUPS) {
         return Ok(path);
     }
-    Err(Failure::new(format!(
+    Err(AgentError::new(format!(
         "{} is no place for a shipped file",
         path.display()
     )))
@@ -194,13 +201,6 @@ fn move_paths(value: &mut Value, from: &str, to: &str) {
             .for_each(|value| move_paths(value, from, to)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-fn io_failure(release: &ReleaseLayout, error: &std::io::Error) -> Failure {
-    Failure::new(format!(
-        "could not lay out {}: {error}",
-        release.dir().display()
-    ))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Sides, Work};
+use crate::error::AgentError;
 use crate::host::{Container, DockerHealth, RunState};
 use belay_model::judgement::health::{
     Answer, Answering, ContainerSample, ContainerState, HealthRules, Judge, Sample, Verdict,
@@ -13,7 +14,6 @@ use belay_model::replacement::gateway::Front;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::ProxyProtocol;
 use belay_model::transaction::journal::BootTime;
-use belay_model::transaction::outcome::Failure;
 use belay_model::versions::release::Release;
 
 /// How long a candidate may take to accept a connection.
@@ -42,17 +42,16 @@ impl Watched {
         &self,
         candidate: &Release,
         work: &mut Work<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), AgentError> {
         match &self.verdict {
             Verdict::Healthy => Ok(()),
             Verdict::Degraded(reason) => {
                 work.warn(format!("degraded, and accepted: {reason}"));
                 Ok(())
             }
-            Verdict::Unhealthy(reason) | Verdict::Undecided(reason) => Err(Failure::new(format!(
-                "{} is not healthy: {reason}",
-                candidate.tag
-            ))),
+            Verdict::Unhealthy(reason) | Verdict::Undecided(reason) => Err(AgentError::new(
+                format!("{} is not healthy: {reason}", candidate.tag),
+            )),
         }
     }
 }
@@ -73,7 +72,7 @@ pub(super) fn watch(
     services: &[String],
     rules: &HealthRules,
     subject: Subject,
-) -> Result<Watched, Failure> {
+) -> Result<Watched, AgentError> {
     let watched = |name: &String| services.contains(name);
     let needs = candidate
         .services
@@ -105,7 +104,7 @@ pub(super) fn watch(
             }
         }
         if let Some(reason) = work.wish_to_stop()? {
-            return Err(Failure::new(format!(
+            return Err(AgentError::new(format!(
                 "{} was still being watched: {reason}",
                 candidate.tag
             )));
@@ -115,7 +114,7 @@ pub(super) fn watch(
 }
 
 /// A proxy of the user's asks every container that it finds, until the incumbents are retired.
-fn answering(work: &Work<'_>, subject: Subject) -> Result<Answering, Failure> {
+fn answering(work: &Work<'_>, subject: Subject) -> Result<Answering, AgentError> {
     if subject == Subject::Candidates {
         return Ok(Answering::Candidate);
     }
@@ -134,7 +133,7 @@ fn look(
     rules: &HealthRules,
     subject: Subject,
     began: &BootTime,
-) -> Result<Sample, Failure> {
+) -> Result<Sample, AgentError> {
     let mut containers = vec![];
     for service in services {
         containers.extend(samples_of(work, service, subject)?);
@@ -165,7 +164,7 @@ fn look(
 }
 
 /// Whether an endpoint's port is one that candidates are to get, so that they can be asked for it before.
-pub(super) fn is_of_candidates(work: &Work<'_>, url: &str) -> Result<bool, Failure> {
+pub(super) fn is_of_candidates(work: &Work<'_>, url: &str) -> Result<bool, AgentError> {
     let fronts = work.moves()?.fronts_moved();
     Ok(fronts
         .iter()
@@ -178,7 +177,7 @@ fn ask_directly(
     url: &str,
     timeout: Duration,
     version: Option<&VersionCheck>,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, AgentError> {
     let mut answer = Answer::Unreachable("no candidate has an address".to_owned());
     for front in work.moves()?.fronts_moved() {
         for container in work.sides(&front.service)?.candidates {
@@ -216,7 +215,7 @@ fn samples_of(
     work: &Work<'_>,
     service: &str,
     subject: Subject,
-) -> Result<Vec<ContainerSample>, Failure> {
+) -> Result<Vec<ContainerSample>, AgentError> {
     let sample = |container: Option<&Container>, state: ContainerState| ContainerSample {
         service: service.to_owned(),
         state,
