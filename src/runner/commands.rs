@@ -7,7 +7,7 @@ use super::random;
 use super::session::Session;
 use super::{doctor, present};
 use belay_model::config::Settings;
-use belay_model::request::intent::Command;
+use belay_model::request::intent::Operation;
 use belay_model::transaction::journal::Holder;
 use belay_model::transaction::outcome::{Failure, ServiceLog, Word};
 use belay_model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
@@ -18,9 +18,9 @@ use belay_wire::{BackupFacts, HostFacts, Restarted, Verb};
 /// Lines of each service's log to show.
 const LOG_LINES: &str = "50";
 
-/// Runs a command and returns the exit code.
-pub fn run(session: &Session<'_>, command: Command) -> u8 {
-    match try_run(session, command) {
+/// Runs an operation and returns the exit code.
+pub fn run(session: &Session<'_>, operation: Operation) -> u8 {
+    match try_run(session, operation) {
         Ok(code) => code,
         Err(failure) => {
             let lines = belay_report::three_lines(&failure, Word::Refused);
@@ -32,16 +32,16 @@ pub fn run(session: &Session<'_>, command: Command) -> u8 {
     }
 }
 
-fn try_run(session: &Session<'_>, command: Command) -> Result<u8, Failure> {
+fn try_run(session: &Session<'_>, operation: Operation) -> Result<u8, Failure> {
     let settings = || session.release_settings();
-    match command {
-        Command::Status => status(session, &settings()?),
-        Command::Backup => backup(session, &settings()?),
-        Command::Backups => backups(session, &settings()?),
-        Command::Logs => logs(session, &settings()?),
-        Command::Restart => restart(session, &settings()?),
+    match operation {
+        Operation::Status => status(session, &settings()?),
+        Operation::Backup => backup(session, &settings()?),
+        Operation::Backups => backups(session, &settings()?),
+        Operation::Logs => logs(session, &settings()?),
+        Operation::Restart => restart(session, &settings()?),
         // It looks at what keeps the others from working, so it needs nothing of what they need.
-        Command::Doctor => examine(session),
+        Operation::Doctor => examine(session),
     }
 }
 

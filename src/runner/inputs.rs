@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use belay_model::config::Overrides;
 use belay_model::request::event::Trigger;
-use belay_model::request::intent::{Asked, DryRun};
+use belay_model::request::intent::{ActionInputs, DryRun, Request, What};
 use belay_model::reviewing::notification::Wishes;
 use belay_model::secret::Secret;
 use belay_model::transaction::outcome::Failure;
@@ -19,12 +19,19 @@ pub type Env = BTreeMap<String, String>;
 /// Everything that a run was given, besides the event.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    pub asked: Asked,
+    /// What to do.
+    pub asked: Request,
+    /// The configuration file, from the repository's directory; `belay.yml` without it.
     pub config: Option<PathBuf>,
+    /// What wins over the configuration file.
     pub overrides: Overrides,
+    /// The private key, as its file has it.
     pub ssh_key: Option<Secret>,
+    /// Only for an encrypted key.
     pub ssh_key_passphrase: Option<Secret>,
+    /// The host's public keys as lines of known_hosts, or a fingerprint.
     pub known_hosts: Option<String>,
+    /// For GitHub's API.
     pub token: Option<Secret>,
     /// A webhook to tell of outcomes.
     pub notify_url: Option<Secret>,
@@ -44,12 +51,14 @@ impl Inputs {
         let text = |name: &str| env.get(name).filter(|value| !value.is_empty()).cloned();
         let secret = |name: &str| text(name).map(Secret::new);
         Ok(Inputs {
-            asked: Asked {
-                command: text("BELAY_COMMAND"),
-                tag: text("BELAY_TAG"),
-                rollback: text("BELAY_ROLLBACK"),
-                reason: text("BELAY_REASON"),
-                restore_data: text("BELAY_RESTORE_DATA"),
+            asked: Request {
+                what: What::Inputs(ActionInputs {
+                    command: text("BELAY_COMMAND"),
+                    tag: text("BELAY_TAG"),
+                    rollback: text("BELAY_ROLLBACK"),
+                    reason: text("BELAY_REASON"),
+                    restore_data: text("BELAY_RESTORE_DATA"),
+                }),
                 confirm: text("BELAY_CONFIRM"),
                 dry_run: dry_run(text("BELAY_DRY_RUN").as_deref())?,
             },
@@ -119,7 +128,7 @@ mod tests {
     fn an_empty_input_was_not_given() {
         let inputs =
             Inputs::from_env(&env(&[("BELAY_TAG", ""), ("BELAY_SSH_KEY", "")])).expect("readable");
-        assert_eq!(inputs.asked.tag, None);
+        assert_eq!(inputs.asked, Request::default());
         assert_eq!(inputs.ssh_key, None);
     }
 

@@ -50,13 +50,13 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
         Err(failure) => return refused(actions, inputs, failure),
     };
     match decide(session.trigger(), session.inputs.asked.clone()) {
-        Err(failure) => refused(actions, &session.inputs, failure),
+        Err(error) => refused(actions, &session.inputs, error.failure()),
         Ok(Intent::Nothing(why)) => {
             say(actions, &format!("nothing to do: {why}"));
             0
         }
         Ok(Intent::Checklist(pull)) => super::checklist::run(&session, &pull),
-        Ok(Intent::Command(command)) => super::commands::run(&session, command),
+        Ok(Intent::Operation(operation)) => super::commands::run(&session, operation),
         Ok(Intent::Deploy { tag, revision }) => with_record(&session, Work::Deploy, |desk| {
             deploy::deploy(desk, &tag, revision.as_deref())
         }),
@@ -66,19 +66,9 @@ pub fn run(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {
     }
 }
 
-fn asked(inputs: &Inputs) -> String {
-    let asked = &inputs.asked;
-    asked
-        .tag
-        .clone()
-        .or_else(|| asked.rollback.clone())
-        .or_else(|| asked.command.clone())
-        .unwrap_or_default()
-}
-
 /// Reports a run that ended before it knew more than what was asked.
 fn refused(actions: &Actions, inputs: &Inputs, failure: Failure) -> u8 {
-    let mut outcome = deploy::blank(Work::Deploy, &asked(inputs));
+    let mut outcome = deploy::blank(Work::Deploy, &inputs.asked.name());
     outcome.word = Word::Refused;
     outcome.failure = Some(failure);
     publish(actions, &outcome, None);

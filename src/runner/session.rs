@@ -181,11 +181,12 @@ impl<'a> Session<'a> {
 
     fn access(&self, settings: &Settings) -> Result<Access, Failure> {
         let host = settings.host.as_ref().ok_or_else(|| {
-            untouched("no host is set").next("set `host:` in belay.yml, or the input host")
+            untouched("no host is set")
+                .next("set `host:` in belay.yml, or give it as the input host or with --host")
         })?;
         let key_text = self.inputs.ssh_key.as_ref().ok_or_else(|| {
             untouched("no SSH key was given")
-                .next("give the private key as the input ssh-key (or BELAY_SSH_KEY); runs from forks get no secrets")
+                .next("give the private key as the input ssh-key or with --ssh-key FILE; runs from forks get no secrets")
         })?;
         let key = Key::parse(key_text, self.inputs.ssh_key_passphrase.clone())
             .map_err(|e| untouched(&Failure::of(&e).error).next(e.hint()))?;
