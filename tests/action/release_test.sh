@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves that a release of Belay is published only when its two commits, its manifest and its assets agree: the commands
-# of dist-scripts/release in a small repository, with a stand-in for gh. No network. About a second.
+# of dist-scripts/release in a small repository, with a stand-in for gh. No network. A few seconds.
 # Each test is a function named as the fact it checks. Failure: exit 1 and the log of that test.
 set -euo pipefail
 
@@ -27,20 +27,33 @@ SH
   chmod +x "$box/bin/gh"
 }
 
-# fresh: commit A, its two binaries, and the manifest committed as commit B.
+# program TARGET: a stand-in for the binary; it makes pages and scripts.
+program() {
+  printf '#!/bin/sh\n# of %s\n' "$1"
+  cat <<'SH'
+case $1 in
+man) mkdir -p "$2" && echo page >"$2/belay.1" ;;
+completions) echo "words for $2" ;;
+esac
+SH
+}
+
+# fresh: commit A, its two binaries with their archives, and the manifest committed as commit B.
 fresh() {
   rm -rf "$box/tree" "$box/assets" "$box/fetched"
   mkdir -p "$box/tree/dist-scripts" "$box/assets"
   for file in calls unattested state; do : >"$box/$file"; done
   cp "$tree/dist-scripts/release" "$tree/dist-scripts/targets.json" "$box/tree/dist-scripts/"
   printf 'version = "0.1.0"\n' >"$box/tree/Cargo.toml"
+  touch "$box/tree/LICENSE" "$box/tree/README.md"
   printf '%s\n\n' '# Log' '## [Unreleased]' 'later' '## [0.1.0] - 2026-01-31' '### Added' 'the first' \
     '## [0.0.1]' 'older' >"$box/tree/CHANGELOG.md"
   git init --quiet "$box/tree"
   git_ add --all
   git_ commit --quiet --message A
   for target in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu; do
-    printf 'binary of %s\n' "$target" >"$box/assets/belay-$target"
+    program "$target" >"$box/assets/belay-$target"
+    release archive "$box/assets" "$target"
   done
   release manifest "$box/assets"
   cp "$box/log" "$box/tree/dist-scripts/targets.json"
@@ -101,19 +114,54 @@ a_manifest_of_another_repository_is_refused() {
 assets_that_agree_are_accepted() {
   release check-assets "$box/fetched"
   expect [ "$status" -eq 0 ]
-  expect [ "$(grep -c '^attestation verify' "$box/calls")" -eq 2 ]
+  expect [ "$(grep -c '^attestation verify' "$box/calls")" -eq 4 ]
 }
 
 an_asset_that_was_replaced_is_refused() {
-  printf 'evil\n' >"$box/assets/belay-aarch64-unknown-linux-gnu"
+  program evil >"$box/assets/belay-aarch64-unknown-linux-gnu"
   release check-assets "$box/fetched"
   expect refused "could not accept the asset for aarch64-unknown-linux-gnu"
 }
 
 an_asset_without_an_attestation_is_refused() {
-  printf 'belay-x86_64-unknown-linux-gnu\n' >"$box/unattested"
+  local asset
+  for asset in belay-x86_64-unknown-linux-gnu belay-x86_64-unknown-linux-gnu.tar.gz; do
+    printf '%s\n' "$asset" >"$box/unattested"
+    rm -rf "$box/fetched"
+    release check-assets "$box/fetched"
+    expect [ "$status" -ne 0 ]
+  done
+}
+
+an_archive_with_another_program_is_refused() {
+  program evil >"$box/assets/belay-evil"
+  mv "$box/assets/belay-aarch64-unknown-linux-gnu" "$box/kept"
+  mv "$box/assets/belay-evil" "$box/assets/belay-aarch64-unknown-linux-gnu"
+  release archive "$box/assets" aarch64-unknown-linux-gnu
+  mv "$box/kept" "$box/assets/belay-aarch64-unknown-linux-gnu"
   release check-assets "$box/fetched"
-  expect [ "$status" -ne 0 ]
+  expect refused "could not accept the archive for aarch64-unknown-linux-gnu"
+}
+
+a_missing_archive_is_refused() {
+  rm "$box/assets/belay-aarch64-unknown-linux-gnu.tar.gz"
+  release check-assets "$box/fetched"
+  expect refused "could not find the assets for aarch64-unknown-linux-gnu"
+}
+
+an_archive_has_program_pages_and_completions_and_is_the_same_each_time() {
+  local name=belay-x86_64-unknown-linux-gnu file
+  local packed=$box/assets/$name.tar.gz
+  tar --list --gzip --file "$packed" >"$box/log"
+  for file in belay LICENSE README.md man/belay.1 completions/belay.bash completions/_belay completions/belay.fish; do
+    expect grep -qxF "$name/$file" "$box/log"
+  done
+  expect [ "$(tar --extract --gzip --file "$packed" --to-stdout "$name/completions/_belay")" = "words for zsh" ]
+  release archive "$box/assets" x86_64-unknown-linux-gnu
+  cp "$packed" "$box/first"
+  touch "$box/assets/$name"
+  (umask 077 && release archive "$box/assets" x86_64-unknown-linux-gnu)
+  expect cmp "$box/first" "$packed"
 }
 
 a_missing_binary_makes_no_manifest() {
