@@ -97,7 +97,7 @@ fn a_pull_requests_comment_says_what_the_host_has(mut app: App) {
 }
 
 /// Tells the stand-in which commits lie between two versions, either way.
-fn compared(app: &App, from: &str, to: &str, commits: &[&str]) {
+pub(crate) fn compared(app: &App, from: &str, to: &str, commits: &[&str]) {
     let (from, to) = (app.commit_of(from), app.commit_of(to));
     let commits = commits.iter().map(|tag| app.commit_of(tag)).collect();
     app.github.change(|world| {

@@ -836,16 +836,20 @@ impl App {
 
     /// The run of a workflow that was started by hand, on `main`.
     pub(crate) fn press(&mut self, inputs: Value) -> Run {
+        let running = self.begin_press(&inputs);
+        self.finish(running)
+    }
+
+    pub(crate) fn begin_press(&mut self, inputs: &Value) -> Running {
         let sha = self.commit_of("HEAD");
-        let payload = dispatch_event(&inputs);
-        let running = self.begin(
+        let payload = dispatch_event(inputs);
+        self.begin(
             "run",
             "workflow_dispatch",
             &payload,
             &sha,
             "refs/heads/main",
-        );
-        self.finish(running)
+        )
     }
 
     /// The run of an event of a pull request, whose newest commit is the repository's.

@@ -15,6 +15,8 @@ mod fake_github;
 mod lab;
 #[path = "../support/load/mod.rs"]
 mod load;
+#[path = "../support/normalised.rs"]
+mod normalised;
 #[path = "../support/sample.rs"]
 mod sample;
 
@@ -32,6 +34,7 @@ mod main_job;
 mod matrix;
 mod own_proxy;
 mod plain_compose;
+mod recording;
 mod recovery;
 mod restore;
 mod secrets;

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::fake_github::world::Deployment;
 use crate::lab::{App, ROOT};
+use crate::recording::is_as_recorded;
 
 on_every_host!(
     always:
@@ -23,6 +24,7 @@ fn tags_are_deployed_and_the_button_goes_back(mut app: App) {
     app.release("v1.0.0", "");
     let first = app.push("v1.0.0");
     first.ends("deployed", "v1.0.0");
+    is_as_recorded(&app, "first");
     assert_eq!(first.output("previous-version"), "");
     assert_eq!(first.output("rolled-back"), "false");
     assert_eq!(first.output("revision"), app.commit_of("v1.0.0"));
