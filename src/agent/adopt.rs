@@ -66,7 +66,7 @@ pub fn adopt(
     records::write(&place.compose(), &text, 0o600)?;
     records::write_json(&place.normalised(), &document)?;
     records::write_json(&place.record(), &release)?;
-    state::set_current(layout, &pointer(host, &release)).map_err(AgentError::from)
+    Ok(state::set_current(layout, &pointer(host, &release))?)
 }
 
 /// The release that `docker-compose.yml` is the file of, when that is another one than the records say: somebody took the
@@ -111,7 +111,7 @@ pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(
         bad,
         ..pointer(host, &release)
     };
-    state::set_current(layout, &current).map_err(AgentError::from)
+    Ok(state::set_current(layout, &current)?)
 }
 
 fn services(

@@ -59,7 +59,7 @@ impl Call {
             program: words.next().unwrap_or_default(),
             arguments: words.collect(),
             variables: vec![],
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
         }
     }
 

@@ -40,5 +40,5 @@ pub(super) fn settle(layout: &Layout) -> Result<(), AgentError> {
         return Ok(());
     }
     let mut engine = spawn_engine(layout, &["--recover"])?;
-    engine.wait().map(drop).map_err(AgentError::from)
+    Ok(engine.wait().map(drop)?)
 }

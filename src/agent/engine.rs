@@ -359,12 +359,7 @@ fn tail(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
     }
-    let mut start = text.len() - bytes;
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    match text[start..].find('\n') {
-        Some(newline) => &text[start + newline + 1..],
-        None => &text[start..],
-    }
+    let start = text.ceil_char_boundary(text.len() - bytes);
+    let end = text.get(start..).unwrap_or_default();
+    end.split_once('\n').map_or(end, |(_, lines)| lines)
 }

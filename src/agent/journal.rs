@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::disk;
 use super::fence::{Fence, Overtaken};
 use super::layout::Layout;
+use super::sizes::{first, wide};
 use belay_model::transaction::journal::{Entry, Event};
 
 /// Why a journal could not be read or written.
@@ -102,7 +103,7 @@ impl Journal {
             fence.check()?;
         }
         let entry = Entry {
-            n: self.entries.len() as u64,
+            n: wide(self.entries.len()),
             at,
             event,
         };
@@ -165,7 +166,7 @@ fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
     let mut rest = bytes;
     while let Some(end) = rest.iter().position(|b| *b == b'\n') {
         let (line, after) = rest.split_at(end + 1);
-        match decode_line(&line[..end]) {
+        match decode_line(first(line, end)) {
             Some(entry) => {
                 check_schema(&entry, path)?;
                 entries.push(entry);
@@ -179,7 +180,7 @@ fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
                 });
             }
         }
-        good_bytes += line.len() as u64;
+        good_bytes += wide(line.len());
         rest = after;
     }
     Ok((entries, good_bytes))

@@ -24,6 +24,7 @@ pub mod meter;
 pub mod records;
 pub mod restart;
 pub mod revive;
+mod sizes;
 pub mod spawn;
 pub mod state;
 pub mod steps;

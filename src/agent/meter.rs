@@ -76,7 +76,7 @@ pub fn exceeded(plan: &Plan, entries: &[Entry]) -> Option<(OverLimit, String)> {
             }
         )
     });
-    let entries = &entries[cutover?..];
+    let entries = entries.get(cutover?..)?;
     let Measured {
         failed,
         longest_gap_ms,

@@ -71,7 +71,7 @@ fn order(
         None => {
             let mut names = file.service_names();
             names.retain(|name| name != GATEWAY_SERVICE && runs(name));
-            file.in_order(&names).map_err(AgentError::from)
+            Ok(file.in_order(&names)?)
         }
     }
 }

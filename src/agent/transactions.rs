@@ -15,6 +15,7 @@ use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::records;
+use super::sizes::wide;
 use super::spawn::spawn_engine;
 use super::{durable, lock, state};
 use belay_model::digest::sha256;
@@ -30,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a decided confirmation may take to reach the journal.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
+const CONFIRM_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many engines `follow` starts for a transaction that none works on.
 const RECOVERIES: u32 = 3;
@@ -175,7 +176,7 @@ pub fn forget_staged(host: &dyn Host, layout: &Layout, tx: &str) -> Result<(), A
             host.forget_image(reference)?;
         }
     }
-    records::remove(&path).map_err(AgentError::from)
+    Ok(records::remove(&path)?)
 }
 
 /// `follow`: tells a transaction's records from number `from` on until it is over. It may be asked again at any time.
@@ -188,7 +189,7 @@ pub fn follow(layout: &Layout, tx: &str, from: u64, out: &mut dyn Write) -> io::
         let engine_lives = lock::holder(layout)?.is_some();
         let entries = match state::find(layout, tx) {
             Ok(Some((seq, entries))) => {
-                if entries.len() as u64 > told {
+                if wide(entries.len()) > told {
                     super::journal::make_durable(&layout.journal(seq)).map_err(io::Error::other)?;
                 }
                 entries
@@ -284,7 +285,11 @@ pub fn leave_extension(layout: &Layout, tx: &str, by_ms: u64) -> Result<(), Agen
         return Ok(());
     }
     let text = by_ms.to_string();
-    durable::replace(&layout.extension(seq), text.as_bytes(), 0o600).map_err(AgentError::from)
+    Ok(durable::replace(
+        &layout.extension(seq),
+        text.as_bytes(),
+        0o600,
+    )?)
 }
 
 /// What the host has decided about a transaction, for whoever will believe it; `None`: nothing yet.

@@ -168,6 +168,7 @@ fn try_logs(
 }
 
 /// `look-back`: what the deployments that went live came to, and what the services complained of since.
+#[must_use]
 pub fn look_back(layout: &Layout, since: jiff::Timestamp) -> Answer<LookBack> {
-    answer(facts::look_back(&RealHost::new(), layout, since).map_err(AgentError::from))
+    answer(facts::look_back(&RealHost::new(), layout, since))
 }

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How often Docker is asked, while it does not answer.
 const ASK_DOCKER: Duration = Duration::from_secs(1);
 /// How long Docker may take to come up.
-const DOCKER_PATIENCE: Duration = Duration::from_secs(300);
+const DOCKER_PATIENCE: Duration = Duration::from_mins(5);
 /// How many engines are let loose on one host before it is left to the next contact, and the pause between two.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(5);

@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use belay_agent::engine::{Ending, EngineError};
+use belay_agent::engine::Ending;
+use belay_agent::error::EngineError;
 use belay_agent::state;
 use belay_model::digest::sha256;
 use belay_model::transaction::journal;

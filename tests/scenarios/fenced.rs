@@ -6,7 +6,8 @@
 use std::fs;
 use std::sync::mpsc;
 
-use belay_agent::engine::{self, Ending, EngineError};
+use belay_agent::engine::{self, Ending};
+use belay_agent::error::EngineError;
 use belay_agent::fence::Overtaken;
 use belay_agent::host::Host;
 use belay_agent::records;

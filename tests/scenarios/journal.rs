@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use belay_agent::disk::{self, Op, Tape};
-use belay_agent::engine::{Ending, EngineError};
+use belay_agent::engine::Ending;
+use belay_agent::error::EngineError;
 use belay_agent::journal::JournalError;
 use belay_agent::state::StateError;
 use belay_agent::transactions;

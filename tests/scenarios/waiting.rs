@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
 
-use belay_agent::engine::{self, Ending, EngineError};
+use belay_agent::engine::{self, Ending};
+use belay_agent::error::EngineError;
 use belay_agent::fence::Overtaken;
 use belay_agent::host::Host;
 use belay_agent::layout::Layout;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use base64::Engine as _;
-use belay_agent::engine::{self, Ending, EngineError};
+use belay_agent::engine::{self, Ending};
+use belay_agent::error::EngineError;
 use belay_agent::host::{Composition, Host, RunState};
 use belay_agent::journal::Journal;
 use belay_agent::layout::Layout;

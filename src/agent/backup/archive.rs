@@ -15,6 +15,7 @@ use super::gzip::{Mark, ParallelGzip, Written};
 use super::manifest::{EntryKind, EntryRecord};
 use super::names::{checked_path, readable};
 use super::tar_out::{Kind, Meta, write_end, write_header, write_padding};
+use crate::sizes::{at_most, first, first_mut, wide};
 use belay_model::digest::hex;
 
 /// How much is read at once.
@@ -109,19 +110,14 @@ impl ArchiveWriter {
             ..Meta::default()
         };
         let mut source = bytes;
-        self.add_file(path.as_bytes(), &meta, bytes.len() as u64, &mut source)
+        self.add_file(path.as_bytes(), &meta, wide(bytes.len()), &mut source)
             .map(drop)
     }
 
     /// Adds every directory above a source's place that is not in the archive yet. Not to be undone by going back.
     pub(super) fn add_parents(&mut self, path: &str, mtime: u64) -> Result<(), BackupError> {
-        let ends = path
-            .bytes()
-            .enumerate()
-            .filter(|(_, b)| *b == b'/')
-            .map(|(at, _)| at);
-        for end in ends {
-            let parent = &path.as_bytes()[..end];
+        for (end, _) in path.match_indices('/') {
+            let parent = first(path.as_bytes(), end);
             if self.parents.insert(parent.to_vec()) {
                 let meta = Meta {
                     mode: 0o700,
@@ -185,22 +181,23 @@ impl ArchiveWriter {
         let mut left = size;
         let mut ended = false;
         while left > 0 {
-            let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let most = at_most(left, CHUNK);
             let count = match ended {
                 true => 0,
-                false => read_some(source, &mut buffer[..most], &mut given),
+                false => read_some(source, first_mut(&mut buffer, most), &mut given),
             };
             ended |= count == 0;
             let piece = match count {
                 0 => {
-                    buffer[..most].fill(0);
-                    &buffer[..most]
+                    let zeros = first_mut(&mut buffer, most);
+                    zeros.fill(0);
+                    zeros
                 }
-                count => &buffer[..count],
+                count => first(&buffer, count),
             };
             hash.update(piece);
             self.put(|gzip| gzip.write_all(piece))?;
-            left -= piece.len() as u64;
+            left -= wide(piece.len());
         }
         self.buffer = buffer;
         Ok((given, hex(&hash.finalize())))
@@ -240,8 +237,8 @@ fn read_some(source: &mut dyn Read, buffer: &mut [u8], given: &mut Given) -> usi
     };
     if given.head.len() < HEAD {
         let missing = (HEAD - given.head.len()).min(count);
-        given.head.extend_from_slice(&buffer[..missing]);
+        given.head.extend_from_slice(first(buffer, missing));
     }
-    given.bytes += count as u64;
+    given.bytes += wide(count);
     count
 }

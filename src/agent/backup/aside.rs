@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::archive::mode_text;
 use super::manifest::{EntryKind, EntryRecord};
 use super::names::readable;
+use crate::sizes::first;
 use belay_model::digest::hex;
 
 /// A file system's own directory, at the top of a volume that is one.
@@ -246,7 +247,7 @@ fn hash_of(path: &Path) -> io::Result<String> {
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(hex(&hash.finalize())),
-            count => hash.update(&buffer[..count]),
+            count => hash.update(first(&buffer, count)),
         }
     }
 }

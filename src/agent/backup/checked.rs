@@ -9,6 +9,7 @@ use std::io::{self, Read};
 
 use super::tar_in::{Entry, TarError, TarReader};
 use super::tar_out::Kind;
+use crate::sizes::first;
 
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +89,7 @@ impl<R: Read> CheckedReader<R> {
         let Some(slash) = entry.path.iter().rposition(|b| *b == b'/') else {
             return Ok(());
         };
-        match self.seen.get(&entry.path[..slash]) {
+        match self.seen.get(first(&entry.path, slash)) {
             Some(Seen::Dir) => Ok(()),
             Some(Seen::File | Seen::Link) => {
                 Err(entry.refused("it lies below what is no directory"))

@@ -19,6 +19,7 @@ use super::names::{NEVER_INSIDE, checked_part, readable};
 use super::stream::{Noticed, copy_stream};
 use super::tar_out::{Kind, Meta};
 use super::{BackupError, BackupRequest, DataKind, DataReader, DataSource, ReadError};
+use crate::sizes::wide;
 
 /// Where configuration is in the archive.
 pub(super) const CONFIG: &str = "config";
@@ -46,19 +47,18 @@ pub(super) fn collect(
     let config = copy_config(archive, request, reader, &mut collected.left_out)?;
     collected.sources.push(config);
     for (source, place, within) in placed(&request.data)? {
-        let state = match within {
-            Some(path) => SourceState::Within { path },
-            None => {
-                archive.add_parents(&place, seconds(request))?;
-                copy_data(
-                    archive,
-                    &source.kind,
-                    &place,
-                    source.consistency,
-                    reader,
-                    &mut collected.left_out,
-                )?
-            }
+        let state = if let Some(path) = within {
+            SourceState::Within { path }
+        } else {
+            archive.add_parents(&place, seconds(request))?;
+            copy_data(
+                archive,
+                &source.kind,
+                &place,
+                source.consistency,
+                reader,
+                &mut collected.left_out,
+            )?
         };
         collected.sources.push(SourceRecord {
             source: SourceKind::Data(source.kind.clone()),
@@ -482,7 +482,7 @@ impl ConfigCopy<'_> {
                 attempt += 1;
                 continue;
             }
-            let size = bytes.len() as u64;
+            let size = wide(bytes.len());
             self.archive
                 .add_file(&member.place, meta, size, &mut bytes.as_slice())?;
             return Ok(stable);
@@ -587,7 +587,7 @@ fn read_whole(path: &Path) -> io::Result<(Vec<u8>, Stable)> {
     let mut bytes = vec![];
     // One that grows for ever is cut off.
     (&mut file).take(2 * SMALL).read_to_end(&mut bytes)?;
-    let stable = compared(&before, &file.metadata()?, bytes.len() as u64);
+    let stable = compared(&before, &file.metadata()?, wide(bytes.len()));
     Ok((bytes, stable))
 }
 

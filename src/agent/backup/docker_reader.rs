@@ -21,6 +21,7 @@ use super::helper::{
 };
 use super::{DataKind, DataReader, LogSource, ReadError, Sink};
 use crate::command::wait;
+use crate::sizes::{first, wide};
 
 /// How long Docker may take to count what volumes hold, before we count ourselves.
 const COUNTING: Duration = Duration::from_secs(30);
@@ -93,7 +94,7 @@ impl DataReader for DockerReader {
     }
 
     fn logs(&self, source: &LogSource, most: u64) -> Result<Vec<u8>, ReadError> {
-        let share = most / (source.containers.len().max(1) as u64);
+        let share = most / wide(source.containers.len().max(1));
         let mut all = vec![];
         for container in &source.containers {
             if source.containers.len() > 1 {
@@ -162,13 +163,23 @@ fn parse_sizes(text: &str) -> BTreeMap<String, u64> {
 /// A size like `1.674MB`, rounded up: four digits were kept of it.
 fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let number: f64 = text[..digits].parse().ok()?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let power = ["B", "kB", "MB", "GB", "TB", "PB"]
         .iter()
-        .position(|unit| *unit == &text[digits..])?;
-    let bytes = number * 1000f64.powi(i32::try_from(power).ok()?);
-    // The cast saturates.
-    Some((bytes * 1.002).ceil() as u64 + 4096)
+        .position(|known| *known == unit)?;
+    let unit = 1000u64.checked_pow(u32::try_from(power).ok()?)?;
+    let parts = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let mut bytes = whole.parse::<u64>().ok()?.saturating_mul(unit);
+    if !fraction.is_empty() {
+        let fraction = fraction.parse::<u64>().ok()?.saturating_mul(unit);
+        bytes = bytes.saturating_add(fraction.div_ceil(parts));
+    }
+    Some(
+        bytes
+            .saturating_add(bytes.div_ceil(500))
+            .saturating_add(4096),
+    )
 }
 
 /// The end of a container's logs, of both its outputs in the order in which they came.
@@ -193,7 +204,8 @@ fn container_logs(container: &str, lines: Option<u32>, most: u64) -> Result<Vec<
         (text.join().unwrap_or_else(|_| Ok(vec![])), status)
     });
     let text = text.map_err(ReadError::Start)?;
-    let said = String::from_utf8_lossy(&text[text.len().saturating_sub(500)..]).into_owned();
+    let end = text.get(text.len().saturating_sub(500)..);
+    let said = String::from_utf8_lossy(end.unwrap_or_default()).into_owned();
     settled(&command, status, &said, SHORT).map(|()| text)
 }
 
@@ -206,7 +218,7 @@ fn last_bytes(stream: &mut impl Read, most: u64) -> io::Result<Vec<u8>> {
     loop {
         let count = stream.read(&mut buffer)?;
         let ended = count == 0;
-        kept.extend_from_slice(&buffer[..count]);
+        kept.extend_from_slice(first(&buffer, count));
         // Not at every read, which would move all of it each time.
         if kept.len() > most.saturating_mul(2) || (ended && kept.len() > most) {
             kept.drain(..kept.len() - most);

@@ -4,7 +4,7 @@
 //! helper container that has the data mounted ([`aside`](super::aside)); the new content is unpacked by the engine
 //! (`docker cp`), which keeps owners, modes, times and attributes. Nothing else may use the data meanwhile.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use super::aside::Action;
@@ -81,7 +81,7 @@ fn file_name(path: &Path) -> Option<String> {
 
 impl DataWriter for DockerWriter {
     fn set_aside(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
-        self.run(source, Action::SetAside, mark, &mut nothing)
+        self.run(source, Action::SetAside, mark, &mut |_| Ok(()))
     }
 
     fn fill(&self, source: &RestoredSource, content: Feed<'_>) -> Result<(), ReadError> {
@@ -104,18 +104,14 @@ impl DataWriter for DockerWriter {
     }
 
     fn put_back(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
-        self.run(source, Action::PutBack, mark, &mut nothing)
+        self.run(source, Action::PutBack, mark, &mut |_| Ok(()))
     }
 
     fn forget(&self, source: &RestoredSource, mark: &str) -> Result<(), ReadError> {
-        self.run(source, Action::Forget, mark, &mut nothing)
+        self.run(source, Action::Forget, mark, &mut |_| Ok(()))
     }
 
     fn sweep(&self) -> Result<(), ReadError> {
         self.helpers.sweep()
     }
-}
-
-fn nothing(_: &mut dyn Write) -> io::Result<()> {
-    Ok(())
 }

@@ -18,6 +18,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::disk;
+use crate::sizes::{first, wide};
 use belay_model::digest::hex;
 
 /// How much of the stream one member holds.
@@ -136,7 +137,7 @@ impl ParallelGzip {
             let member = receiver.recv().map_err(|_| thread_ended())??;
             self.file.write_all(&member)?;
             self.hash.update(&member);
-            self.length += member.len() as u64;
+            self.length += wide(member.len());
         }
         Ok(())
     }
@@ -145,7 +146,7 @@ impl ParallelGzip {
 impl Write for ParallelGzip {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&bytes[..taken]);
+        self.block.extend_from_slice(first(bytes, taken));
         if self.block.len() == BLOCK {
             self.send_block()?;
         }

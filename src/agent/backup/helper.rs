@@ -22,9 +22,9 @@ const LABEL: &str = "dev.belay.helper";
 pub(super) const MOUNTED: &str = "/belay-data";
 
 /// How long a call may take that has little to do.
-pub(super) const SHORT: Duration = Duration::from_secs(60);
+pub(super) const SHORT: Duration = Duration::from_mins(1);
 /// How long a stream may say nothing.
-pub(super) const SILENCE: Duration = Duration::from_secs(120);
+pub(super) const SILENCE: Duration = Duration::from_mins(2);
 /// How often a stream is looked at, whether it stands still.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -302,7 +302,7 @@ impl<S> TimedStream<'_, S> {
             *self
                 .waiting_since
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner) = since
+                .unwrap_or_else(PoisonError::into_inner) = since;
         };
         note(Some(Instant::now()));
         let result = work(stream);

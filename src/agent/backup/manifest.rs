@@ -4,8 +4,6 @@
 //! last field is the SHA-256 of the rest) and is accepted only in exactly the bytes that Belay writes, so that no
 //! flipped bit passes unnoticed.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -326,10 +324,9 @@ pub(super) fn images_text(app: &str, name: &str, images: &[ImageRecord]) -> Stri
             image.size.to_string(),
         ]
     }));
-    let mut widths = BTreeMap::new();
+    let mut widths = [0; 7];
     for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths.entry(column).or_insert(0);
+        for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.len().max(*width);
         }
     }
@@ -339,8 +336,8 @@ pub(super) fn images_text(app: &str, name: &str, images: &[ImageRecord]) -> Stri
     for row in &rows {
         let cells = row
             .iter()
-            .enumerate()
-            .map(|(column, cell)| format!("{cell:<0$}", widths[&column]));
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }

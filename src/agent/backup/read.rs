@@ -24,6 +24,7 @@ use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readab
 use super::tar_in::{Entry, TarError};
 use super::tar_out::{Kind, write_end, write_header, write_padding};
 use crate::durable;
+use crate::sizes::{first, wide};
 use belay_model::composition::data::RestoredSource;
 use belay_model::digest::hex;
 
@@ -126,7 +127,7 @@ pub fn open_config(root: &Path, name: &str) -> Result<Vec<ConfigEntry>, VerifyEr
         let kind = match &entry.kind {
             Kind::File => {
                 let bytes = opened.in_memory(content, left)?;
-                left -= bytes.len() as u64;
+                left -= wide(bytes.len());
                 ConfigKind::File(bytes)
             }
             Kind::Dir => ConfigKind::Dir,
@@ -302,7 +303,7 @@ impl Opened {
                 path: self.archive.clone(),
                 source,
             })?;
-        match bytes.len() as u64 > most {
+        match wide(bytes.len()) > most {
             true => Err(VerifyError::TooLarge {
                 name: self.name.to_string(),
             }),
@@ -386,7 +387,7 @@ pub(super) fn check_archive(
     };
     let mut tar = CheckedReader::new(MultiGzDecoder::new(BufReader::new(input)), budget);
     compare_entries(&mut tar, path, &manifest.entries, visitor)?;
-    let gzip = tar.finish().map_err(|error| tar_error(path, error))?;
+    let gzip = tar.finish().map_err(|error| tar_error(path, &error))?;
     let mut input = gzip.into_inner();
     io::copy(&mut input, &mut io::sink()).map_err(read)?;
     match hex(&input.into_inner().hash.finalize()) == manifest.archive.sha256 {
@@ -402,7 +403,7 @@ fn compare_entries(
     visitor: Visitor<'_>,
 ) -> Result<(), VerifyError> {
     let mut records = records.iter();
-    while let Some(entry) = tar.next_entry().map_err(|error| tar_error(path, error))? {
+    while let Some(entry) = tar.next_entry().map_err(|error| tar_error(path, &error))? {
         let mut content = Hashing {
             input: tar.content(),
             hash: Sha256::new(),
@@ -445,9 +446,9 @@ fn record_of(entry: &Entry, hash: &[u8]) -> EntryRecord {
     }
 }
 
-fn tar_error(path: &Path, error: TarError) -> VerifyError {
+fn tar_error(path: &Path, error: &TarError) -> VerifyError {
     // What gzip cannot decode comes as an error of reading, too; the sentence fits both.
-    let why = match &error {
+    let why = match error {
         TarError::Read(source) => format!("{error}: {source}"),
         TarError::Torn(_) | TarError::Refused { .. } | TarError::TooMuch(_) => error.to_string(),
     };
@@ -482,7 +483,7 @@ struct Hashing<R> {
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.hash.update(&buffer[..count]);
+        self.hash.update(first(buffer, count));
         Ok(count)
     }
 }
@@ -535,7 +536,7 @@ impl ConfigWriter {
             Kind::Symlink(target) => match leads_of(path, target) {
                 Leads::Inside => self.links.push((to, path_of(target))),
                 Leads::Outside => {
-                    self.leave_out(path, &format!("it is a link to {}", readable(target)))
+                    self.leave_out(path, &format!("it is a link to {}", readable(target)));
                 }
             },
             Kind::Special => self.leave_out(path, "it is a device or a pipe"),

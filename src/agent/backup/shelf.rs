@@ -13,6 +13,7 @@ use super::names::{BackupName, Found, recognise};
 use super::read::{VerifyError, read_manifest};
 use super::{BackupError, BackupRequest, DataKind, DataReader, ReadError};
 use crate::durable;
+use crate::sizes::wide;
 
 /// What tar adds to a file, at the most, when its name is short.
 const ENTRY_OVERHEAD: u64 = 1024;
@@ -139,11 +140,11 @@ pub fn remove(root: &Path, name: &BackupName) -> Result<(), BackupError> {
 ///
 /// What volumes hold is as the engine counts it, which is rough for very many very small files.
 pub fn estimate(request: &BackupRequest<'_>, reader: &dyn DataReader) -> Result<u64, BackupError> {
-    let images = images_text(request.app, "", &request.images).len() as u64;
+    let images = wide(images_text(request.app, "", &request.images).len());
     let logs = request
         .limits
         .log_bytes
-        .saturating_mul(request.logs.len() as u64);
+        .saturating_mul(wide(request.logs.len()));
     let mut total = FIXED_OVERHEAD + 2 * images + logs + config_size(request, reader)?;
     for source in &request.data {
         total = total.saturating_add(data_size(&source.kind, reader)?);

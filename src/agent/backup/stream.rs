@@ -86,7 +86,7 @@ pub(super) fn copy_stream(
         match &entry.kind {
             Kind::Special => noticed.leave_out(&path, "it is a device or a pipe"),
             Kind::HardLink(target) => {
-                archive.add(&path, &Kind::HardLink(moved(target)?), &entry.meta)?
+                archive.add(&path, &Kind::HardLink(moved(target)?), &entry.meta)?;
             }
             Kind::Dir | Kind::Symlink(_) => archive.add(&path, &entry.kind, &entry.meta)?,
             Kind::File => {

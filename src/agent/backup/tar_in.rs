@@ -10,6 +10,7 @@ use tar::{EntryType, Header};
 
 use super::names::{LONGEST_PATH, checked_path, readable};
 use super::tar_out::{Kind, Meta, RECORD, padding};
+use crate::sizes::{at_most, first, first_mut, wide};
 
 /// The longest extended header, in bytes.
 const LONGEST_PAX: u64 = 1024 * 1024;
@@ -48,7 +49,7 @@ impl Entry {
 
 fn refused(path: &[u8], why: impl Into<String>) -> TarError {
     TarError::Refused {
-        entry: readable(&path[..path.len().min(200)]),
+        entry: readable(first(path, 200)),
         why: why.into(),
     }
 }
@@ -114,15 +115,15 @@ impl<R: Read> TarReader<R> {
 
     /// Reads the current entry's content; 0 bytes only at its end.
     pub(super) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
-        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let most = at_most(self.left, buffer.len());
         if most == 0 {
             return Ok(0);
         }
-        let count = self.input.read(&mut buffer[..most])?;
+        let count = self.input.read(first_mut(buffer, most))?;
         if count == 0 {
             return Err(TarError::Torn(self.current.clone()));
         }
-        self.left -= count as u64;
+        self.left -= wide(count);
         Ok(count)
     }
 
@@ -135,8 +136,8 @@ impl<R: Read> TarReader<R> {
             if count == 0 {
                 return Ok(self.input);
             }
-            seen += count as u64;
-            if seen > MOST_ZEROS || buffer[..count].iter().any(|b| *b != 0) {
+            seen += wide(count);
+            if seen > MOST_ZEROS || first(&buffer, count).iter().any(|b| *b != 0) {
                 return Err(refused(b"", "something follows the end of the archive"));
             }
         }
@@ -147,7 +148,7 @@ impl<R: Read> TarReader<R> {
         while self.read_content(&mut buffer)? > 0 {}
         let mut rest = [0; RECORD];
         let padding = std::mem::take(&mut self.padding);
-        self.fill(&mut rest[..padding])
+        self.fill(first_mut(&mut rest, padding))
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
@@ -202,7 +203,7 @@ impl<R: Read> TarReader<R> {
     }
 
     fn long_text(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
-        let mut text = self.extra_text(header, LONGEST_PATH as u64 + 1)?;
+        let mut text = self.extra_text(header, wide(LONGEST_PATH) + 1)?;
         if text.last() == Some(&0) {
             text.pop();
         }
@@ -217,11 +218,10 @@ impl<R: Read> TarReader<R> {
         if size > most {
             return Err(refused(b"", "an extended header is too long"));
         }
-        // Not above 1 MiB, which fits any usize.
-        let mut text = vec![0; size as usize];
+        let mut text = vec![0; at_most(size, usize::MAX)];
         self.fill(&mut text)?;
         let mut rest = [0; RECORD];
-        self.fill(&mut rest[..padding(size)])?;
+        self.fill(first_mut(&mut rest, padding(size)))?;
         Ok(text)
     }
 }
@@ -235,7 +235,9 @@ impl Extras {
 /// The sum that a header's record must claim: of all its bytes, with the sum itself as blanks.
 fn sum_of(record: &[u8; RECORD]) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
-    sum(&record[..148]) + 8 * u32::from(b' ') + sum(&record[156..])
+    let (before, rest) = record.split_at(148);
+    let (_, after) = rest.split_at(8);
+    sum(before) + 8 * u32::from(b' ') + sum(after)
 }
 
 fn number<T>(field: io::Result<T>, path: &[u8]) -> Result<T, TarError> {
@@ -259,7 +261,7 @@ fn entry_of(header: &Header, extras: Extras) -> Result<Entry, TarError> {
     let short_link = || {
         header
             .link_name_bytes()
-            .map(|l| l.into_owned())
+            .map(std::borrow::Cow::into_owned)
             .unwrap_or_default()
     };
     let link = either(extras.link, pax.link)?.unwrap_or_else(short_link);
@@ -271,7 +273,7 @@ fn entry_of(header: &Header, extras: Extras) -> Result<Entry, TarError> {
         Some(size) => size,
         None => number(header.entry_size(), &path)?,
     };
-    if size > i64::MAX as u64 || (kind != Kind::File && size != 0) {
+    if i64::try_from(size).is_err() || (kind != Kind::File && size != 0) {
         return Err(refused(&path, "its size is impossible"));
     }
     let meta = Meta {
@@ -338,11 +340,13 @@ fn parse_pax(text: &[u8]) -> Result<Pax, TarError> {
 /// Takes `LENGTH KEY=VALUE\n` off the front.
 fn pax_record(text: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let blank = text.iter().take(20).position(|b| *b == b' ')?;
-    let length: usize = std::str::from_utf8(&text[..blank]).ok()?.parse().ok()?;
-    let record = text.get(blank + 1..length)?.strip_suffix(b"\n")?;
+    let length: usize = std::str::from_utf8(first(text, blank)).ok()?.parse().ok()?;
+    let (record, rest) = text.split_at_checked(length)?;
+    let record = record.get(blank + 1..)?.strip_suffix(b"\n")?;
     let equals = record.iter().position(|b| *b == b'=')?;
-    let key = std::str::from_utf8(&record[..equals]).ok()?;
-    Some((key, &record[equals + 1..], &text[length..]))
+    let (key, value) = record.split_at(equals);
+    let value = value.strip_prefix(b"=").unwrap_or(value);
+    Some((std::str::from_utf8(key).ok()?, value, rest))
 }
 
 /// A time before 1970 reads as one in the far future; it becomes 1970.

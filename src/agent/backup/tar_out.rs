@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use tar::{EntryType, Header};
 
 use super::names::LONGEST_PATH;
+use crate::sizes::{at_most, first, wide};
 
 pub(super) const RECORD: usize = 512;
 
@@ -76,13 +77,13 @@ pub(super) fn write_header(
 
 /// Fills the last record of a content of `size` bytes.
 pub(super) fn write_padding(out: &mut impl Write, size: u64) -> io::Result<()> {
-    out.write_all(&[0; RECORD][..padding(size)])
+    out.write_all(first(&[0; RECORD], padding(size)))
 }
 
 /// How many bytes follow a content of `size` bytes until the next record.
 pub(super) fn padding(size: u64) -> usize {
-    // The remainder is below 512.
-    (RECORD - (size % RECORD as u64) as usize) % RECORD
+    let used = at_most(size % wide(RECORD), RECORD);
+    (RECORD - used) % RECORD
 }
 
 /// Ends the archive.
@@ -126,7 +127,7 @@ fn pax_record(key: &str, value: &[u8]) -> Vec<u8> {
 }
 
 fn write_extra(out: &mut impl Write, kind: EntryType, name: &[u8], text: &[u8]) -> io::Result<()> {
-    let size = text.len() as u64;
+    let size = wide(text.len());
     let mut header = Header::new_gnu();
     put(&mut header.as_old_mut().name, name);
     header.set_entry_type(kind);
@@ -142,8 +143,9 @@ fn write_extra(out: &mut impl Write, kind: EntryType, name: &[u8], text: &[u8]) 
 }
 
 fn put(field: &mut [u8], text: &[u8]) {
-    let length = text.len().min(field.len());
-    field[..length].copy_from_slice(&text[..length]);
+    for (byte, wanted) in field.iter_mut().zip(text) {
+        *byte = *wanted;
+    }
 }
 
 #[cfg(test)]

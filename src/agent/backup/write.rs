@@ -20,6 +20,7 @@ use super::names::file_name;
 use super::names::{BackupFiles, BackupName, checked_part};
 use super::read::check_archive;
 use super::{Backup, BackupError, BackupRequest, DataReader};
+use crate::sizes::wide;
 use crate::{disk, durable};
 use belay_model::digest::hex;
 
@@ -167,7 +168,7 @@ fn write_archive(
         },
         images_file: FileRecord {
             name: file_name(&files.images),
-            size: images.len() as u64,
+            size: wide(images.len()),
             sha256: hex(&Sha256::digest(images.as_bytes())),
         },
         images: request.images.clone(),

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::host::HostError;
+use super::super::sizes::at_most;
 use super::client::{SHORT, docker};
 
 const USUAL_ADDRESS: &str = "unix:///var/run/docker.sock";
@@ -260,14 +261,17 @@ fn asked_address() -> Result<String, HostError> {
 /// Takes apart what a program without a terminal printed: pieces of standard output (1) and standard error (2), each after
 /// its stream, three zeros and its length (<https://docs.docker.com/reference/api/engine/>, "Attach to a container").
 fn streams(mut bytes: &[u8]) -> [String; 2] {
-    let mut streams = [vec![], vec![]];
+    let (mut stdout, mut stderr) = (vec![], vec![]);
     while let Some((&[stream, _, _, _, a, b, c, d], rest)) = bytes.split_first_chunk() {
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        let (piece, rest) = rest.split_at(length.min(rest.len()));
-        streams[usize::from(stream == 2)].extend_from_slice(piece);
+        let length = at_most(u32::from_be_bytes([a, b, c, d]).into(), rest.len());
+        let (piece, rest) = rest.split_at(length);
+        match stream {
+            2 => stderr.extend_from_slice(piece),
+            _ => stdout.extend_from_slice(piece),
+        }
         bytes = rest;
     }
-    streams.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What the engine said, which is JSON with one field.

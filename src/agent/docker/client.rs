@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::command::Call;
 
-pub(super) const SHORT: Duration = Duration::from_secs(60);
+pub(super) const SHORT: Duration = Duration::from_mins(1);
 
 pub(super) fn docker<const N: usize>(words: [&str; N]) -> Call {
     Call::new(std::iter::once("docker").chain(words)).deadline(SHORT)

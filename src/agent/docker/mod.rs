@@ -41,7 +41,7 @@ use belay_prober::{Prober, Target};
 use belay_wire::EngineFacts;
 
 /// Pulling and starting may take minutes.
-const LONG: Duration = Duration::from_secs(900);
+const LONG: Duration = Duration::from_mins(15);
 
 /// The machine that this process runs on.
 #[derive(Debug, Default)]
@@ -98,13 +98,11 @@ impl RealHost {
     }
 
     fn api(&self) -> Result<&Api, HostError> {
-        match self.api.get() {
-            Some(api) => Ok(api),
-            None => {
-                let found = Api::find()?;
-                Ok(self.api.get_or_init(|| found))
-            }
+        if let Some(api) = self.api.get() {
+            return Ok(api);
         }
+        let found = Api::find()?;
+        Ok(self.api.get_or_init(|| found))
     }
 
     /// Begins to look for Compose, for whoever asks for it later: one written in Python takes a quarter of a second to say
@@ -583,7 +581,7 @@ impl Host for RealHost {
     }
 }
 
-/// Sends a line to HAProxy's runtime API. It listens inside the gateway's container alone, where nobody else can reach it,
+/// Sends a line to `HAProxy`'s runtime API. It listens inside the gateway's container alone, where nobody else can reach it,
 /// so a program in there has to speak to it: bash in Debian's images, busybox's `nc` in Alpine's.
 const SPEAK: &str = r#"if command -v bash >/dev/null 2>&1; then
 exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1 && printf "%s\n" "$0" >&3 &&

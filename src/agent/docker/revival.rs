@@ -11,7 +11,7 @@ use super::RealHost;
 use belay_model::versions::revival::{Ended, EngineStart};
 
 /// How long starting one container may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Ticks a second of the times in `/proc`: part of Linux's interface, and the same on every machine that Belay runs on.
 const TICKS: u64 = 100;
 

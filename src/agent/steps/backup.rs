@@ -117,7 +117,7 @@ pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, AgentError
         &Order::live(0, Reason::Manual),
     )?;
     let reader = work.host.data_reader(image.as_deref(), project);
-    backup::estimate(&request, reader.as_ref()).map_err(AgentError::from)
+    Ok(backup::estimate(&request, reader.as_ref())?)
 }
 
 /// Which backup is wanted.
@@ -203,8 +203,7 @@ fn request<'a>(
 ) -> Result<(Option<String>, BackupRequest<'a>), AgentError> {
     let containers = host.containers(project)?;
     let releases = state::releases(layout)?;
-    let images = image_records(host, &Images::new(host, &releases), &containers);
-    let images = images?;
+    let images = image_records(host, &Images::new(host, &releases), &containers)?;
     let mut logs: Vec<(String, LogSource)> = vec![];
     for container in &containers {
         match logs

@@ -40,9 +40,8 @@ fn start_one(work: &Work<'_>, container: &Container) -> Result<(), HostError> {
             work.host.set_restart_policy(&container.id, "no")?;
             work.host.start(&container.id)
         }
-        // It ended by itself, which the probe will tell; or the host was restarted, which ends the transaction anyway.
-        RunState::Exited(_) => Ok(()),
-        RunState::Running | RunState::Restarting | RunState::Paused => Ok(()),
+        // One that ended by itself the probe will tell of; or the host was restarted, which ends the transaction anyway.
+        RunState::Exited(_) | RunState::Running | RunState::Restarting | RunState::Paused => Ok(()),
     }
 }
 

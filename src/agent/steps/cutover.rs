@@ -150,8 +150,7 @@ fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
     let grace = work.grace(service)?;
     for container in work.sides(service)?.incumbents {
         if container.is_alive() {
-            let stopped = work.host.stop_within(&container.id, grace);
-            stopped?;
+            work.host.stop_within(&container.id, grace)?;
         }
     }
     Ok(())
@@ -183,8 +182,7 @@ fn stop_services(work: &Work<'_>, services: &[String]) -> Result<(), AgentError>
     for container in work.containers()? {
         if services.contains(&container.service) && container.state == RunState::Running {
             let grace = work.grace(&container.service)?;
-            let stopped = work.host.stop_within(&container.id, grace);
-            stopped?;
+            work.host.stop_within(&container.id, grace)?;
         }
     }
     Ok(())

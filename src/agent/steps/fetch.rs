@@ -26,16 +26,13 @@ use belay_model::versions::release::{Release, ReleaseService};
 use belay_model::yaml;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
-    let (images, release) = match work.deploy() {
-        Some(deploy) => {
-            let images = fetch_all(work, deploy)?;
-            let release = record(work, deploy, &images)?;
-            (images, release)
-        }
-        None => {
-            let mut release = work.candidate()?;
-            (check_all(work, &mut release)?, release)
-        }
+    let (images, release) = if let Some(deploy) = work.deploy() {
+        let images = fetch_all(work, deploy)?;
+        let release = record(work, deploy, &images)?;
+        (images, release)
+    } else {
+        let mut release = work.candidate()?;
+        (check_all(work, &mut release)?, release)
     };
     files::keep_displaced(work, &release)?;
     let previous = work.previous()?;
@@ -179,21 +176,17 @@ fn fetch(
     service: &str,
     planned: Option<&PlannedImage>,
 ) -> Result<FetchedImage, AgentError> {
-    match planned {
-        Some(planned) => {
-            let (image, content) = arrived(work, releases, planned)?;
-            named(work, releases, service, &planned.reference, image, content)
-        }
-        None => {
-            let reference = file.image(service).ok_or_else(|| {
-                AgentError::new(format!(
-                    "service {service} has no image, and none was built for it"
-                ))
-            })?;
-            let (image, content) = pulled(work, releases, reference)?;
-            named(work, releases, service, reference, image, content)
-        }
+    if let Some(planned) = planned {
+        let (image, content) = arrived(work, releases, planned)?;
+        return named(work, releases, service, &planned.reference, image, content);
     }
+    let reference = file.image(service).ok_or_else(|| {
+        AgentError::new(format!(
+            "service {service} has no image, and none was built for it"
+        ))
+    })?;
+    let (image, content) = pulled(work, releases, reference)?;
+    named(work, releases, service, reference, image, content)
 }
 
 /// Gives an image its name of Belay's. Where another packing of the same image has the name already, that one is taken:
@@ -215,14 +208,11 @@ fn named(
         manifest: None,
         names: vec![&pin],
     };
-    let there = Images::new(work.host, releases).find(&pinned);
-    let image = match there? {
-        Some(there) => there,
-        None => {
-            let done = work.host.name_image(&image.id, &pin);
-            done?;
-            image
-        }
+    let image = if let Some(there) = Images::new(work.host, releases).find(&pinned)? {
+        there
+    } else {
+        work.host.name_image(&image.id, &pin)?;
+        image
     };
     Ok(FetchedImage {
         service: service.to_owned(),
@@ -430,8 +420,7 @@ fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>
             .service(&name)
             .ok_or_else(|| AgentError::new(format!("{} has no service {name}", release.tag)))?;
         if !service.pin.is_empty() {
-            let done = work.host.name_image(&image.id, &service.pin);
-            done?;
+            work.host.name_image(&image.id, &service.pin)?;
         }
         fetched.push(FetchedImage {
             service: name,

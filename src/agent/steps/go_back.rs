@@ -69,8 +69,7 @@ fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, AgentError> 
     let mut revived = vec![];
     for container in work.sides(service)?.incumbents {
         if work.ran(&container) && !container.is_alive() {
-            let started = work.host.start(&container.id);
-            started?;
+            work.host.start(&container.id)?;
             revived.push(container);
         }
     }
@@ -91,7 +90,7 @@ pub(super) fn remove_new_containers(
             Some(service) if service.engine_id() == container.image_id && !container.is_alive() => {
             }
             Some(service) if service.engine_id() == container.image_id => {
-                work.host.stop(&container.id)?
+                work.host.stop(&container.id)?;
             }
             Some(_) | None => work.remove(&container)?,
         }

@@ -80,10 +80,15 @@ pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), AgentError> {
         Step::Migrate => migrate::undo(work),
         Step::Start => start::undo(work),
         Step::Cutover => cutover::undo(work),
-        // They change nothing.
-        Step::Preflight | Step::Probe | Step::Bake | Step::Confirm => Ok(()),
-        // They come after the commit point and are only ever finished.
-        Step::Publish | Step::Drain | Step::Retire | Step::Prune => Ok(()),
+        // The first four change nothing; the others come after the commit point and are only ever finished.
+        Step::Preflight
+        | Step::Probe
+        | Step::Bake
+        | Step::Confirm
+        | Step::Publish
+        | Step::Drain
+        | Step::Retire
+        | Step::Prune => Ok(()),
     }
 }
 
@@ -226,7 +231,7 @@ impl<'a> Work<'a> {
         }
         self.may_act()?;
         let record = self.layout.release(&release.name).record();
-        records::write_json(&record, release).map_err(AgentError::from)
+        Ok(records::write_json(&record, release)?)
     }
 
     /// A release's rendered file, for Compose.
@@ -250,7 +255,7 @@ impl<'a> Work<'a> {
     /// Every container of the project.
     pub fn containers(&self) -> Result<Vec<Container>, AgentError> {
         let project = &self.preflight()?.project;
-        self.host.containers(project).map_err(AgentError::from)
+        Ok(self.host.containers(project)?)
     }
 
     /// Whether a container was there when the transaction began.
@@ -327,8 +332,7 @@ impl<'a> Work<'a> {
     }
 
     pub fn remove(&self, container: &Container) -> Result<(), AgentError> {
-        let removed = self.host.remove_container(&container.id);
-        removed.map_err(AgentError::from)
+        Ok(self.host.remove_container(&container.id)?)
     }
 
     /// How long a service's containers get to end, as the file says that they were made from.
@@ -344,7 +348,7 @@ impl<'a> Work<'a> {
 
     /// Asked right before a file is changed, and in loops that wait: an engine that was overtaken ends here.
     pub fn may_act(&self) -> Result<(), AgentError> {
-        self.host.may_act().map_err(AgentError::from)
+        Ok(self.host.may_act()?)
     }
 
     /// Why to stop waiting, if there is a reason: an abort, or the transaction's deadline.
@@ -354,7 +358,7 @@ impl<'a> Work<'a> {
         if begin.deadline.has_passed(&self.host.boot_time()) {
             return Ok(Some("the transaction's deadline passed".to_owned()));
         }
-        state::abort_wish(self.layout, begin.seq).map_err(AgentError::from)
+        Ok(state::abort_wish(self.layout, begin.seq)?)
     }
 }
 
@@ -375,7 +379,7 @@ fn long_running(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Ag
         .filter(|s| !matches!(s.strategy, Strategy::OneShot | Strategy::Gateway))
         .map(|s| s.name.clone())
         .collect();
-    file.in_order(&names).map_err(AgentError::from)
+    Ok(file.in_order(&names)?)
 }
 
 /// The one-shot services of a release, each after what it depends on.
@@ -386,7 +390,7 @@ fn one_shots(release: &Release, file: &ComposeFile) -> Result<Vec<String>, Agent
         .filter(|s| s.strategy == Strategy::OneShot)
         .map(|s| s.name.clone())
         .collect();
-    file.in_order(&names).map_err(AgentError::from)
+    Ok(file.in_order(&names)?)
 }
 
 /// The newest container of a service.
@@ -399,7 +403,7 @@ fn container_of<'c>(containers: &'c [Container], service: &str) -> Option<&'c Co
 /// Removes a backup by its name.
 fn remove_backup(layout: &Layout, name: &str) -> Result<(), AgentError> {
     let name: BackupName = name.parse()?;
-    crate::backup::remove(layout.root(), &name).map_err(AgentError::from)
+    Ok(crate::backup::remove(layout.root(), &name)?)
 }
 
 /// The last lines of the candidate's containers, for people to see why it failed. Best effort: a container that is gone

@@ -20,7 +20,7 @@ use belay_model::versions::retention::{
 use belay_wire::Staged;
 
 /// How long images of a transaction that never began are spared.
-const STAGED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const STAGED_FOR: Duration = Duration::from_hours(24);
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     super::restore::forget(work)?;

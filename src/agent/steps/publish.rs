@@ -100,7 +100,7 @@ fn copy_compose(
     let text = text.ok_or_else(|| AgentError::new(format!("{} is gone", from.display())))?;
     work.may_act()?;
     // Rendered files hold what `.env` said, so they are as private as it should be.
-    records::write(to, &text, 0o600).map_err(AgentError::from)
+    Ok(records::write(to, &text, 0o600)?)
 }
 
 fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, AgentError> {

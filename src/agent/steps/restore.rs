@@ -5,7 +5,9 @@
 //! it is removed only after the commit, and is in the backup still.
 
 use super::{Work, backup, go_back, long_running};
-use crate::backup::{DataKind, DataWriter, SavedData, SourceKind, SourceRecord, SourceState};
+use crate::backup::{
+    DataKind, DataWriter, EntryRecord, SavedData, SourceKind, SourceRecord, SourceState,
+};
 use crate::error::AgentError;
 use crate::host::{Container, RunState};
 use belay_model::composition::data::{Restoration, RestoredSource};
@@ -90,8 +92,8 @@ fn source_of(saved: &SavedData, record: &SourceRecord, kind: DataKind) -> (Resto
         is_file: false,
     };
     let entries = saved.entries(&source);
-    source.is_file = entries.len() == 1 && entries[0].is_file();
-    (source, entries.iter().map(|e| e.size()).sum())
+    source.is_file = matches!(entries.as_slice(), [entry] if entry.is_file());
+    (source, entries.iter().map(EntryRecord::size).sum())
 }
 
 /// A volume that Belay made would not be Compose's own; whoever lost one knows best how it comes back.
@@ -200,8 +202,7 @@ fn stop_all(work: &Work<'_>) -> Result<(), AgentError> {
     containers.sort_by_key(|c| std::cmp::Reverse(order.iter().position(|s| *s == c.service)));
     for container in containers {
         let grace = work.grace(&container.service)?;
-        let stopped = work.host.stop_within(&container.id, grace);
-        stopped?;
+        work.host.stop_within(&container.id, grace)?;
     }
     Ok(())
 }
@@ -245,5 +246,5 @@ fn helper_image(work: &Work<'_>) -> Result<Option<String>, AgentError> {
     let ids = of_previous
         .map(ReleaseService::engine_id)
         .chain(fetched.iter().map(String::as_str));
-    backup::first_there(work.host, ids).map_err(AgentError::from)
+    Ok(backup::first_there(work.host, ids)?)
 }

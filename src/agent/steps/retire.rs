@@ -18,8 +18,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     for service in moves.start_first() {
         let grace = work.grace(service)?;
         for container in &work.sides(service)?.incumbents {
-            let stopped = work.host.stop_within(&container.id, grace);
-            stopped?;
+            work.host.stop_within(&container.id, grace)?;
             work.remove(container)?;
         }
     }

@@ -57,6 +57,5 @@ fn send_away(
     let grace = work.grace(&leaving.service)?;
     drain::tell_proxy(work, release, std::slice::from_ref(leaving));
     traffic::await_idle_of(work, grace, &|c| c.id == leaving.id)?;
-    let stopped = work.host.stop_within(&leaving.id, grace);
-    stopped.map_err(AgentError::from)
+    Ok(work.host.stop_within(&leaving.id, grace)?)
 }

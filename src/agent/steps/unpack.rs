@@ -82,7 +82,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
         return Ok(());
     };
     work.may_act()?;
-    records::remove_dir(work.layout.release(&name).dir()).map_err(AgentError::from)
+    Ok(records::remove_dir(work.layout.release(&name).dir())?)
 }
 
 fn lay_out(
@@ -108,7 +108,7 @@ fn lay_out(
     super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
     work.may_act()?;
     records::write_json(&release.normalised(), &document)?;
-    records::remove_dir(&release.rendering()).map_err(AgentError::from)
+    Ok(records::remove_dir(&release.rendering())?)
 }
 
 /// Lets Compose read the shipped files in a directory where everything else of the root is in its place, too, and then

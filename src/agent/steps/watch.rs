@@ -258,11 +258,11 @@ fn state_of(container: &Container) -> ContainerState {
     match (container.state, &container.health) {
         (RunState::Exited(code), _) => ContainerState::Exited(code),
         (RunState::Restarting, _) => ContainerState::Restarting,
-        (RunState::Created | RunState::Paused, _) => ContainerState::Starting,
         (RunState::Running, Some(DockerHealth::Unhealthy(why))) => {
             ContainerState::Unhealthy(why.clone())
         }
-        (RunState::Running, Some(DockerHealth::Starting)) => ContainerState::Starting,
+        (RunState::Created | RunState::Paused, _)
+        | (RunState::Running, Some(DockerHealth::Starting)) => ContainerState::Starting,
         (RunState::Running, Some(DockerHealth::Healthy) | None) => ContainerState::Well,
     }
 }

@@ -47,10 +47,10 @@ pub(super) fn write_script(layout: &Layout) -> io::Result<()> {
 
 /// Starts the agent that wrote it, or the newest one that is still there.
 pub(super) fn script(program: &Path, variables: &[(String, String)]) -> String {
-    let exports: String = variables
-        .iter()
-        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
-        .collect();
+    let mut exports = String::new();
+    for (name, value) in variables {
+        exports.push_str(&format!("export {name}={}\n", quoted(value)));
+    }
     let program = quoted(&program.display().to_string());
     format!(
         r#"#!/bin/sh
