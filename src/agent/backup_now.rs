@@ -14,7 +14,7 @@ use belay_model::transaction::plan::Plan;
 use belay_wire::BackupFacts;
 
 /// A backup by itself, outside a transaction.
-pub fn backup_now(
+pub(crate) fn backup_now(
     host: &dyn Host,
     layout: &Layout,
     plan: &Plan,

@@ -36,14 +36,14 @@ const LAST_LINES: usize = 5;
 
 /// What a program printed.
 #[derive(Debug)]
-pub struct Printed {
+pub(crate) struct Printed {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
 }
 
 /// One call of a program.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     program: String,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
@@ -52,7 +52,7 @@ pub struct Call {
 
 impl Call {
     /// A call of the first word with the others as its arguments, which may take a minute.
-    pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(argv: I) -> Self {
+    pub(crate) fn new<I: IntoIterator<Item = S>, S: Into<String>>(argv: I) -> Self {
         let mut words = argv.into_iter().map(Into::into);
         Call {
             // Without a word there is no program of that name, and starting it says so.
@@ -64,26 +64,26 @@ impl Call {
     }
 
     #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
+    pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
     #[must_use]
-    pub fn variables(mut self, variables: &[(String, String)]) -> Self {
+    pub(crate) fn variables(mut self, variables: &[(String, String)]) -> Self {
         self.variables.extend_from_slice(variables);
         self
     }
 
     /// The call as people read it in an error.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.arguments);
         words.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
     /// The call as a process that has not been started.
     #[must_use]
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -100,7 +100,7 @@ impl Call {
     }
 
     /// Runs the call and returns what it printed; anything but exit code 0 is an error with what it said.
-    pub fn run(&self) -> Result<Printed, HostError> {
+    pub(crate) fn run(&self) -> Result<Printed, HostError> {
         let (status, printed) = self.run_to_end()?;
         match status.success() {
             true => Ok(printed),
@@ -110,12 +110,12 @@ impl Call {
 
     /// The error of a call that ended so.
     #[must_use]
-    pub fn failed(&self, status: ExitStatus, printed: &Printed) -> HostError {
+    pub(crate) fn failed(&self, status: ExitStatus, printed: &Printed) -> HostError {
         HostError::said(self.describe(), last_words(printed, status))
     }
 
     /// Runs the call to its end, whatever its exit code.
-    pub fn run_to_end(&self) -> Result<(ExitStatus, Printed), HostError> {
+    pub(crate) fn run_to_end(&self) -> Result<(ExitStatus, Printed), HostError> {
         let (status, printed) = run_within(&mut self.command(), self.deadline, OUTPUT_LIMIT)
             .map_err(|source| HostError::Start {
                 program: self.program.clone(),

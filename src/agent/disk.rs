@@ -19,18 +19,25 @@ pub enum Op<'a> {
     Create(&'a Path),
     /// A symbolic link.
     Link {
+        /// Where the link leads.
         target: &'a Path,
+        /// Where it is.
         path: &'a Path,
     },
+    /// One directory; those above it are operations of their own.
     MakeDir(&'a Path),
     /// The content of a file, as far as it was written, becomes durable.
     Sync(&'a Path),
     /// The file is cut to a length.
     Cut(&'a Path, u64),
+    /// Within one file system.
     Rename {
+        /// The name before.
         from: &'a Path,
+        /// The name after; what was there is gone.
         to: &'a Path,
     },
+    /// A file, or an empty directory.
     Remove(&'a Path),
     /// An empty directory.
     RemoveDir(&'a Path),
@@ -84,6 +91,7 @@ pub fn create_to_append(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Makes a symbolic link.
 pub fn link(target: &Path, path: &Path) -> io::Result<()> {
     tell(&Op::Link { target, path })?;
     std::os::unix::fs::symlink(target, path)
@@ -113,11 +121,13 @@ pub fn cut(file: &File, path: &Path, length: u64) -> io::Result<()> {
     file.set_len(length)
 }
 
+/// Renames a file, over whatever has the name.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     tell(&Op::Rename { from, to })?;
     fs::rename(from, to)
 }
 
+/// Removes a file's name.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     tell(&Op::Remove(path))?;
     fs::remove_file(path)

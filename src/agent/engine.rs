@@ -38,6 +38,7 @@ const DOCKER_LOOK: Duration = Duration::from_millis(250);
 /// What a transaction came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// Committed or unwound; nothing is left to do.
     Ended(End),
     /// A person is needed; the journal stays open.
     Stuck(Step),

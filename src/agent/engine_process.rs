@@ -60,6 +60,7 @@ fn try_engine(layout: &Layout, tx: Option<&str>) -> Result<u8, AgentError> {
 /// What an engine sets up against its own end and the host's: processes and entries of the host, which a simulation of
 /// one has no use for.
 pub struct Guards {
+    /// Starts what lets another engine go on when this one dies.
     pub watch: fn(&Layout) -> io::Result<()>,
     /// Tells what it set up, where there is something to tell.
     pub supervise: fn(&Layout) -> Option<String>,

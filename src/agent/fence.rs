@@ -15,19 +15,35 @@ use super::records::{self, RecordError};
 /// Why an engine must end at once, without another word in its journal.
 #[derive(Debug, thiserror::Error)]
 pub enum Overtaken {
+    /// Another transaction has begun.
     #[error("transaction {mine} may not act any more: {newest} has begun")]
-    Newer { mine: u64, newest: u64 },
+    Newer {
+        /// The number of this engine's.
+        mine: u64,
+        /// The number of the other one.
+        newest: u64,
+    },
+    /// The lock file is another one, or another process has taken it.
     #[error("transaction {mine} may not act any more: its lock is not the host's lock any more")]
-    LockLost { mine: u64 },
+    LockLost {
+        /// The number of this engine's transaction.
+        mine: u64,
+    },
+    /// The lock could not be looked at; then it does not count as held.
     #[error("could not find out whether transaction {mine} may still act")]
     Unknown {
+        /// The number of this engine's transaction.
         mine: u64,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// The number of the last transaction could not be read.
     #[error("could not find out whether transaction {mine} may still act")]
     NoNumber {
+        /// The number of this engine's transaction.
         mine: u64,
+        /// What stood in the way.
         #[source]
         source: Box<RecordError>,
     },

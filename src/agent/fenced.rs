@@ -22,13 +22,13 @@ use belay_prober::{Prober, Target};
 use belay_wire::EngineFacts;
 
 /// A host for one engine only.
-pub struct Fenced<'a> {
+pub(crate) struct Fenced<'a> {
     host: &'a dyn Host,
     fence: Fence,
 }
 
 impl<'a> Fenced<'a> {
-    pub fn new(host: &'a dyn Host, fence: Fence) -> Self {
+    pub(crate) fn new(host: &'a dyn Host, fence: Fence) -> Self {
         Fenced { host, fence }
     }
 }

@@ -23,38 +23,66 @@ use belay_wire::EngineFacts;
 /// A failed look at, or change of, the host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
+    /// A program ended with an error, or the engine answered with one.
     #[error("{what} failed: {said}")]
     Command {
+        /// The call, as people know it.
         what: String,
+        /// What it said, the last lines of it.
         said: String,
+        /// What that means for Belay.
         trouble: Trouble,
     },
+    /// The engine knows nothing of that name.
     #[error("{what} failed: {said}")]
-    Gone { what: String, said: String },
+    Gone {
+        /// The call, as people know it.
+        what: String,
+        /// What the engine said.
+        said: String,
+    },
+    /// It was ended, or not waited for any longer.
     #[error("{what} took longer than {seconds} s")]
-    TooLong { what: String, seconds: u64 },
+    TooLong {
+        /// The call, as people know it.
+        what: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// A program that is not there, or could not be waited for.
     #[error("could not run {program}")]
     Start {
+        /// Its name, as it is looked for.
         program: String,
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },
+    /// An answer of another form than is known.
     #[error("could not understand what {what} printed")]
     Answer {
+        /// The call, as people know it.
         what: String,
+        /// Where it is different.
         #[source]
         source: serde_json::Error,
     },
+    /// The engine is away, or not on this machine; in words.
     #[error("Docker's engine does not answer: {0}")]
     NoEngine(String),
+    /// Neither the plugin nor the program.
     #[error("there is no Docker Compose on this host")]
     NoCompose,
+    /// An image whose content had to be read for its identity.
     #[error("could not find out which image {id} is")]
     Unidentified {
+        /// What the engine calls it.
         id: String,
+        /// What is wrong with it.
         #[source]
         source: ArchiveError,
     },
+    /// Another engine has taken this one's place.
     #[error(transparent)]
     Overtaken(#[from] Overtaken),
 }
@@ -90,16 +118,23 @@ impl HostError {
 /// A container of the project, in whatever state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
+    /// The engine's, in full.
     pub id: String,
+    /// As Compose made it; people know it by this.
     pub name: String,
+    /// As the Compose file calls it.
     pub service: String,
     /// What the engine calls the image that it was made from.
     pub image_id: String,
     /// What the container was created from, as its Compose file said.
     pub image: String,
+    /// What it does now.
     pub state: RunState,
+    /// What its healthcheck says; absent without one.
     pub health: Option<DockerHealth>,
+    /// By its restart policy, since it was made.
     pub restarts: u32,
+    /// As a Compose file says it: `no`, `always`, `on-failure:5`.
     pub restart_policy: String,
     /// The project directory that Compose was given.
     pub working_dir: String,
@@ -117,20 +152,29 @@ impl Container {
     }
 }
 
+/// What a container does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
+    /// Made, and not started yet.
     Created,
+    /// Its program runs.
     Running,
+    /// It ended, and its restart policy starts it again.
     Restarting,
+    /// Docker holds it still.
     Paused,
+    /// Its program ended, with this code.
     Exited(i32),
 }
 
+/// What a container's healthcheck says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DockerHealth {
+    /// Not decided yet.
     Starting,
+    /// The last check was good.
     Healthy,
     /// With what the check printed last.
     Unhealthy(String),
@@ -143,8 +187,11 @@ pub struct Image {
     pub id: String,
     /// The digests of its unpacked layers, the lowest one first.
     pub layers: Vec<String>,
+    /// Every name that the engine has for it.
     pub tags: Vec<String>,
+    /// The digests under which registries know it.
     pub digests: Vec<String>,
+    /// As Docker calls it: `amd64`, `arm64`.
     pub architecture: String,
     /// Paths that the image declares to hold data (`VOLUME`).
     pub volumes: Vec<String>,
@@ -162,6 +209,7 @@ pub struct ImageContent {
 /// A name that the engine has for an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageName {
+    /// Repository and tag.
     pub reference: String,
     /// The engine's ID of the image.
     pub id: String,
@@ -170,22 +218,28 @@ pub struct ImageName {
 /// A Compose file, and the project that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Composition {
+    /// Compose's name for all that belongs together.
     pub project: String,
     /// Relative paths in the file start here, and its `.env` is here.
     pub directory: PathBuf,
+    /// The Compose file itself.
     pub file: PathBuf,
 }
 
 /// A host, as far as a transaction needs it. Every call has a deadline of its own.
 pub trait Host {
+    /// The wall clock, for people; it may jump.
     fn now(&self) -> Timestamp;
+    /// The time since the machine's start, which does not jump; for deadlines.
     fn boot_time(&self) -> BootTime;
+    /// Waits. In tests no time passes.
     fn sleep(&self, time: Duration);
     /// Whether this engine may still change the host. Asked right before a file is changed; every other call asks it, too.
     fn may_act(&self) -> Result<(), Overtaken> {
         Ok(())
     }
 
+    /// What Docker and Compose are like. Fails while Docker is away.
     fn engine(&self) -> Result<EngineFacts, HostError>;
 
     /// Every container of a project.
@@ -198,9 +252,11 @@ pub trait Host {
     fn image_content(&self, id: &str) -> Result<ImageContent, HostError>;
     /// Names of images that begin with a prefix.
     fn image_names(&self, prefix: &str) -> Result<Vec<ImageName>, HostError>;
+    /// Gives an image a name more.
     fn name_image(&self, id: &str, reference: &str) -> Result<(), HostError>;
     /// Removes a name, and the image with its last name. Finds nothing to do when the name is gone.
     fn forget_image(&self, reference: &str) -> Result<(), HostError>;
+    /// Fetches an image from its registry.
     fn pull(&self, reference: &str) -> Result<(), HostError>;
 
     /// What Compose makes of a file: `docker compose config`.
@@ -219,27 +275,36 @@ pub trait Host {
         service: &str,
         containers: usize,
     ) -> Result<(), HostError>;
+    /// Starts a container that does not run.
     fn start(&self, container: &str) -> Result<(), HostError>;
+    /// Says when Docker itself starts a container again. One that is gone is fine.
     fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError>;
     /// Runs a program in a container, for as long as `deadline`.
     fn run_in(&self, container: &str, argv: &[String], deadline: Duration)
     -> Result<(), HostError>;
+    /// Stops a container, within the time that its own settings give it. One that is gone is fine.
     fn stop(&self, container: &str) -> Result<(), HostError>;
     /// Stops a container, and ends it when it has not ended by itself in time.
     fn stop_within(&self, container: &str, grace: Duration) -> Result<(), HostError>;
     /// Stops a container as [`Host::stop_within`] does and starts it again, in one call of the engine's.
     fn restart(&self, container: &str, grace: Duration) -> Result<(), HostError>;
+    /// Removes a container, running or not. One that is gone is fine.
     fn remove_container(&self, container: &str) -> Result<(), HostError>;
     /// The last lines that a container wrote.
     fn logs(&self, container: &str, lines: u32) -> Result<String, HostError>;
 
+    /// The names of the project's networks.
     fn networks(&self, project: &str) -> Result<Vec<String>, HostError>;
+    /// Removes a network that nothing uses. One that is gone is fine.
     fn remove_network(&self, name: &str) -> Result<(), HostError>;
+    /// The names of the project's volumes.
     fn volumes(&self, project: &str) -> Result<Vec<String>, HostError>;
+    /// Removes a volume with what is in it. One that is gone is fine.
     fn remove_volume(&self, name: &str) -> Result<(), HostError>;
 
     /// The servers of a gateway, by the name or ID of its container.
     fn gateway_servers(&self, gateway: &str) -> Result<Vec<Server>, HostError>;
+    /// Tells a gateway to treat servers otherwise.
     fn change_gateway(&self, gateway: &str, changes: &[Change]) -> Result<(), HostError>;
 
     /// Whether something accepts connections there.
@@ -249,6 +314,7 @@ pub trait Host {
     /// Asks an endpoint once. Never fails: an endpoint that cannot be reached is an answer.
     fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer;
 
+    /// What an ordinary user may still write to the disk that holds a path.
     fn free_bytes(&self, path: &Path) -> std::io::Result<u64>;
     /// Reads volumes, bind mounts and logs for a backup. `image` is one that the host has.
     fn data_reader<'a>(

@@ -12,7 +12,7 @@ use belay_model::versions::release::{Release, ReleaseService};
 
 /// An image that is wanted, and where it may be found.
 #[derive(Clone, Debug)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     pub content: Content,
     /// The manifest that it was sent with.
     pub manifest: Option<&'a str>,
@@ -22,7 +22,7 @@ pub struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     /// An image that the runner brings. A release that has it already knows it by a name that containers bear.
-    pub fn planned(planned: &'a PlannedImage, releases: &'a [Release]) -> Wanted<'a> {
+    pub(crate) fn planned(planned: &'a PlannedImage, releases: &'a [Release]) -> Wanted<'a> {
         let known = services(releases).filter(|s| s.config == planned.id);
         let mut names: Vec<&str> = known.flat_map(names_of).collect();
         names.extend([planned.reference.as_str(), planned.id.as_str()]);
@@ -35,7 +35,7 @@ impl<'a> Wanted<'a> {
 
     /// The image of a service of a release.
     #[must_use]
-    pub fn released(service: &'a ReleaseService) -> Wanted<'a> {
+    pub(crate) fn released(service: &'a ReleaseService) -> Wanted<'a> {
         Wanted {
             content: service.content(),
             manifest: None,
@@ -45,19 +45,19 @@ impl<'a> Wanted<'a> {
 }
 
 /// The images that this host's engine has.
-pub struct Images<'a> {
+pub(crate) struct Images<'a> {
     host: &'a dyn Host,
     releases: &'a [Release],
 }
 
 impl<'a> Images<'a> {
     /// `releases`: those that are kept on the host.
-    pub fn new(host: &'a dyn Host, releases: &'a [Release]) -> Images<'a> {
+    pub(crate) fn new(host: &'a dyn Host, releases: &'a [Release]) -> Images<'a> {
         Images { host, releases }
     }
 
     /// The first of the names that leads to the wanted image.
-    pub fn find(&self, wanted: &Wanted<'_>) -> Result<Option<Image>, HostError> {
+    pub(crate) fn find(&self, wanted: &Wanted<'_>) -> Result<Option<Image>, HostError> {
         for name in &wanted.names {
             if let Some(image) = self.host.image(name)?
                 && self.is(&image, wanted)?
@@ -81,7 +81,7 @@ impl<'a> Images<'a> {
 
     /// Looks up the images of a release and notes in it what the engine calls them now. Tells for each service that has one
     /// whether it is there.
-    pub fn refresh(
+    pub(crate) fn refresh(
         &self,
         release: &mut Release,
     ) -> Result<Vec<(String, Option<Image>)>, HostError> {
@@ -102,7 +102,7 @@ impl<'a> Images<'a> {
     }
 
     /// What the image is that the engine calls `id`.
-    pub fn content(&self, id: &str) -> Result<ImageContent, HostError> {
+    pub(crate) fn content(&self, id: &str) -> Result<ImageContent, HostError> {
         match self.known(id) {
             Some(known) => Ok(ImageContent {
                 config: known.config.clone(),
@@ -114,7 +114,7 @@ impl<'a> Images<'a> {
 
     /// An image's identity as far as it is recorded, else what the engine calls it: for people.
     #[must_use]
-    pub fn recorded(&self, id: &str) -> String {
+    pub(crate) fn recorded(&self, id: &str) -> String {
         self.known(id).map_or(id, |known| &known.config).to_owned()
     }
 

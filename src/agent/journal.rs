@@ -19,22 +19,41 @@ use belay_model::transaction::journal::{Entry, Event};
 /// Why a journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
+    /// The system does not let it be read.
     #[error("could not read the journal {path}")]
     Read {
+        /// The journal's file.
         path: String,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// A record may be on the disk or not; the engine has to end.
     #[error("could not write the journal {path}")]
     Write {
+        /// The journal's file.
         path: String,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// Not only the last record, which a crash may have torn.
     #[error("the journal {path} is damaged in record {record}")]
-    Damaged { path: String, record: usize },
+    Damaged {
+        /// The journal's file.
+        path: String,
+        /// Its number, from 0.
+        record: usize,
+    },
+    /// Of a format that this version does not know.
     #[error("the journal {path} was written by a newer Belay (format {schema})")]
-    Newer { path: String, schema: u32 },
+    Newer {
+        /// The journal's file.
+        path: String,
+        /// Its format's number.
+        schema: u32,
+    },
+    /// Another engine has taken this one's place: the journal is no longer this one's.
     #[error(transparent)]
     Overtaken(#[from] Overtaken),
 }
@@ -92,6 +111,7 @@ impl Journal {
         })
     }
 
+    /// The records until now, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -31,30 +31,36 @@ pub const RIVAL_FILES: [&str; 7] = [
 ];
 
 impl Layout {
+    /// The layout below an application's directory.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Layout { root: root.into() }
     }
 
+    /// The application's directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    /// What serves, for Compose and for people.
     #[must_use]
     pub fn compose(&self) -> PathBuf {
         self.root.join(COMPOSE)
     }
 
+    /// What served before, for the emergency path.
     #[must_use]
     pub fn compose_backup(&self) -> PathBuf {
         self.root.join(COMPOSE_BACKUP)
     }
 
+    /// All backups.
     #[must_use]
     pub fn backups(&self) -> PathBuf {
         self.root.join(BACKUPS)
     }
 
+    /// What is Belay's own, and private.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.root.join(STATE)
@@ -78,11 +84,13 @@ impl Layout {
         self.state().join("seq")
     }
 
+    /// The record of what serves.
     #[must_use]
     pub fn current(&self) -> PathBuf {
         self.state().join("current")
     }
 
+    /// The emergency path as a script.
     #[must_use]
     pub fn rollback_script(&self) -> PathBuf {
         self.state().join("rollback.sh")
@@ -112,21 +120,25 @@ impl Layout {
         self.state().join("engine.log")
     }
 
+    /// Agents, each in a folder of its version.
     #[must_use]
     pub fn binaries(&self) -> PathBuf {
         self.state().join("bin")
     }
 
+    /// All journals, with the plans of open transactions.
     #[must_use]
     pub fn journals(&self) -> PathBuf {
         self.state().join("journal")
     }
 
+    /// The journal of a transaction.
     #[must_use]
     pub fn journal(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.log"))
     }
 
+    /// The plan of a transaction, until it is over.
     #[must_use]
     pub fn journal_plan(&self, seq: u64) -> PathBuf {
         self.journals().join(format!("{seq:08}.plan.json"))
@@ -156,6 +168,7 @@ impl Layout {
         self.state().join("incoming")
     }
 
+    /// A plan that no engine has begun with yet.
     #[must_use]
     pub fn incoming_plan(&self, tx: &str) -> PathBuf {
         self.incoming().join(format!("{tx}.json"))
@@ -167,11 +180,13 @@ impl Layout {
         self.incoming().join(format!("{tx}.images"))
     }
 
+    /// All releases.
     #[must_use]
     pub fn releases(&self) -> PathBuf {
         self.state().join("releases")
     }
 
+    /// The places of one release.
     #[must_use]
     pub fn release(&self, name: &str) -> ReleaseLayout {
         ReleaseLayout {
@@ -199,6 +214,7 @@ pub struct ReleaseLayout {
 }
 
 impl ReleaseLayout {
+    /// The release's directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir

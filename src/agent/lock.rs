@@ -22,6 +22,7 @@ pub struct HostLock {
 }
 
 impl HostLock {
+    /// How to tell whether it still counts.
     #[must_use]
     pub fn mark(&self) -> &Mark {
         &self.mark
@@ -63,6 +64,7 @@ fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 /// What came of asking for the lock.
 #[derive(Debug)]
 pub enum Locking {
+    /// By this process, until it is dropped.
     Held(HostLock),
     /// Somebody else has it; the details may be missing for a moment after it changed hands.
     Busy(Option<Holder>),

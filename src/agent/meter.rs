@@ -14,7 +14,7 @@ use belay_model::transaction::step::Step;
 use belay_prober::{Prober, Target};
 
 /// The measurement of one transaction.
-pub struct Meter<'a> {
+pub(crate) struct Meter<'a> {
     host: &'a dyn Host,
     target: Option<Target>,
     prober: Option<Box<dyn Prober>>,
@@ -23,7 +23,7 @@ pub struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    pub fn new(host: &'a dyn Host, plan: &Plan, entries: &[Entry]) -> Self {
+    pub(crate) fn new(host: &'a dyn Host, plan: &Plan, entries: &[Entry]) -> Self {
         let something_serves = begin(entries).is_some_and(|begin| begin.previous.is_some());
         let target = plan.health.primary.as_ref().map(|url| Target {
             url: url.clone(),
@@ -44,7 +44,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Measures beside the step that is about to begin, or no more.
-    pub fn beside(&mut self, step: Step) {
+    pub(crate) fn beside(&mut self, step: Step) {
         let wanted = (self.first..=Step::Retire).contains(&step);
         match (&self.target, &self.prober) {
             (Some(target), None) if wanted => self.prober = Some(self.host.prober(target)),
@@ -54,7 +54,7 @@ impl<'a> Meter<'a> {
     }
 
     /// What was measured since it was asked last, as a record beside this step.
-    pub fn read(&mut self, step: Step) -> Option<Event> {
+    pub(crate) fn read(&mut self, step: Step) -> Option<Event> {
         let measured = self.prober.as_mut()?.take();
         (measured.total > 0).then_some(Event::Measured { step, measured })
     }
@@ -64,7 +64,7 @@ impl<'a> Meter<'a> {
 ///
 /// A person who had data put back was told that everything stops for it.
 #[must_use]
-pub fn exceeded(plan: &Plan, entries: &[Entry]) -> Option<(OverLimit, String)> {
+pub(crate) fn exceeded(plan: &Plan, entries: &[Entry]) -> Option<(OverLimit, String)> {
     if plan.work.restores() {
         return None;
     }

@@ -16,21 +16,30 @@ use super::layout::Layout;
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
+    /// The system does not let it be read.
     #[error("could not read {path}")]
     Read {
+        /// The file.
         path: String,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// The system does not let it be written.
     #[error("could not write {path}")]
     Write {
+        /// The file.
         path: String,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// Somebody else has written it, or another version of Belay.
     #[error("{path} is not what Belay wrote there")]
     Format {
+        /// The file.
         path: String,
+        /// Where it is different.
         #[source]
         source: serde_json::Error,
     },

@@ -21,7 +21,7 @@ const SETTLING_MS: u64 = 2_000;
 const PATIENCE_MS: u64 = 60_000;
 
 /// Restarts every service of what serves, or one. The gateway only by its name: it serves all the others.
-pub fn restart(
+pub(crate) fn restart(
     host: &dyn Host,
     layout: &Layout,
     _lock: &HostLock,

@@ -23,13 +23,16 @@ pub trait Revival: Host {
     fn last_start(&self) -> Result<Option<EngineStart>, HostError>;
     /// The project's containers that have ended.
     fn ended(&self, project: &str) -> Result<Vec<Ended>, HostError>;
+    /// Starts a container that has ended.
     fn start_again(&self, container: &str) -> Result<(), HostError>;
 }
 
 /// What the last revival did, for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revived {
+    /// When, by the host's clock.
     pub at: Timestamp,
+    /// What was started and what could not be, in words.
     pub text: String,
 }
 

@@ -27,8 +27,10 @@ const KEPT_JOURNALS: usize = 30;
 /// A record that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
+    /// A file of Belay's own.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// One of the journals.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -53,6 +55,7 @@ pub fn current(layout: &Layout) -> Result<Option<Current>, RecordError> {
     read_json(&layout.current())
 }
 
+/// Makes a release the one that serves, in Belay's records.
 pub fn set_current(layout: &Layout, current: &Current) -> Result<(), RecordError> {
     write_json(&layout.current(), current)
 }

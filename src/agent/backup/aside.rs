@@ -30,13 +30,18 @@ const CHUNK: usize = 128 * 1024;
 /// What can be done with a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Moves it aside.
     SetAside,
+    /// Compares what came in its place with the backup.
     Check,
+    /// Moves it back, in the place of what came.
     PutBack,
+    /// Removes what was moved aside.
     Forget,
 }
 
 impl Action {
+    /// For finding one by its name.
     pub const ALL: [Action; 4] = [
         Action::SetAside,
         Action::Check,
@@ -44,6 +49,7 @@ impl Action {
         Action::Forget,
     ];
 
+    /// The word on the command line of the helper.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -70,12 +76,16 @@ pub struct Aside {
 /// Content that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
+    /// Something below it cannot be looked at.
     #[error("could not read it")]
     Read(#[from] io::Error),
+    /// The backup has it.
     #[error("{0} is missing")]
     Missing(String),
+    /// The backup does not have it.
     #[error("{0} should not be there")]
     Extra(String),
+    /// Another kind, mode, size or content.
     #[error("{0} is not what the backup holds")]
     Different(String),
 }

@@ -20,13 +20,16 @@ pub(super) const SCHEMA: u32 = 1;
 pub enum Reason {
     /// Before the deployment of this tag.
     BeforeDeploy {
+        /// The tag that was to be deployed.
         tag: String,
     },
     /// A person asked for it.
     Manual,
+    /// A rollback that leaves data alone, or before it stops anything.
     BeforeRollback,
     /// Before data is put back from another backup: what is there then, with everything stopped.
     BeforeRestore {
+        /// The one whose data was to be put back.
         backup: String,
     },
 }
@@ -47,6 +50,7 @@ impl std::fmt::Display for Reason {
 /// An image that a service ran from when the backup was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
+    /// As the Compose file calls it.
     pub service: String,
     /// What the Compose file calls it.
     pub reference: String,
@@ -57,6 +61,7 @@ pub struct ImageRecord {
     pub engine_id: String,
     /// Digests in registries.
     pub digests: Vec<String>,
+    /// All names that the engine had for it.
     pub tags: Vec<String>,
     /// In bytes.
     pub size: u64,
@@ -82,6 +87,7 @@ pub enum Consistency {
 pub enum SourceKind {
     /// The files under the root.
     Config,
+    /// A volume or a bind mount.
     #[serde(untagged)]
     Data(DataKind),
 }
@@ -102,11 +108,19 @@ pub enum SourceState {
     /// Copied, and nothing speaks against the copy.
     Saved,
     /// Copied, but the copy may not be what any moment looked like.
-    Inconsistent { reasons: Vec<String> },
+    /// What was seen while it was copied.
+    Inconsistent {
+        /// What was seen, each in words.
+        reasons: Vec<String>,
+    },
     /// There was nothing to copy: the volume or path did not exist.
     Absent,
     /// It lies inside another source, and is saved there.
-    Within { path: String },
+    /// Another source holds it, so it is saved once.
+    Within {
+        /// Where, in the archive.
+        path: String,
+    },
 }
 
 impl SourceState {
@@ -123,26 +137,35 @@ impl SourceState {
 /// One source of the backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRecord {
+    /// What was saved.
     pub source: SourceKind,
     /// Where it is in the archive.
     pub path: String,
+    /// Which of the application's services use it.
     pub services: Vec<String>,
+    /// Whether something may have written to it meanwhile.
     pub consistency: Consistency,
+    /// What came of it.
     pub state: SourceState,
 }
 
 /// What was seen but not saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
+    /// Where it is, or would be, in the archive.
     pub path: String,
+    /// In words.
     pub why: String,
 }
 
 /// A file, by its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
+    /// Without its directory.
     pub name: String,
+    /// In bytes.
     pub size: u64,
+    /// In hexadecimal.
     pub sha256: String,
 }
 
@@ -150,18 +173,35 @@ pub struct FileRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum EntryKind {
-    File { size: u64, sha256: String },
+    /// With its content's size in bytes and hash.
+    File {
+        /// In bytes.
+        size: u64,
+        /// In hexadecimal.
+        sha256: String,
+    },
+    /// With whatever is in it as entries of their own.
     Dir,
-    Symlink { link: String },
-    HardLink { link: String },
+    /// Kept as it is, wherever it leads.
+    Symlink {
+        /// Its target.
+        link: String,
+    },
+    /// Another name of a file that came before.
+    HardLink {
+        /// That file's path in the archive.
+        link: String,
+    },
 }
 
 /// One entry of the archive, in its order. Bytes that are not printable text stand as `\xNN`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryRecord {
+    /// In the archive.
     pub path: String,
     /// In octal, like `0600`.
     pub mode: String,
+    /// What it is, and how its content is known again.
     #[serde(flatten)]
     pub kind: EntryKind,
 }
@@ -186,25 +226,37 @@ impl EntryRecord {
 /// Everything that is known about a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The version of this format.
     pub schema: u32,
     /// The version of Belay that wrote it.
     pub belay: String,
+    /// The backup's name, without the ending of a file.
     pub name: String,
+    /// The application's name.
     pub app: String,
     /// The transaction that it belongs to; orders backups.
     pub seq: u64,
+    /// By the host's clock.
     pub created: Timestamp,
+    /// Why it was made.
     pub reason: Reason,
     /// The release that was serving, by its directory's name.
     pub release: Option<String>,
     /// That release's tag.
     pub tag: Option<String>,
+    /// The commit of that release, where there is one.
     pub revision: Option<String>,
+    /// The archive itself.
     pub archive: FileRecord,
+    /// The text with the names of images.
     pub images_file: FileRecord,
+    /// What each service ran from.
     pub images: Vec<ImageRecord>,
+    /// Configuration, data and logs, with what came of each.
     pub sources: Vec<SourceRecord>,
+    /// What could not be saved, and why.
     pub left_out: Vec<LeftOut>,
+    /// Every entry of the archive, in its order.
     pub entries: Vec<EntryRecord>,
     /// SHA-256 of this manifest with this field empty.
     pub seal: String,
@@ -213,10 +265,13 @@ pub struct Manifest {
 /// A manifest that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// Of a format that this version does not know.
     #[error("the manifest is of version {0}, which a newer Belay wrote")]
     Newer(u32),
+    /// Not JSON, or not that of a manifest.
     #[error("the manifest cannot be read as one")]
     Form(#[source] serde_json::Error),
+    /// It was changed after it was written.
     #[error("the manifest is damaged: its seal does not fit it")]
     Seal,
 }

@@ -53,31 +53,41 @@ pub use write::{PublishPoint, create, create_watched};
 /// What goes into a backup.
 #[derive(Clone, Debug)]
 pub struct BackupRequest<'a> {
+    /// The application's directory; `backups` is in it.
     pub root: &'a Path,
+    /// The application's name, for the texts inside.
     pub app: &'a str,
     /// The transaction that asks for it.
     pub seq: u64,
+    /// Gives the backup its name.
     pub now: Timestamp,
+    /// Why it is made; a listing tells it.
     pub reason: Reason,
     /// The release that is serving, by its directory's name, like `3-v1.1.0`.
     pub release: Option<String>,
+    /// The commit of that release, where there is one.
     pub revision: Option<String>,
+    /// What each service runs from: only told of, the images themselves are not in a backup.
     pub images: Vec<ImageRecord>,
+    /// Volumes and bind mounts to save.
     pub data: Vec<DataSource>,
     /// The logs of each service, by its name.
     pub logs: Vec<(String, LogSource)>,
     /// More directories or files under the root that are not configuration, relative or absolute. Bind mounts in `data`
     /// need not be named again.
     pub exclude: Vec<PathBuf>,
+    /// When to stop.
     pub limits: Limits,
 }
 
 /// Application data to save.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataSource {
+    /// The volume or the bind mount.
     pub kind: DataKind,
     /// Services that use it.
     pub services: Vec<String>,
+    /// Whether something writes to it meanwhile.
     pub consistency: Consistency,
 }
 
@@ -111,8 +121,11 @@ impl Default for Limits {
 /// A backup that was made, verified and published.
 #[derive(Clone, Debug)]
 pub struct Backup {
+    /// By which it is found, verified and removed.
     pub name: BackupName,
+    /// Where its archive is.
     pub archive: PathBuf,
+    /// What it holds, sealed.
     pub manifest: Manifest,
 }
 
@@ -180,18 +193,31 @@ pub enum ReadError {
     /// There is no such volume or path.
     #[error("it does not exist")]
     Absent,
+    /// Data is read through a container, and a container needs an image.
     #[error("there is no image on this host to read it through")]
     NoImage,
+    /// Docker, or a program that it ran, failed.
     #[error("{what} failed: {said}")]
     Docker {
+        /// The call, as people know it.
         what: String,
+        /// What it said.
         said: String,
+        /// What that means for Belay.
         trouble: Trouble,
     },
+    /// It was ended after so long a silence.
     #[error("{what} was silent for {seconds} s")]
-    TooLong { what: String, seconds: u64 },
+    TooLong {
+        /// The call, as people know it.
+        what: String,
+        /// The silence that is allowed.
+        seconds: u64,
+    },
+    /// Docker's client is not there, or could not be waited for.
     #[error("could not run docker")]
     Start(#[source] io::Error),
+    /// Whoever took the stream, or gave it, could not go on.
     #[error("the copy could not go on")]
     Sink(#[source] io::Error),
     /// Another engine has taken this one's place.
@@ -228,44 +254,74 @@ impl ReadError {
 /// A backup that could not be made. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
+    /// Told apart from other errors of writing: people can do something about it.
     #[error("the disk that holds {} is full", dir.display())]
     NoSpace {
+        /// On the disk that is full.
         dir: PathBuf,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// A file of the backup's own.
     #[error("could not write {}", path.display())]
     Write {
+        /// Where it was to be.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// Something below the root.
     #[error("could not read {}", path.display())]
     Config {
+        /// What could not be read.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// A volume, a bind mount or a log.
     #[error("could not read {source_name}")]
     Source {
+        /// Which one, in words.
         source_name: String,
+        /// What stood in the way.
         #[source]
         source: ReadError,
     },
+    /// It broke off, or changed, each time that it was tried.
     #[error("could not copy {source_name} whole: {why}")]
-    Torn { source_name: String, why: String },
+    Torn {
+        /// Which volume or bind mount.
+        source_name: String,
+        /// What was missing.
+        why: String,
+    },
+    /// A tar cannot hold it, or it would not be safe to unpack.
     #[error("{source_name} has an entry that cannot be saved: {why}")]
-    Refused { source_name: String, why: String },
+    Refused {
+        /// Which volume or bind mount.
+        source_name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// More than [`Limits::entries`].
     #[error("there are more than {0} files to save")]
     TooMany(usize),
+    /// A service's or a volume's name that would lead elsewhere.
     #[error("{0:?} cannot be part of a path")]
     BadName(String),
+    /// A bind mount's path that would lead elsewhere.
     #[error("the path {} is not absolute and plain", .0.display())]
     BadPath(PathBuf),
+    /// It was written, and is not what was meant.
     #[error("the backup was written but does not read back")]
     ReadBack(#[source] VerifyError),
+    /// The record of what it holds.
     #[error("could not write the manifest")]
     Manifest(#[from] ManifestError),
+    /// All 9999 of them.
     #[error("every name for a backup of this second is taken")]
     NoName,
 }

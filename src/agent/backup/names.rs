@@ -182,7 +182,9 @@ pub(super) fn checked_path(path: &[u8]) -> Result<&[u8], &'static str> {
 /// Where a symbolic link in an archive leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leads {
+    /// A link that stays in the configuration, and is safe to write again.
     Inside,
+    /// A link that leads out of it.
     Outside,
 }
 

@@ -34,39 +34,73 @@ const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;
 /// A backup that cannot be relied on, or not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
+    /// No backup can have this name.
     #[error(transparent)]
     Name(#[from] NotABackupName),
+    /// Without a manifest there is none.
     #[error("there is no backup {0}")]
     Missing(String),
+    /// The manifest names it.
     #[error("{file} is missing")]
-    Lost { file: String },
+    Lost {
+        /// Its name.
+        file: String,
+    },
+    /// What the system does not let be read.
     #[error("could not read {}", path.display())]
     Read {
+        /// Which file.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// Without it nothing else can be judged.
     #[error("the manifest of {name} cannot be used")]
     Manifest {
+        /// The backup's.
         name: String,
+        /// What is wrong with it.
         #[source]
         source: ManifestError,
     },
+    /// Not what the manifest says.
     #[error("{file} is damaged: {why}")]
-    Damaged { file: String, why: String },
+    Damaged {
+        /// Its name.
+        file: String,
+        /// The first difference.
+        why: String,
+    },
+    /// Where a configuration is given out to.
     #[error("could not write {}", path.display())]
     Write {
+        /// What could not be made.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// A file that was asked for.
     #[error("{path} is not in backup {name}")]
-    NoSuchFile { name: String, path: String },
+    NoSuchFile {
+        /// The backup's.
+        name: String,
+        /// Its path in the archive.
+        path: String,
+    },
+    /// More than the memory that is allowed for it.
     #[error("the configuration in backup {name} is too large to be read into memory")]
-    TooLarge { name: String },
+    TooLarge {
+        /// The backup's.
+        name: String,
+    },
+    /// Whoever takes the data could not go on.
     #[error("could not give out what backup {name} holds")]
     GivenOut {
+        /// The backup's.
         name: String,
+        /// What stood in the way.
         #[source]
         source: io::Error,
     },
@@ -77,17 +111,24 @@ pub enum VerifyError {
 pub struct ConfigEntry {
     /// Relative to the root that was saved.
     pub path: PathBuf,
+    /// Its permissions.
     pub mode: u32,
+    /// What it is.
     pub kind: ConfigKind,
 }
 
 /// What a [`ConfigEntry`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigKind {
+    /// With its content.
     File(Vec<u8>),
+    /// Files in it are entries of their own.
     Dir,
+    /// Not followed.
     Symlink {
+        /// As it was written.
         target: PathBuf,
+        /// Whether it is safe to write again.
         leads: Leads,
     },
     /// Another name of an earlier file, by that one's path.
@@ -171,6 +212,7 @@ impl SavedData {
         Opened::verified(root, name).map(SavedData)
     }
 
+    /// What the backup says that it holds; verified by now.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.0.manifest

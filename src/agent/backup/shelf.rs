@@ -23,7 +23,9 @@ const FIXED_OVERHEAD: u64 = 256 * 1024;
 /// A backup that the host has.
 #[derive(Clone, Debug)]
 pub struct BackupEntry {
+    /// Without the ending of a file.
     pub name: String,
+    /// Read, but not compared with the archive.
     pub manifest: Manifest,
     /// What a quick look found wrong with it: its manifest's seal, or a file that is missing or of another size. For a
     /// thorough look there is [`verify`](super::verify).

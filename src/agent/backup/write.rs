@@ -31,12 +31,16 @@ pub enum PublishPoint {
     Written,
     /// It was read back and compared.
     Verified,
+    /// The archive has its name.
     ArchivePlaced,
+    /// The names of images have theirs.
     ImagesPlaced,
+    /// The backup is published.
     ManifestPlaced,
 }
 
 impl PublishPoint {
+    /// In their order.
     pub const ALL: [PublishPoint; 5] = [
         PublishPoint::Written,
         PublishPoint::Verified,

@@ -92,6 +92,7 @@ struct Named {
 }
 
 impl RealHost {
+    /// Asks nothing yet: the engine is looked for when it is first needed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

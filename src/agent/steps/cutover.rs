@@ -20,7 +20,7 @@ use belay_model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
-    let moves = work.moves()?;
+    let moves = work.moves();
     let removed = dropped_services(work.previous()?.as_ref(), &candidate);
     stop_services(work, &removed)?;
     files::place(work, &candidate)?;
@@ -157,7 +157,7 @@ fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
 }
 
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
-    match work.restoration()? {
+    match work.restoration() {
         // The version before must not see data that was put back; its own comes first.
         Some(_) => Ok(()),
         None => go_back::go_back(work),

@@ -21,7 +21,7 @@ use belay_model::versions::release::Release;
 const COMMAND: Duration = Duration::from_secs(30);
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     behind_proxies(work)?;
     let gateway = moves
         .services
@@ -41,7 +41,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 }
 
 fn behind_proxies(work: &mut Work<'_>) -> Result<(), AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     let release = work.candidate()?;
     let mut incumbents = vec![];
     for service in moves.of(Strategy::StartFirstProxy) {
@@ -56,7 +56,7 @@ fn behind_proxies(work: &mut Work<'_>) -> Result<(), AgentError> {
 pub(super) fn tell_proxy(work: &mut Work<'_>, release: &Release, containers: &[Container]) {
     let behind_proxy =
         |moves: &Moves, c: &Container| moves.strategy(&c.service) == Strategy::StartFirstProxy;
-    let Ok(moves) = work.moves() else { return };
+    let moves = work.moves();
     let mut wait = Duration::ZERO;
     for container in containers
         .iter()

@@ -42,7 +42,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
         by_itself(work, &release)?,
         serving.as_ref(),
     );
-    if work.restoration()?.is_some() {
+    if work.restoration().is_some() {
         moves.announce_a_gap("everything stops while its data is put back");
     }
     if let Some(gap) = gateway_gap(&moves.gateway, previous.is_none()) {

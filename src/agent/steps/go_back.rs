@@ -19,7 +19,7 @@ use belay_model::versions::release::Release;
 pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), AgentError> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
-    let moves = work.moves()?;
+    let moves = work.moves();
     files::put_back(work, &candidate)?;
     if let GatewayMove::Comes { .. } = moves.gateway {
         // It has the ports that the incumbents, or the gateway before it, need.

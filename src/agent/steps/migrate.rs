@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     if work.deploy().is_none() {
-        return match work.restoration()? {
+        return match work.restoration() {
             Some(restoration) => restore::perform(work, &restoration),
             None => Ok(Output::Nothing),
         };
@@ -33,7 +33,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 /// Takes away all that is new: Compose makes networks, volumes and the containers of dependencies for a migration, too.
 /// The undo of the cutover has brought the version before back by now.
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
-    if let Some(restoration) = work.restoration()? {
+    if let Some(restoration) = work.restoration() {
         restore::undo(work, &restoration)?;
     }
     let project = work.preflight()?.project.clone();

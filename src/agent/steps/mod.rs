@@ -94,14 +94,15 @@ pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), AgentError> {
 
 /// What a step works with.
 pub struct Work<'a> {
-    pub host: &'a dyn Host,
-    pub layout: &'a Layout,
-    pub plan: &'a Plan,
+    pub(crate) host: &'a dyn Host,
+    pub(crate) layout: &'a Layout,
+    pub(crate) plan: &'a Plan,
     journal: &'a mut Journal,
     journal_error: Option<JournalError>,
 }
 
 impl<'a> Work<'a> {
+    /// What one step works with, once.
     pub fn new(
         host: &'a dyn Host,
         layout: &'a Layout,
@@ -123,17 +124,17 @@ impl<'a> Work<'a> {
     }
 
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         self.journal.entries()
     }
 
     /// Tells people how it goes.
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.record(Event::Note { text: text.into() });
     }
 
     /// Tells people something that they should look at.
-    pub fn warn(&mut self, text: impl Into<String>) {
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
         self.record(Event::Warning { text: text.into() });
     }
 
@@ -143,25 +144,25 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub fn begin(&self) -> Result<&Begin, AgentError> {
+    pub(crate) fn begin(&self) -> Result<&Begin, AgentError> {
         journal::begin(self.entries())
             .ok_or_else(|| AgentError::new("the journal has no beginning"))
     }
 
-    pub fn seq(&self) -> Result<u64, AgentError> {
+    pub(crate) fn seq(&self) -> Result<u64, AgentError> {
         self.begin().map(|begin| begin.seq)
     }
 
     /// The new release's plan, when the transaction is a deployment.
     #[must_use]
-    pub fn deploy(&self) -> Option<&'a DeployWork> {
+    pub(crate) fn deploy(&self) -> Option<&'a DeployWork> {
         match &self.plan.work {
             PlannedWork::Deploy(deploy) => Some(deploy),
             PlannedWork::Rollback { .. } => None,
         }
     }
 
-    pub fn preflight(&self) -> Result<&PreflightOutput, AgentError> {
+    pub(crate) fn preflight(&self) -> Result<&PreflightOutput, AgentError> {
         match journal::output(self.entries(), Step::Preflight) {
             Some(Output::Preflight(output)) => Ok(output),
             _ => Err(AgentError::new(
@@ -171,15 +172,15 @@ impl<'a> Work<'a> {
     }
 
     /// The data that this transaction puts back, if any.
-    pub fn restoration(&self) -> Result<Option<Restoration>, AgentError> {
-        Ok(match journal::output(self.entries(), Step::Preflight) {
+    pub(crate) fn restoration(&self) -> Option<Restoration> {
+        match journal::output(self.entries(), Step::Preflight) {
             Some(Output::Preflight(output)) => output.restoration.clone(),
             _ => None,
-        })
+        }
     }
 
     /// The name of the release that this transaction brings.
-    pub fn candidate_name(&self) -> Result<ReleaseName, AgentError> {
+    pub(crate) fn candidate_name(&self) -> Result<ReleaseName, AgentError> {
         match &self.plan.work {
             PlannedWork::Deploy(deploy) => Ok(format!("{}-{}", self.seq()?, deploy.tag)),
             PlannedWork::Rollback { .. } => {
@@ -191,13 +192,13 @@ impl<'a> Work<'a> {
     }
 
     /// The release that this transaction brings.
-    pub fn candidate(&self) -> Result<Release, AgentError> {
+    pub(crate) fn candidate(&self) -> Result<Release, AgentError> {
         let name = self.candidate_name()?;
         self.release(&name)
     }
 
     /// The release that served when the transaction began.
-    pub fn previous(&self) -> Result<Option<Release>, AgentError> {
+    pub(crate) fn previous(&self) -> Result<Option<Release>, AgentError> {
         self.begin()?
             .previous
             .as_deref()
@@ -215,7 +216,7 @@ impl<'a> Work<'a> {
     }
 
     /// A release's Compose file as the user wrote it, normalised.
-    pub fn normalised(&self, release: &str) -> Result<ComposeFile, AgentError> {
+    pub(crate) fn normalised(&self, release: &str) -> Result<ComposeFile, AgentError> {
         let found = state::normalised(self.layout, release)?;
         found.ok_or_else(|| {
             AgentError::new(format!(
@@ -225,7 +226,11 @@ impl<'a> Work<'a> {
     }
 
     /// Notes in a release's record what has become known of it, if anything has.
-    pub fn note_in_record(&self, before: &Release, release: &Release) -> Result<(), AgentError> {
+    pub(crate) fn note_in_record(
+        &self,
+        before: &Release,
+        release: &Release,
+    ) -> Result<(), AgentError> {
         if release == before {
             return Ok(());
         }
@@ -236,7 +241,7 @@ impl<'a> Work<'a> {
 
     /// A release's rendered file, for Compose.
     #[must_use]
-    pub fn composition(&self, release: &Release) -> Composition {
+    pub(crate) fn composition(&self, release: &Release) -> Composition {
         Composition {
             project: release.project.clone(),
             directory: self.layout.root().to_owned(),
@@ -245,28 +250,28 @@ impl<'a> Work<'a> {
     }
 
     /// What becomes of each service. A journal from before this was decided has all of them replaced in place.
-    pub fn moves(&self) -> Result<Moves, AgentError> {
-        Ok(match journal::output(self.entries(), Step::Fetch) {
+    pub(crate) fn moves(&self) -> Moves {
+        match journal::output(self.entries(), Step::Fetch) {
             Some(Output::Fetched { moves, .. }) => moves.clone(),
             _ => Moves::default(),
-        })
+        }
     }
 
     /// Every container of the project.
-    pub fn containers(&self) -> Result<Vec<Container>, AgentError> {
+    pub(crate) fn containers(&self) -> Result<Vec<Container>, AgentError> {
         let project = &self.preflight()?.project;
         Ok(self.host.containers(project)?)
     }
 
     /// Whether a container was there when the transaction began.
     #[must_use]
-    pub fn was_there(&self, container: &Container) -> bool {
+    pub(crate) fn was_there(&self, container: &Container) -> bool {
         self.known(container).is_some()
     }
 
     /// Whether it is of the version before: it was there, or somebody, or the undo, has made it anew.
     #[must_use]
-    pub fn is_incumbent(&self, container: &Container) -> bool {
+    pub(crate) fn is_incumbent(&self, container: &Container) -> bool {
         // Before there is a record of the new version nobody can have made anything of it.
         self.was_there(container) || self.is_of_version_before(container).unwrap_or(false)
     }
@@ -285,7 +290,7 @@ impl<'a> Work<'a> {
 
     /// Whether it ran then.
     #[must_use]
-    pub fn ran(&self, container: &Container) -> bool {
+    pub(crate) fn ran(&self, container: &Container) -> bool {
         self.known(container).is_some_and(|known| known.ran)
     }
 
@@ -298,7 +303,7 @@ impl<'a> Work<'a> {
     }
 
     /// The containers of a service: those that were there before, and those that the transaction made.
-    pub fn sides(&self, service: &str) -> Result<Sides, AgentError> {
+    pub(crate) fn sides(&self, service: &str) -> Result<Sides, AgentError> {
         let mut containers = self.containers()?;
         containers.retain(|c| c.service == service && !c.one_off);
         let (incumbents, candidates) = containers.into_iter().partition(|c| self.is_incumbent(c));
@@ -310,7 +315,10 @@ impl<'a> Work<'a> {
 
     /// The containers that make up a service once the transaction is through (or undone): its candidates where there are
     /// some, else what is there.
-    pub fn serving_or_candidates(&self, service: &str) -> Result<Vec<Container>, AgentError> {
+    pub(crate) fn serving_or_candidates(
+        &self,
+        service: &str,
+    ) -> Result<Vec<Container>, AgentError> {
         let Sides {
             incumbents,
             candidates,
@@ -331,12 +339,12 @@ impl<'a> Work<'a> {
         })
     }
 
-    pub fn remove(&self, container: &Container) -> Result<(), AgentError> {
+    pub(crate) fn remove(&self, container: &Container) -> Result<(), AgentError> {
         Ok(self.host.remove_container(&container.id)?)
     }
 
     /// How long a service's containers get to end, as the file says that they were made from.
-    pub fn grace(&self, service: &str) -> Result<Duration, AgentError> {
+    pub(crate) fn grace(&self, service: &str) -> Result<Duration, AgentError> {
         let release = match self.previous()? {
             Some(previous) => previous.name,
             None => self.candidate_name()?,
@@ -347,12 +355,12 @@ impl<'a> Work<'a> {
     }
 
     /// Asked right before a file is changed, and in loops that wait: an engine that was overtaken ends here.
-    pub fn may_act(&self) -> Result<(), AgentError> {
+    pub(crate) fn may_act(&self) -> Result<(), AgentError> {
         Ok(self.host.may_act()?)
     }
 
     /// Why to stop waiting, if there is a reason: an abort, or the transaction's deadline.
-    pub fn wish_to_stop(&self) -> Result<Option<String>, AgentError> {
+    pub(crate) fn wish_to_stop(&self) -> Result<Option<String>, AgentError> {
         self.may_act()?;
         let begin = self.begin()?;
         if begin.deadline.has_passed(&self.host.boot_time()) {

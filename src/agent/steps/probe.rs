@@ -19,7 +19,7 @@ use belay_model::versions::release::Release;
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     let candidate = work.candidate()?;
     let file = work.normalised(&candidate.name)?;
     let mut services = long_running(&candidate, &file)?;
@@ -47,16 +47,9 @@ pub(super) fn until_well(
         .interval_ms
         .min(u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX));
     // An endpoint that leads elsewhere says nothing about them; the bake asks it.
-    let asks_them = |url: &Option<String>| match url {
-        Some(url) => watch::is_of_candidates(work, url),
-        None => Ok(false),
-    };
-    if !asks_them(&rules.primary)? {
-        rules.primary = None;
-    }
-    if !asks_them(&rules.backup)? {
-        rules.backup = None;
-    }
+    let asks_them = |url: &String| watch::is_of_candidates(work, url);
+    rules.primary = rules.primary.filter(asks_them);
+    rules.backup = rules.backup.filter(asks_them);
     let watched = watch::watch(work, candidate, services, &rules, Subject::Candidates)?;
     watched.healthy_or_failure(candidate, work)?;
     Ok(watched)

@@ -48,7 +48,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 
 /// A host that was restarted since the cutover came back with the incumbents: the candidates are let in again.
 fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     let mut started = false;
     for service in moves.start_first() {
         for container in work
@@ -72,7 +72,7 @@ fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> 
 
 /// From here on Docker itself brings the new containers back, and the old ones no more.
 fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     let file = work.normalised(&candidate.name)?;
     for service in moves.start_first() {
         let Sides {

@@ -174,7 +174,7 @@ pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(),
 
 /// After the commit: what was set aside goes. It is in the backup that was taken when everything had stopped.
 pub(super) fn forget(work: &mut Work<'_>) -> Result<(), AgentError> {
-    let Some(restoration) = work.restoration()? else {
+    let Some(restoration) = work.restoration() else {
         return Ok(());
     };
     let mark = work.seq()?.to_string();
@@ -217,7 +217,7 @@ fn may_write(container: &Container) -> bool {
 /// Compose would start them again beside the candidates. The others stay, for Compose to replace: they may have data in
 /// volumes without a name, which it hands on.
 fn remove_start_first(work: &Work<'_>) -> Result<(), AgentError> {
-    for service in work.moves()?.start_first() {
+    for service in work.moves().start_first() {
         for container in work.sides(service)?.incumbents {
             work.remove(&container)?;
         }

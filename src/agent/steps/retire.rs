@@ -12,7 +12,7 @@ use belay_model::transaction::journal::Output;
 use belay_model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     let candidate = work.candidate()?;
     make_again_what_is_missing(work, &candidate)?;
     for service in moves.start_first() {

@@ -15,7 +15,7 @@ use belay_model::transaction::journal::Output;
 use belay_model::versions::release::Release;
 
 pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     if moves.start_first().next().is_none() {
         return Ok(Output::Nothing);
     }
@@ -74,7 +74,7 @@ fn wait_for_dependencies(
 
 /// Takes the candidates away. The undo of the cutover has given their requests back to the incumbents by now.
 pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
-    let moves = work.moves()?;
+    let moves = work.moves();
     if moves.start_first().next().is_none() {
         return Ok(());
     }

@@ -48,7 +48,7 @@ fn steer(
     let Some(gateway) = running_gateway(work)? else {
         return Ok(());
     };
-    match servers_of(work, &gateway, &work.moves()?.fronts_moved())? {
+    match servers_of(work, &gateway, &work.moves().fronts_moved())? {
         Some(servers) => steer_seen(work, &Seen { gateway, servers }, traffic, side_of),
         // An undo brings it back with the others; whoever brings candidates needs it now.
         None if [Traffic::OPEN, Traffic::RETURNED].contains(&traffic) => Ok(()),
@@ -90,7 +90,7 @@ fn steer_seen(
 /// the addresses of removed containers are gone; one of them let in again would be sent requests that nobody answers.
 pub(super) fn open(work: &Work<'_>) -> Result<(), AgentError> {
     if let Some(gateway) = running_gateway(work)? {
-        let fronts = work.moves()?.fronts_moved();
+        let fronts = work.moves().fronts_moved();
         let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
         let containers = work.containers()?;
         let is_gone = |address: &String| !containers.iter().any(|c| c.addresses.contains(address));
@@ -126,7 +126,7 @@ fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, AgentError> {
     let Some(gateway) = running_gateway(work)? else {
         return Ok(None);
     };
-    let fronts = work.moves()?.fronts_moved();
+    let fronts = work.moves().fronts_moved();
     let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
     loop {
         let servers = servers_of(work, &gateway, &fronts)?.ok_or_else(has_stopped)?;
@@ -191,7 +191,7 @@ pub(super) fn await_idle_of(
     let Some(gateway) = running_gateway(work)? else {
         return Ok(true);
     };
-    let fronts = work.moves()?.fronts_moved();
+    let fronts = work.moves().fronts_moved();
     let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     let deadline = work.host.boot_time().plus_ms(patience_ms);
     loop {

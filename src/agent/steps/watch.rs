@@ -118,7 +118,7 @@ fn answering(work: &Work<'_>, subject: Subject) -> Result<Answering, AgentError>
     if subject == Subject::Candidates {
         return Ok(Answering::Candidate);
     }
-    for service in work.moves()?.of(Strategy::StartFirstProxy) {
+    for service in work.moves().of(Strategy::StartFirstProxy) {
         let Sides { incumbents, .. } = work.sides(service)?;
         if incumbents.iter().any(Container::is_alive) {
             return Ok(Answering::IncumbentsToo);
@@ -164,11 +164,11 @@ fn look(
 }
 
 /// Whether an endpoint's port is one that candidates are to get, so that they can be asked for it before.
-pub(super) fn is_of_candidates(work: &Work<'_>, url: &str) -> Result<bool, AgentError> {
-    let fronts = work.moves()?.fronts_moved();
-    Ok(fronts
+pub(super) fn is_of_candidates(work: &Work<'_>, url: &str) -> bool {
+    let fronts = work.moves().fronts_moved();
+    fronts
         .iter()
-        .any(|front| directly(url, front, "127.0.0.1").is_some()))
+        .any(|front| directly(url, front, "127.0.0.1").is_some())
 }
 
 /// Asks every candidate behind an endpoint at its own address; the first answer that is not good is the answer.
@@ -179,7 +179,7 @@ fn ask_directly(
     version: Option<&VersionCheck>,
 ) -> Result<Answer, AgentError> {
     let mut answer = Answer::Unreachable("no candidate has an address".to_owned());
-    for front in work.moves()?.fronts_moved() {
+    for front in work.moves().fronts_moved() {
         for container in work.sides(&front.service)?.candidates {
             let address = container.addresses.first();
             let Some(direct) = address.and_then(|address| directly(url, &front, address)) else {
@@ -228,7 +228,7 @@ fn samples_of(
     let ports: Vec<u16> = match subject {
         Subject::Serving => vec![],
         Subject::Candidates => {
-            let fronts = work.moves()?.fronts;
+            let fronts = work.moves().fronts;
             let of_service = fronts.iter().filter(|f| f.service == service);
             of_service.map(|f| f.target).collect()
         }

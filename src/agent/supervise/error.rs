@@ -8,7 +8,7 @@ use crate::host::HostError;
 /// A supervisor that the machine has, and that could not be installed. It becomes one line of the journal, so each of these
 /// says its cause itself.
 #[derive(Debug, thiserror::Error)]
-pub enum SuperviseError {
+pub(crate) enum SuperviseError {
     /// Units and crontabs are lines; a path with a line break, or one that is no text, cannot be in one.
     #[error("the root's path cannot be written into a unit or a crontab")]
     Root,

@@ -14,7 +14,7 @@ const CRON_DAEMONS: [&str; 4] = ["cron", "crond", "fcron", "busybox-crond"];
 
 /// Where the machine keeps what matters here. Tests have their own.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Whether this process may write units of the whole machine.
     pub is_root: bool,
     /// There while systemd runs the machine.
@@ -33,7 +33,7 @@ pub struct Machine {
 
 impl Machine {
     /// This one.
-    pub fn this() -> Self {
+    pub(crate) fn this() -> Self {
         let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         let mut variables = vec![("LC_ALL".to_owned(), "C".to_owned())];
         let runtime = format!("/run/user/{}", rustix::process::geteuid().as_raw());

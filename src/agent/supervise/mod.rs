@@ -21,14 +21,14 @@ use super::durable;
 use super::layout::Layout;
 use belay_wire::Supervisor;
 
-pub use self::error::SuperviseError;
-pub use self::machine::Machine;
-pub use self::script::entry_name;
+pub(crate) use self::error::SuperviseError;
+pub(crate) use self::machine::Machine;
+pub(crate) use self::script::entry_name;
 
 /// Installs the best supervisor that this machine offers. Tells what a person should know: that there is a new one, or why
 /// there is none that could have been.
 #[must_use]
-pub fn ensure(layout: &Layout) -> Option<String> {
+pub(crate) fn ensure(layout: &Layout) -> Option<String> {
     let machine = Machine::this();
     let before = installed(&machine, layout);
     match install(&machine, layout) {
@@ -42,7 +42,7 @@ pub fn ensure(layout: &Layout) -> Option<String> {
 }
 
 /// Installs the best supervisor that there is, and takes away what another one had before.
-pub fn install(machine: &Machine, layout: &Layout) -> Result<Supervisor, SuperviseError> {
+pub(crate) fn install(machine: &Machine, layout: &Layout) -> Result<Supervisor, SuperviseError> {
     let root = layout.root().to_str().unwrap_or_default();
     // Units and crontabs are lines: such a path could not be written into one.
     if root.is_empty() || root.chars().any(char::is_control) {
@@ -124,7 +124,7 @@ fn remove_others(machine: &Machine, layout: &Layout, chosen: &Supervisor) {
 
 /// Which supervisor is there now, whoever installed it.
 #[must_use]
-pub fn installed(machine: &Machine, layout: &Layout) -> Supervisor {
+pub(crate) fn installed(machine: &Machine, layout: &Layout) -> Supervisor {
     let entry = entry_name(layout.root());
     let unit = format!("{entry}.service");
     let has_unit = |scope: Scope| {

@@ -20,7 +20,7 @@ const KEPT_VARIABLES: [&str; 5] = [
 
 /// The name of everything that is installed for one application: readable, and different for every root.
 #[must_use]
-pub fn entry_name(root: &Path) -> String {
+pub(crate) fn entry_name(root: &Path) -> String {
     let folder = root.file_name().unwrap_or_default().to_string_lossy();
     let plain: String = folder
         .chars()
