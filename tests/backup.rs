@@ -16,9 +16,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use belay_agent::backup::{
-    self, BackupRequest, Consistency, DataKind, DataReader, DataSource, DockerReader, EntryKind,
-    ImageRecord, Limits, LogSource, Manifest, PublishPoint, ReadError, Reason, Sink, SourceState,
-    VerifyError,
+    self, BackupLimits, BackupManifest, BackupRequest, BackupSource, Consistency, DataKind,
+    DataReader, DockerReader, EntryKind, ImageRecord, LogSource, PublishPoint, ReadError, Reason,
+    Sink, SourceState, VerifyError,
 };
 use jiff::Timestamp;
 
@@ -120,12 +120,12 @@ fn request(root: &Path) -> BackupRequest<'_> {
             },
         )],
         exclude: vec![],
-        limits: Limits::default(),
+        limits: BackupLimits::default(),
     }
 }
 
-fn source(kind: DataKind, consistency: Consistency) -> DataSource {
-    DataSource {
+fn source(kind: DataKind, consistency: Consistency) -> BackupSource {
+    BackupSource {
         kind,
         services: vec!["web".to_owned()],
         consistency,
@@ -875,7 +875,7 @@ fn a_manifest_names_every_entry_with_its_hash() {
     let (root, name) = small_backup(dir.path());
     let bytes =
         fs::read(root.join("backups").join(format!("{name}.manifest.json"))).expect("a manifest");
-    let manifest = Manifest::parse(&bytes).expect("whole");
+    let manifest = BackupManifest::parse(&bytes).expect("whole");
     let env = manifest
         .entries
         .iter()

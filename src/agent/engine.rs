@@ -19,7 +19,7 @@ use super::layout::Layout;
 use super::lock::HostLock;
 use super::meter::{self, Meter};
 use super::state;
-use super::steps::{self, Work};
+use super::steps::{self, StepContext};
 use super::trouble::Trouble;
 use belay_model::transaction::journal::{Begin, End, Event, Next, next};
 use belay_model::transaction::plan::{OverLimit, Plan};
@@ -228,9 +228,9 @@ fn once<T>(
     layout: &Layout,
     plan: &Plan,
     journal: &mut Journal,
-    go: impl FnOnce(&mut Work<'_>) -> Result<T, AgentError>,
+    go: impl FnOnce(&mut StepContext<'_>) -> Result<T, AgentError>,
 ) -> Result<Result<T, AgentError>, EngineError> {
-    let mut work = Work::new(host, layout, plan, journal);
+    let mut work = StepContext::new(host, layout, plan, journal);
     let done = go(&mut work);
     work.into_result()?;
     Ok(done)

@@ -20,14 +20,14 @@ use belay_model::transaction::outcome::{Failure, with_causes};
 /// Why the agent could not do something, and what is known by then of the other two lines of a [`Failure`].
 #[derive(Debug)]
 pub struct AgentError {
-    cause: Box<Cause>,
+    cause: Box<AgentCause>,
     host: Option<String>,
     next: Option<String>,
 }
 
 /// What is behind an [`AgentError`].
 #[derive(Debug, thiserror::Error)]
-pub enum Cause {
+pub enum AgentCause {
     /// Belay itself found that it cannot, or must not, go on.
     #[error("{0}")]
     Refused(String),
@@ -38,7 +38,7 @@ pub enum Cause {
         what: String,
         /// What failed.
         #[source]
-        source: Box<Cause>,
+        source: Box<AgentCause>,
     },
     /// Docker, or another program of the host.
     #[error(transparent)]
@@ -87,29 +87,28 @@ pub enum Cause {
     Json(serde_json::Error),
 }
 
-impl Cause {
+impl AgentCause {
     /// What Docker stumbled over, if this comes from Docker.
     fn trouble(&self) -> Trouble {
         match self {
-            Cause::Doing { source, .. } => source.trouble(),
-            Cause::Host(error) => error.trouble(),
-            Cause::Data(error) | Cause::Backup(BackupError::Source { source: error, .. }) => {
-                error.trouble()
-            }
-            Cause::Refused(_)
-            | Cause::Record(_)
-            | Cause::State(_)
-            | Cause::Journal(_)
-            | Cause::Engine(_)
-            | Cause::Overtaken(_)
-            | Cause::Backup(_)
-            | Cause::Saved(_)
-            | Cause::BackupName(_)
-            | Cause::Check(_)
-            | Cause::Compose(_)
-            | Cause::Io(_)
-            | Cause::Base64(_)
-            | Cause::Json(_) => Trouble::Other,
+            AgentCause::Doing { source, .. } => source.trouble(),
+            AgentCause::Host(error) => error.trouble(),
+            AgentCause::Data(error)
+            | AgentCause::Backup(BackupError::Source { source: error, .. }) => error.trouble(),
+            AgentCause::Refused(_)
+            | AgentCause::Record(_)
+            | AgentCause::State(_)
+            | AgentCause::Journal(_)
+            | AgentCause::Engine(_)
+            | AgentCause::Overtaken(_)
+            | AgentCause::Backup(_)
+            | AgentCause::Saved(_)
+            | AgentCause::BackupName(_)
+            | AgentCause::Check(_)
+            | AgentCause::Compose(_)
+            | AgentCause::Io(_)
+            | AgentCause::Base64(_)
+            | AgentCause::Json(_) => Trouble::Other,
         }
     }
 }
@@ -117,7 +116,7 @@ impl Cause {
 impl AgentError {
     /// Belay itself found that it cannot, or must not, go on.
     pub fn new(text: impl Into<String>) -> Self {
-        AgentError::from(Cause::Refused(text.into()))
+        AgentError::from(AgentCause::Refused(text.into()))
     }
 
     /// Something failed while this was being done.
@@ -125,7 +124,7 @@ impl AgentError {
         let error = error.into();
         let (what, source) = (what.into(), error.cause);
         AgentError {
-            cause: Box::new(Cause::Doing { what, source }),
+            cause: Box::new(AgentCause::Doing { what, source }),
             ..error
         }
     }
@@ -146,7 +145,7 @@ impl AgentError {
 
     /// What is behind it.
     #[must_use]
-    pub fn cause(&self) -> &Cause {
+    pub fn cause(&self) -> &AgentCause {
         &self.cause
     }
 
@@ -215,8 +214,8 @@ impl std::error::Error for AgentError {
     }
 }
 
-impl From<Cause> for AgentError {
-    fn from(cause: Cause) -> Self {
+impl From<AgentCause> for AgentError {
+    fn from(cause: AgentCause) -> Self {
         AgentError {
             cause: Box::new(cause),
             host: None,
@@ -241,7 +240,7 @@ macro_rules! causes {
     ($($kind:ident($error:ty);)*) => {
         $(impl From<$error> for AgentError {
             fn from(error: $error) -> Self {
-                AgentError::from(Cause::$kind(error))
+                AgentError::from(AgentCause::$kind(error))
             }
         })*
     };

@@ -9,7 +9,7 @@
 use std::io;
 
 use super::layout::Layout;
-use super::lock::{HostLock, Mark};
+use super::lock::{HostLock, LockMark};
 use super::records::{self, RecordError};
 
 /// Why an engine must end at once, without another word in its journal.
@@ -53,7 +53,7 @@ pub enum Overtaken {
 #[derive(Clone, Debug)]
 pub struct Fence {
     layout: Layout,
-    mark: Mark,
+    mark: LockMark,
     seq: u64,
 }
 

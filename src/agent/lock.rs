@@ -18,13 +18,13 @@ use belay_model::transaction::journal::Holder;
 #[derive(Debug)]
 pub struct HostLock {
     _file: File,
-    mark: Mark,
+    mark: LockMark,
 }
 
 impl HostLock {
     /// How to tell whether it still counts.
     #[must_use]
-    pub fn mark(&self) -> &Mark {
+    pub fn mark(&self) -> &LockMark {
         &self.mark
     }
 }
@@ -34,7 +34,7 @@ impl HostLock {
 /// The kernel keeps a lock for as long as its process lives, also for one that is suspended. But a lock file may be
 /// removed and made again, and network file systems forget locks: then somebody else has taken *the* lock since.
 #[derive(Clone, Debug)]
-pub struct Mark {
+pub struct LockMark {
     file: PathBuf,
     /// Device and inode. The inode cannot be given to another file while this one is open.
     identity: (u64, u64),
@@ -42,7 +42,7 @@ pub struct Mark {
     details: Vec<u8>,
 }
 
-impl Mark {
+impl LockMark {
     /// Whether the lock file is the one that was locked, and its last taker the one that took it then.
     pub fn is_current(&self) -> io::Result<bool> {
         let file = if_there(fs::metadata(&self.file))?;
@@ -84,7 +84,7 @@ pub fn take(layout: &Layout, holder: &Holder) -> io::Result<Locking> {
             let details = serde_json::to_vec_pretty(holder).map_err(io::Error::other)?;
             durable::replace(&layout.holder(), &details, 0o600)?;
             let data = file.metadata()?;
-            let mark = Mark {
+            let mark = LockMark {
                 file: layout.lock(),
                 identity: (data.dev(), data.ino()),
                 holder: layout.holder(),

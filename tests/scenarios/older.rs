@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use belay_agent::host::Host;
 use belay_agent::journal::{self, Journal};
-use belay_agent::steps::{self, Work};
+use belay_agent::steps::{self, StepContext};
 use belay_model::transaction::journal::{Entry, Event, is_committed};
 use belay_model::transaction::plan::Plan;
 use belay_model::versions::release::{Current, Release};
@@ -152,7 +152,7 @@ impl Old {
 /// The work that an engine does after this record. What it came to says the record that follows.
 fn do_again(site: &Site, plan: &Plan, journal: &mut Journal, event: &Event) {
     // Its own notes go into a copy: the journal is the older engine's.
-    let mut work = Work::new(&site.host, &site.layout, plan, journal);
+    let mut work = StepContext::new(&site.host, &site.layout, plan, journal);
     match event {
         Event::Started { step } => drop(steps::perform(*step, &mut work)),
         Event::UndoStarted { step } => drop(steps::undo(*step, &mut work)),

@@ -5,7 +5,7 @@ use belay_agent::engine;
 use belay_agent::error::AgentError;
 use belay_agent::journal::Journal;
 use belay_agent::lock::HostLock;
-use belay_agent::steps::{self, Work};
+use belay_agent::steps::{self, StepContext};
 use belay_agent::{adopt, state};
 use belay_model::transaction::journal::{End, Event, Next, Output, next};
 use belay_model::transaction::plan::Plan;
@@ -80,7 +80,7 @@ fn perform(
     if script.fail == Some((step, When::Before)) {
         return told_to_fail();
     }
-    let mut work = Work::new(&site.host, &site.layout, plan, journal);
+    let mut work = StepContext::new(&site.host, &site.layout, plan, journal);
     let mut done = steps::perform(step, &mut work);
     if script.perform == Times::Twice {
         done.unwrap_or_else(|e| panic!("{step}: {e}"));
@@ -94,7 +94,7 @@ fn perform(
 }
 
 fn undo(site: &Site, plan: &Plan, journal: &mut Journal, step: Step, times: Times) {
-    let mut work = Work::new(&site.host, &site.layout, plan, journal);
+    let mut work = StepContext::new(&site.host, &site.layout, plan, journal);
     let rounds = if times == Times::Twice { 2 } else { 1 };
     for _ in 0..rounds {
         steps::undo(step, &mut work).unwrap_or_else(|e| panic!("{step} could not be undone: {e}"));

@@ -262,7 +262,8 @@ fn an_abort_after_the_commit_does_nothing() {
         else {
             panic!("it goes forward");
         };
-        let mut work = belay_agent::steps::Work::new(&site.host, &site.layout, &plan, &mut journal);
+        let mut work =
+            belay_agent::steps::StepContext::new(&site.host, &site.layout, &plan, &mut journal);
         let output = belay_agent::steps::perform(step, &mut work).expect("performed");
         work.into_result().expect("noted");
         let done = Event::Done { step, output };
@@ -328,7 +329,7 @@ fn an_engine_that_a_newer_one_has_overtaken_stops_without_a_write() {
                 panic!("it goes forward");
             };
             let mut work =
-                belay_agent::steps::Work::new(&site.host, &site.layout, &plan, &mut journal);
+                belay_agent::steps::StepContext::new(&site.host, &site.layout, &plan, &mut journal);
             let output = belay_agent::steps::perform(step, &mut work).expect("performed");
             work.into_result().expect("noted");
             let done = Event::Done { step, output };

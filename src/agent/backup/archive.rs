@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::BackupError;
-use super::gzip::{Mark, ParallelGzip, Written};
+use super::gzip::{GzipMark, ParallelGzip, Written};
 use super::manifest::{EntryKind, EntryRecord};
 use super::names::{checked_path, readable};
 use super::tar_out::{Kind, Meta, write_end, write_header, write_padding};
@@ -35,8 +35,8 @@ pub(super) struct ArchiveWriter {
 }
 
 /// A place in the archive to go back to.
-pub(super) struct Place {
-    mark: Mark,
+pub(super) struct ArchiveMark {
+    mark: GzipMark,
     entries: usize,
 }
 
@@ -131,16 +131,16 @@ impl ArchiveWriter {
     }
 
     /// A place to go back to.
-    pub(super) fn place(&mut self) -> Result<Place, BackupError> {
+    pub(super) fn place(&mut self) -> Result<ArchiveMark, BackupError> {
         let mark = self.put(ParallelGzip::mark)?;
-        Ok(Place {
+        Ok(ArchiveMark {
             mark,
             entries: self.entries.len(),
         })
     }
 
     /// Forgets everything since a place.
-    pub(super) fn back_to(&mut self, place: &Place) -> Result<(), BackupError> {
+    pub(super) fn back_to(&mut self, place: &ArchiveMark) -> Result<(), BackupError> {
         self.put(|gzip| gzip.back_to(&place.mark))?;
         self.entries.truncate(place.entries);
         Ok(())

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use super::tar_in::{Entry, TarError, TarReader};
+use super::tar_in::{TarEntry, TarError, TarReader};
 use super::tar_out::Kind;
 use crate::sizes::first;
 
@@ -20,7 +20,7 @@ pub(super) struct Budget {
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum PathKind {
     File,
     Dir,
     Link,
@@ -29,7 +29,7 @@ enum Seen {
 /// Reads an archive of ours.
 pub(super) struct CheckedReader<R> {
     tar: TarReader<R>,
-    seen: HashMap<Vec<u8>, Seen>,
+    seen: HashMap<Vec<u8>, PathKind>,
     left: Budget,
 }
 
@@ -43,17 +43,19 @@ impl<R: Read> CheckedReader<R> {
     }
 
     /// The next entry, if it may be there.
-    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(super) fn next_entry(&mut self) -> Result<Option<TarEntry>, TarError> {
         let Some(entry) = self.tar.next_entry()? else {
             return Ok(None);
         };
         self.spend(&entry)?;
         self.check_parent(&entry)?;
         let seen = match &entry.kind {
-            Kind::File => Seen::File,
-            Kind::Dir => Seen::Dir,
-            Kind::Symlink(_) => Seen::Link,
-            Kind::HardLink(target) if self.seen.get(target) == Some(&Seen::File) => Seen::File,
+            Kind::File => PathKind::File,
+            Kind::Dir => PathKind::Dir,
+            Kind::Symlink(_) => PathKind::Link,
+            Kind::HardLink(target) if self.seen.get(target) == Some(&PathKind::File) => {
+                PathKind::File
+            }
             Kind::HardLink(_) => {
                 return Err(entry.refused("it is another name of no file that came before"));
             }
@@ -74,7 +76,7 @@ impl<R: Read> CheckedReader<R> {
         self.tar.finish()
     }
 
-    fn spend(&mut self, entry: &Entry) -> Result<(), TarError> {
+    fn spend(&mut self, entry: &TarEntry) -> Result<(), TarError> {
         let too_much = || TarError::TooMuch("was announced".to_owned());
         self.left.entries = self.left.entries.checked_sub(1).ok_or_else(too_much)?;
         self.left.bytes = self
@@ -85,13 +87,13 @@ impl<R: Read> CheckedReader<R> {
         Ok(())
     }
 
-    fn check_parent(&self, entry: &Entry) -> Result<(), TarError> {
+    fn check_parent(&self, entry: &TarEntry) -> Result<(), TarError> {
         let Some(slash) = entry.path.iter().rposition(|b| *b == b'/') else {
             return Ok(());
         };
         match self.seen.get(first(&entry.path, slash)) {
-            Some(Seen::Dir) => Ok(()),
-            Some(Seen::File | Seen::Link) => {
+            Some(PathKind::Dir) => Ok(()),
+            Some(PathKind::File | PathKind::Link) => {
                 Err(entry.refused("it lies below what is no directory"))
             }
             None => Err(entry.refused("its directory did not come before")),

@@ -2,7 +2,7 @@
 //!
 //! Runs on the host. The stream is cut into blocks, each becomes a gzip member of its own, and members are written in
 //! the order of their blocks; gzip defines a file of several members as their contents one after another. Memory is
-//! bounded by the number of threads. Because members are independent, the writer can go back to a [`Mark`] and write
+//! bounded by the number of threads. Because members are independent, the writer can go back to a [`GzipMark`] and write
 //! something else.
 
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ struct Job {
 
 /// A place in the file between two members.
 #[derive(Clone)]
-pub(super) struct Mark {
+pub(super) struct GzipMark {
     length: u64,
     hash: Sha256,
 }
@@ -84,17 +84,17 @@ impl ParallelGzip {
     }
 
     /// Ends the member that is being filled, writes everything, and returns where that is.
-    pub(super) fn mark(&mut self) -> io::Result<Mark> {
+    pub(super) fn mark(&mut self) -> io::Result<GzipMark> {
         self.send_block()?;
         self.write_down_to(0)?;
-        Ok(Mark {
+        Ok(GzipMark {
             length: self.length,
             hash: self.hash.clone(),
         })
     }
 
     /// Forgets everything that was written since a mark.
-    pub(super) fn back_to(&mut self, mark: &Mark) -> io::Result<()> {
+    pub(super) fn back_to(&mut self, mark: &GzipMark) -> io::Result<()> {
         self.block.clear();
         // Members underway are dropped unread: their threads find nobody waiting.
         self.underway.clear();

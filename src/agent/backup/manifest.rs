@@ -225,7 +225,7 @@ impl EntryRecord {
 
 /// Everything that is known about a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct BackupManifest {
     /// The version of this format.
     pub schema: u32,
     /// The version of Belay that wrote it.
@@ -276,7 +276,7 @@ pub enum ManifestError {
     Seal,
 }
 
-impl Manifest {
+impl BackupManifest {
     /// The manifest's bytes, sealed.
     pub(super) fn seal(&mut self) -> Result<Vec<u8>, ManifestError> {
         self.seal.clear();
@@ -286,8 +286,8 @@ impl Manifest {
     }
 
     /// Reads a manifest and checks its seal.
-    pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        let mut manifest = Manifest::parse_unsealed(bytes)?;
+    pub fn parse(bytes: &[u8]) -> Result<BackupManifest, ManifestError> {
+        let mut manifest = BackupManifest::parse_unsealed(bytes)?;
         // Written again from what was understood, it must be the same to the last byte, the seal included.
         match manifest.seal()? == bytes {
             true => Ok(manifest),
@@ -296,7 +296,7 @@ impl Manifest {
     }
 
     /// Reads a manifest without its seal, to list it.
-    pub(super) fn parse_unsealed(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+    pub(super) fn parse_unsealed(bytes: &[u8]) -> Result<BackupManifest, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
             schema: u32,
@@ -448,7 +448,8 @@ mod tests {
 
     #[test]
     fn a_manifest_of_the_future_is_named_as_such() {
-        let error = Manifest::parse(br#"{"schema": 2, "anything": []}"#).expect_err("refused");
+        let error =
+            BackupManifest::parse(br#"{"schema": 2, "anything": []}"#).expect_err("refused");
         assert!(matches!(error, ManifestError::Newer(2)), "{error}");
     }
 }

@@ -13,10 +13,15 @@ mod archive;
 pub mod aside;
 mod checked;
 mod collect;
+mod config_copy;
+mod config_out;
+mod data_copy;
 mod docker_reader;
 mod docker_writer;
 mod gzip;
 mod helper;
+#[cfg(test)]
+mod hostile;
 mod manifest;
 mod names;
 mod read;
@@ -36,17 +41,15 @@ use crate::trouble::Trouble;
 use belay_model::composition::data::RestoredSource;
 
 pub use belay_model::composition::data::DataKind;
+pub use config_out::{ConfigEntry, ConfigKind, extract_config, open_config};
 pub use docker_reader::DockerReader;
 pub use docker_writer::{DONE, DockerWriter};
 pub use manifest::{
-    Consistency, EntryKind, EntryRecord, FileRecord, ImageRecord, LeftOut, Manifest, ManifestError,
-    Reason, SourceKind, SourceRecord, SourceState,
+    BackupManifest, Consistency, EntryKind, EntryRecord, FileRecord, ImageRecord, LeftOut,
+    ManifestError, Reason, SourceKind, SourceRecord, SourceState,
 };
 pub use names::{BackupName, Leads, NotABackupName};
-pub use read::{
-    ConfigEntry, ConfigKind, SavedData, VerifyError, extract_config, extract_file, open_config,
-    verify,
-};
+pub use read::{SavedData, VerifyError, extract_file, verify};
 pub use shelf::{BackupEntry, estimate, free_bytes, list, remove, sweep};
 pub use write::{PublishPoint, create, create_watched};
 
@@ -70,19 +73,26 @@ pub struct BackupRequest<'a> {
     /// What each service runs from: only told of, the images themselves are not in a backup.
     pub images: Vec<ImageRecord>,
     /// Volumes and bind mounts to save.
-    pub data: Vec<DataSource>,
+    pub data: Vec<BackupSource>,
     /// The logs of each service, by its name.
     pub logs: Vec<(String, LogSource)>,
     /// More directories or files under the root that are not configuration, relative or absolute. Bind mounts in `data`
     /// need not be named again.
     pub exclude: Vec<PathBuf>,
     /// When to stop.
-    pub limits: Limits,
+    pub limits: BackupLimits,
+}
+
+impl BackupRequest<'_> {
+    /// When it is made, in seconds since 1970: the time of everything that the backup itself adds.
+    fn seconds(&self) -> u64 {
+        u64::try_from(self.now.as_second()).unwrap_or(0)
+    }
 }
 
 /// Application data to save.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataSource {
+pub struct BackupSource {
     /// The volume or the bind mount.
     pub kind: DataKind,
     /// Services that use it.
@@ -102,16 +112,16 @@ pub struct LogSource {
 
 /// How much a backup may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct BackupLimits {
     /// Files and directories together; each takes memory while the backup is made.
     pub entries: usize,
     /// Of each service's logs, the last bytes.
     pub log_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for BackupLimits {
     fn default() -> Self {
-        Limits {
+        BackupLimits {
             entries: 1_000_000,
             log_bytes: 8 * 1024 * 1024,
         }
@@ -120,13 +130,13 @@ impl Default for Limits {
 
 /// A backup that was made, verified and published.
 #[derive(Clone, Debug)]
-pub struct Backup {
+pub struct MadeBackup {
     /// By which it is found, verified and removed.
     pub name: BackupName,
     /// Where its archive is.
     pub archive: PathBuf,
     /// What it holds, sealed.
-    pub manifest: Manifest,
+    pub manifest: BackupManifest,
 }
 
 /// Reads what an ordinary user cannot read by itself.
@@ -306,7 +316,7 @@ pub enum BackupError {
         /// What is wrong with it.
         why: String,
     },
-    /// More than [`Limits::entries`].
+    /// More than [`BackupLimits::entries`].
     #[error("there are more than {0} files to save")]
     TooMany(usize),
     /// A service's or a volume's name that would lead elsewhere.

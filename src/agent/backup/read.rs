@@ -5,10 +5,8 @@
 //! hash as a file with the manifest's. Files are given out, or written, only after all of that, from the same open
 //! file, and are compared once more on the way.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -17,19 +15,17 @@ use sha2::{Digest, Sha256};
 use super::TOP;
 use super::archive::mode_text;
 use super::checked::{Budget, CheckedReader};
-use super::collect::CONFIG;
-use super::manifest::{EntryKind, EntryRecord, FileRecord, LeftOut, Manifest, ManifestError};
+use super::manifest::{BackupManifest, EntryKind, EntryRecord, FileRecord, ManifestError};
 use super::names::file_name;
-use super::names::{BackupFiles, BackupName, Leads, NotABackupName, leads, readable};
-use super::tar_in::{Entry, TarError};
+use super::names::{BackupFiles, BackupName, NotABackupName, readable};
+use super::tar_in::{TarEntry, TarError};
 use super::tar_out::{Kind, write_end, write_header, write_padding};
-use crate::durable;
 use crate::sizes::{first, wide};
 use belay_model::composition::data::RestoredSource;
 use belay_model::digest::hex;
 
 /// The most configuration that is given out in memory, in bytes.
-const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;
+pub(super) const MOST_IN_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// A backup that cannot be relied on, or not be read.
 #[derive(Debug, thiserror::Error)]
@@ -106,37 +102,8 @@ pub enum VerifyError {
     },
 }
 
-/// A file of a saved configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigEntry {
-    /// Relative to the root that was saved.
-    pub path: PathBuf,
-    /// Its permissions.
-    pub mode: u32,
-    /// What it is.
-    pub kind: ConfigKind,
-}
-
-/// What a [`ConfigEntry`] is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigKind {
-    /// With its content.
-    File(Vec<u8>),
-    /// Files in it are entries of their own.
-    Dir,
-    /// Not followed.
-    Symlink {
-        /// As it was written.
-        target: PathBuf,
-        /// Whether it is safe to write again.
-        leads: Leads,
-    },
-    /// Another name of an earlier file, by that one's path.
-    HardLink(PathBuf),
-}
-
 /// Reads a backup back whole and compares it with its manifest.
-pub fn verify(root: &Path, name: &str) -> Result<Manifest, VerifyError> {
+pub fn verify(root: &Path, name: &str) -> Result<BackupManifest, VerifyError> {
     Opened::verified(root, name).map(|opened| opened.manifest)
 }
 
@@ -156,53 +123,6 @@ pub fn extract_file(root: &Path, name: &str, path: &str) -> Result<Vec<u8>, Veri
     })
 }
 
-/// Gives out the configuration of a verified backup: everything that was under the root.
-pub fn open_config(root: &Path, name: &str) -> Result<Vec<ConfigEntry>, VerifyError> {
-    let opened = Opened::verified(root, name)?;
-    let mut found = vec![];
-    let mut left = MOST_IN_MEMORY;
-    opened.visit(&mut |entry, content| {
-        let Some(path) = config_path(&entry.path) else {
-            return Ok(());
-        };
-        let kind = match &entry.kind {
-            Kind::File => {
-                let bytes = opened.in_memory(content, left)?;
-                left -= wide(bytes.len());
-                ConfigKind::File(bytes)
-            }
-            Kind::Dir => ConfigKind::Dir,
-            Kind::Symlink(target) => ConfigKind::Symlink {
-                target: path_of(target),
-                leads: leads_of(&path, target),
-            },
-            Kind::HardLink(target) => ConfigKind::HardLink(config_path(target).unwrap_or_default()),
-            Kind::Special => return Ok(()),
-        };
-        found.push(ConfigEntry {
-            path,
-            mode: entry.meta.mode,
-            kind,
-        });
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Writes the configuration of a verified backup into `dest`, which must not exist yet.
-///
-/// Files get their modes but for setuid, setgid and sticky; who owns them is whoever writes them. Links that lead out
-/// of the configuration are not made, and returned instead.
-pub fn extract_config(root: &Path, name: &str, dest: &Path) -> Result<Vec<LeftOut>, VerifyError> {
-    let opened = Opened::verified(root, name)?;
-    let mut writer = ConfigWriter::new(dest)?;
-    opened.visit(&mut |entry, content| match config_path(&entry.path) {
-        Some(path) => writer.write(&path, entry, content),
-        None => Ok(()),
-    })?;
-    writer.finish()
-}
-
 /// A verified backup, to put data back from.
 pub struct SavedData(Opened);
 
@@ -214,7 +134,7 @@ impl SavedData {
 
     /// What the backup says that it holds; verified by now.
     #[must_use]
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &BackupManifest {
         &self.0.manifest
     }
 
@@ -292,31 +212,17 @@ fn moved(path: &[u8], source: &RestoredSource) -> Option<Vec<u8>> {
     Some(moved)
 }
 
-/// The path under the root of an entry; nothing for what is not configuration, and for the root itself.
-fn config_path(path: &[u8]) -> Option<PathBuf> {
-    let rest = path.strip_prefix(CONFIG.as_bytes())?.strip_prefix(b"/")?;
-    Some(path_of(rest))
-}
-
-fn path_of(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
-}
-
-fn leads_of(path: &Path, target: &[u8]) -> Leads {
-    leads(target, path.components().count().saturating_sub(1))
-}
-
 /// A backup whose archive is open.
-struct Opened {
+pub(super) struct Opened {
     name: BackupName,
-    manifest: Manifest,
+    manifest: BackupManifest,
     archive: PathBuf,
     file: File,
 }
 
 impl Opened {
     /// Opens a backup and verifies all of it.
-    fn verified(root: &Path, name: &str) -> Result<Opened, VerifyError> {
+    pub(super) fn verified(root: &Path, name: &str) -> Result<Opened, VerifyError> {
         let name: BackupName = name.parse()?;
         let files = name.files(root);
         let manifest = read_manifest(&name, &files)?;
@@ -332,11 +238,16 @@ impl Opened {
         Ok(opened)
     }
 
-    fn visit(&self, visitor: Visitor<'_>) -> Result<(), VerifyError> {
+    pub(super) fn visit(&self, visitor: Visitor<'_>) -> Result<(), VerifyError> {
         check_archive(&self.file, &self.archive, &self.manifest, visitor)
     }
 
-    fn in_memory(&self, content: &mut dyn Read, most: u64) -> Result<Vec<u8>, VerifyError> {
+    /// The content of an entry, unless it is longer than `most`.
+    pub(super) fn in_memory(
+        &self,
+        content: &mut dyn Read,
+        most: u64,
+    ) -> Result<Vec<u8>, VerifyError> {
         let mut bytes = vec![];
         content
             .take(most + 1)
@@ -355,13 +266,14 @@ impl Opened {
 }
 
 /// Sees each entry with its content. What it leaves of the content is read for it.
-pub(super) type Visitor<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), VerifyError>;
+pub(super) type Visitor<'a> =
+    &'a mut dyn FnMut(&TarEntry, &mut dyn Read) -> Result<(), VerifyError>;
 
 /// Reads a backup's manifest and checks that it is whole and the right one.
 pub(super) fn read_manifest(
     name: &BackupName,
     files: &BackupFiles,
-) -> Result<Manifest, VerifyError> {
+) -> Result<BackupManifest, VerifyError> {
     let bytes = match fs::read(&files.manifest) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(VerifyError::Missing(name.to_string()));
@@ -374,7 +286,7 @@ pub(super) fn read_manifest(
         }
         Ok(bytes) => bytes,
     };
-    let manifest = Manifest::parse(&bytes).map_err(|source| VerifyError::Manifest {
+    let manifest = BackupManifest::parse(&bytes).map_err(|source| VerifyError::Manifest {
         name: name.to_string(),
         source,
     })?;
@@ -405,7 +317,7 @@ fn check_file(path: &Path, record: &FileRecord) -> Result<(), VerifyError> {
 pub(super) fn check_archive(
     file: &File,
     path: &Path,
-    manifest: &Manifest,
+    manifest: &BackupManifest,
     visitor: Visitor<'_>,
 ) -> Result<(), VerifyError> {
     let read = |source| VerifyError::Read {
@@ -467,7 +379,7 @@ fn compare_entries(
     }
 }
 
-fn record_of(entry: &Entry, hash: &[u8]) -> EntryRecord {
+fn record_of(entry: &TarEntry, hash: &[u8]) -> EntryRecord {
     let kind = match &entry.kind {
         Kind::File => EntryKind::File {
             size: entry.size,
@@ -529,106 +441,3 @@ impl<R: Read> Read for Hashing<R> {
         Ok(count)
     }
 }
-
-/// Writes a configuration into a new directory: directories and files first, links last, modes of directories at the
-/// end.
-struct ConfigWriter {
-    dest: PathBuf,
-    dirs: Vec<(PathBuf, u32)>,
-    links: Vec<(PathBuf, PathBuf)>,
-    left_out: Vec<LeftOut>,
-}
-
-impl ConfigWriter {
-    fn new(dest: &Path) -> Result<ConfigWriter, VerifyError> {
-        // Not even an empty directory of someone else's will do: it could get a link under our hands.
-        make_dir(dest)?;
-        Ok(ConfigWriter {
-            dest: dest.to_owned(),
-            dirs: vec![],
-            links: vec![],
-            left_out: vec![],
-        })
-    }
-
-    fn write(
-        &mut self,
-        path: &Path,
-        entry: &Entry,
-        content: &mut dyn Read,
-    ) -> Result<(), VerifyError> {
-        let to = self.dest.join(path);
-        let failed = |source| VerifyError::Write {
-            path: to.clone(),
-            source,
-        };
-        match &entry.kind {
-            Kind::Dir => {
-                make_dir(&to)?;
-                self.dirs.push((to, entry.meta.mode & 0o777));
-            }
-            Kind::File => write_file(&to, entry.meta.mode & 0o777, content).map_err(failed)?,
-            Kind::HardLink(target) => match config_path(target) {
-                Some(first) => fs::hard_link(self.dest.join(first), &to).map_err(failed)?,
-                None => self.leave_out(
-                    path,
-                    "it is another name of a file outside the configuration",
-                ),
-            },
-            Kind::Symlink(target) => match leads_of(path, target) {
-                Leads::Inside => self.links.push((to, path_of(target))),
-                Leads::Outside => {
-                    self.leave_out(path, &format!("it is a link to {}", readable(target)));
-                }
-            },
-            Kind::Special => self.leave_out(path, "it is a device or a pipe"),
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Vec<LeftOut>, VerifyError> {
-        for (path, target) in &self.links {
-            symlink(target, path).map_err(|source| VerifyError::Write {
-                path: path.clone(),
-                source,
-            })?;
-        }
-        // The innermost first: a directory may forbid its owner to reach into it.
-        for (path, mode) in self.dirs.iter().rev() {
-            let set = fs::set_permissions(path, Permissions::from_mode(*mode));
-            set.map_err(|source| VerifyError::Write {
-                path: path.clone(),
-                source,
-            })?;
-        }
-        Ok(self.left_out)
-    }
-
-    fn leave_out(&mut self, path: &Path, why: &str) {
-        let path = readable(path.as_os_str().as_bytes());
-        self.left_out.push(LeftOut {
-            path,
-            why: why.to_owned(),
-        });
-    }
-}
-
-fn make_dir(path: &Path) -> Result<(), VerifyError> {
-    let made = DirBuilder::new().mode(0o700).create(path);
-    made.map_err(|source| VerifyError::Write {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn write_file(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<()> {
-    let mut file = durable::create_new(path)?;
-    io::copy(content, &mut file)?;
-    file.flush()?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
-}
-
-#[cfg(test)]
-#[path = "hostile.rs"]
-mod hostile;

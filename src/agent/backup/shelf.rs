@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::collect::ConfigWalk;
-use super::manifest::{Manifest, images_text};
+use super::config_copy::ConfigWalk;
+use super::manifest::{BackupManifest, images_text};
 use super::names::{BackupName, Found, recognise};
 use super::read::{VerifyError, read_manifest};
 use super::{BackupError, BackupRequest, DataKind, DataReader, ReadError};
@@ -26,7 +26,7 @@ pub struct BackupEntry {
     /// Without the ending of a file.
     pub name: String,
     /// Read, but not compared with the archive.
-    pub manifest: Manifest,
+    pub manifest: BackupManifest,
     /// What a quick look found wrong with it: its manifest's seal, or a file that is missing or of another size. For a
     /// thorough look there is [`verify`](super::verify).
     pub problem: Option<String>,
@@ -60,7 +60,7 @@ fn entry(root: &Path, name: &BackupName) -> Option<BackupEntry> {
         }
         // One that still says what it is about is listed with what is wrong with it.
         Err(error) => {
-            let manifest = Manifest::parse_unsealed(&fs::read(&files.manifest).ok()?).ok()?;
+            let manifest = BackupManifest::parse_unsealed(&fs::read(&files.manifest).ok()?).ok()?;
             (manifest, Some(worded(&error)))
         }
     };

@@ -10,7 +10,7 @@ use super::BackupError;
 use super::archive::{ArchiveWriter, Given};
 use super::manifest::LeftOut;
 use super::names::readable;
-use super::tar_in::{Entry, TarError, TarReader};
+use super::tar_in::{TarEntry, TarError, TarReader};
 use super::tar_out::Kind;
 
 /// The most examples of one kind that a manifest names.
@@ -38,7 +38,7 @@ impl Noticed {
         }
     }
 
-    fn saw_content(&mut self, entry: &Entry, path: &[u8], given: &Given) {
+    fn saw_content(&mut self, entry: &TarEntry, path: &[u8], given: &Given) {
         let database = database(&entry.path, &given.head);
         if let Some(database) = database.filter(|_| self.databases.len() < EXAMPLES) {
             self.databases
@@ -90,7 +90,7 @@ pub(super) fn copy_stream(
             }
             Kind::Dir | Kind::Symlink(_) => archive.add(&path, &entry.kind, &entry.meta)?,
             Kind::File => {
-                let mut content = Content(&mut tar);
+                let mut content = EntryContent(&mut tar);
                 let given = archive.add_file(&path, &entry.meta, entry.size, &mut content)?;
                 noticed.saw_content(&entry, &path, &given);
                 if entry.meta.mtime > began {
@@ -138,9 +138,9 @@ fn database(path: &[u8], head: &[u8]) -> Option<&'static str> {
 }
 
 /// The content of a stream's current entry.
-struct Content<'a, R>(&'a mut TarReader<R>);
+struct EntryContent<'a, R>(&'a mut TarReader<R>);
 
-impl<R: Read> Read for Content<'_, R> {
+impl<R: Read> Read for EntryContent<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_content(buffer).map_err(|error| match error {
             TarError::Read(error) => error,

@@ -33,7 +33,7 @@ pub(super) enum TarError {
 
 /// What stands before an entry's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TarEntry {
     /// Without a final slash.
     pub(super) path: Vec<u8>,
     pub(super) kind: Kind,
@@ -41,7 +41,7 @@ pub(super) struct Entry {
     pub(super) size: u64,
 }
 
-impl Entry {
+impl TarEntry {
     pub(super) fn refused(&self, why: impl Into<String>) -> TarError {
         refused(&self.path, why)
     }
@@ -93,7 +93,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Goes to the next entry, past what was not read of the current one. Nothing: the end marker was found.
-    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(super) fn next_entry(&mut self) -> Result<Option<TarEntry>, TarError> {
         self.skip_content()?;
         let mut extras = Extras::default();
         loop {
@@ -252,7 +252,7 @@ fn either<T>(gnu: Option<T>, pax: Option<T>) -> Result<Option<T>, TarError> {
     }
 }
 
-fn entry_of(header: &Header, extras: Extras) -> Result<Entry, TarError> {
+fn entry_of(header: &Header, extras: Extras) -> Result<TarEntry, TarError> {
     let pax = extras.pax.unwrap_or_default();
     let named = either(extras.path, pax.path)?.unwrap_or_else(|| header.path_bytes().into_owned());
     let path = checked_path(&named)
@@ -286,7 +286,7 @@ fn entry_of(header: &Header, extras: Extras) -> Result<Entry, TarError> {
         ),
         xattrs: pax.xattrs,
     };
-    Ok(Entry {
+    Ok(TarEntry {
         path,
         kind,
         meta,

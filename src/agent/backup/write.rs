@@ -12,14 +12,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::archive::ArchiveWriter;
-use super::collect::{collect, seconds};
+use super::collect::collect;
 use super::manifest::{
-    FileRecord, ImageRecord, LeftOut, Manifest, Reason, SCHEMA, SourceRecord, images_text, tag_of,
+    BackupManifest, FileRecord, ImageRecord, LeftOut, Reason, SCHEMA, SourceRecord, images_text,
+    tag_of,
 };
 use super::names::file_name;
 use super::names::{BackupFiles, BackupName, checked_part};
 use super::read::check_archive;
-use super::{Backup, BackupError, BackupRequest, DataReader};
+use super::{BackupError, BackupRequest, DataReader, MadeBackup};
 use crate::sizes::wide;
 use crate::{disk, durable};
 use belay_model::digest::hex;
@@ -51,7 +52,10 @@ impl PublishPoint {
 }
 
 /// Makes, verifies and publishes a backup.
-pub fn create(request: &BackupRequest<'_>, reader: &dyn DataReader) -> Result<Backup, BackupError> {
+pub fn create(
+    request: &BackupRequest<'_>,
+    reader: &dyn DataReader,
+) -> Result<MadeBackup, BackupError> {
     create_watched(request, reader, &mut |_| {})
 }
 
@@ -60,7 +64,7 @@ pub fn create_watched(
     request: &BackupRequest<'_>,
     reader: &dyn DataReader,
     watch: &mut dyn FnMut(PublishPoint),
-) -> Result<Backup, BackupError> {
+) -> Result<MadeBackup, BackupError> {
     let name = prepare(request)?;
     let draft = Draft {
         files: name.files(request.root),
@@ -78,7 +82,7 @@ pub fn create_watched(
     })?;
     publish(draft, images.as_bytes(), &sealed, watch)?;
     let archive = name.files(request.root).archive;
-    Ok(Backup {
+    Ok(MadeBackup {
         name,
         archive,
         manifest,
@@ -141,20 +145,20 @@ fn write_archive(
     name: &BackupName,
     files: &BackupFiles,
     reader: &dyn DataReader,
-) -> Result<(Manifest, String), BackupError> {
+) -> Result<(BackupManifest, String), BackupError> {
     let file = durable::create_new(&files.part)
         .map_err(|error| BackupError::writing(&files.part, error))?;
     let mut archive = ArchiveWriter::new(file, files.part.clone(), request.limits.entries);
     let images = images_text(request.app, name.as_str(), &request.images);
-    let now = seconds(request);
+    let now = request.seconds();
     archive.add_text("images.txt", images.as_bytes(), now)?;
     let mut collected = collect(&mut archive, request, reader)?;
     add_logs(&mut archive, request, reader, &mut collected.left_out)?;
-    let facts = Facts::of(request, name, &collected.sources, &collected.left_out);
+    let facts = Description::of(request, name, &collected.sources, &collected.left_out);
     let facts = serde_json::to_vec_pretty(&facts).map_err(super::ManifestError::Form)?;
     archive.add_text("backup.json", &facts, now)?;
     let (written, entries) = archive.finish()?;
-    let manifest = Manifest {
+    let manifest = BackupManifest {
         schema: SCHEMA,
         belay: env!("CARGO_PKG_VERSION").to_owned(),
         name: name.to_string(),
@@ -186,7 +190,7 @@ fn write_archive(
 
 /// What the archive says about itself, for when it travels alone.
 #[derive(Serialize)]
-struct Facts<'a> {
+struct Description<'a> {
     schema: u32,
     belay: &'a str,
     name: &'a str,
@@ -201,14 +205,14 @@ struct Facts<'a> {
     left_out: &'a [LeftOut],
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Description<'a> {
     fn of(
         request: &'a BackupRequest<'_>,
         name: &'a BackupName,
         sources: &'a [SourceRecord],
         left_out: &'a [LeftOut],
-    ) -> Facts<'a> {
-        Facts {
+    ) -> Description<'a> {
+        Description {
             schema: SCHEMA,
             belay: env!("CARGO_PKG_VERSION"),
             name: name.as_str(),
@@ -236,8 +240,8 @@ fn add_logs(
         let path = format!("logs/{}.log", checked_part(service)?);
         match reader.logs(source, request.limits.log_bytes) {
             Ok(bytes) => {
-                archive.add_parents(&path, seconds(request))?;
-                archive.add_text(&path, &bytes, seconds(request))?;
+                archive.add_parents(&path, request.seconds())?;
+                archive.add_text(&path, &bytes, request.seconds())?;
             }
             Err(error) => left_out.push(LeftOut {
                 path,
@@ -249,7 +253,7 @@ fn add_logs(
 }
 
 /// Reads what was written, from the disk rather than from memory, and compares it.
-fn read_back(part: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+fn read_back(part: &Path, manifest: &BackupManifest) -> Result<(), BackupError> {
     let failed = |error| BackupError::writing(part, error);
     let file = File::open(part).map_err(failed)?;
     // Advice only: where the file system keeps no pages, there is nothing to drop.

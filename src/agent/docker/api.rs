@@ -148,12 +148,12 @@ impl Api {
     /// Runs a program in a container to its end, and returns what it printed.
     pub(super) fn exec(&self, container: &str, argv: &[&str]) -> Result<String, HostError> {
         #[derive(Deserialize)]
-        struct Made {
+        struct CreatedExec {
             #[serde(rename = "Id")]
             id: String,
         }
         #[derive(Deserialize)]
-        struct Ended {
+        struct EndedExec {
             /// The engine may not know it yet when the program's output has just ended.
             #[serde(rename = "ExitCode")]
             exit_code: Option<i64>,
@@ -168,14 +168,15 @@ impl Api {
             &format!("/containers/{container}/exec"),
             &json!({"Cmd": argv, "AttachStdout": true, "AttachStderr": true}),
         )?;
-        let made: Made = serde_json::from_slice(&made).map_err(|source| HostError::Answer {
-            what: what.clone(),
-            source,
-        })?;
+        let made: CreatedExec =
+            serde_json::from_slice(&made).map_err(|source| HostError::Answer {
+                what: what.clone(),
+                source,
+            })?;
         let start = json!({"Detach": false, "Tty": false});
         let printed = ask(&format!("/exec/{}/start", made.id), &start)?;
         let [stdout, stderr] = streams(&printed);
-        let ended: Ended = self.get(&format!("/exec/{}/json", made.id))?;
+        let ended: EndedExec = self.get(&format!("/exec/{}/json", made.id))?;
         match ended.exit_code {
             None | Some(0) => Ok(stdout),
             Some(code) => {

@@ -65,7 +65,7 @@ struct Listed {
 /// The engine, as it describes itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Info {
+struct EngineInfo {
     #[serde(default)]
     server_version: String,
     #[serde(default)]
@@ -78,7 +78,7 @@ struct Info {
     driver_status: Option<Vec<Vec<String>>>,
 }
 
-impl Info {
+impl EngineInfo {
     fn store(&self) -> ImageStore {
         ImageStore::of(self.driver_status.as_deref().unwrap_or_default())
     }
@@ -147,8 +147,8 @@ impl RealHost {
         Ok(inspected)
     }
 
-    fn info(&self) -> Result<Info, HostError> {
-        let info: Info = self.api()?.get("/info")?;
+    fn info(&self) -> Result<EngineInfo, HostError> {
+        let info: EngineInfo = self.api()?.get("/info")?;
         match info.server_errors.is_empty() {
             true => Ok(info),
             false => Err(HostError::NoEngine(info.server_errors.join("; "))),
@@ -270,7 +270,7 @@ impl Host for RealHost {
     fn image(&self, reference: &str) -> Result<Option<Image>, HostError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Inspected {
+        struct InspectedImage {
             id: String,
             #[serde(default)]
             repo_tags: Option<Vec<String>>,
@@ -295,7 +295,7 @@ impl Host for RealHost {
             volumes: Option<BTreeMap<String, Value>>,
         }
         let path = format!("/images/{reference}/json");
-        let inspected: Option<Inspected> = self.api()?.get_if_there(&path)?;
+        let inspected: Option<InspectedImage> = self.api()?.get_if_there(&path)?;
         Ok(inspected.map(|i| Image {
             id: i.id,
             layers: i.root_fs.layers.unwrap_or_default(),

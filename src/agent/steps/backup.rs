@@ -4,10 +4,10 @@
 //! Its undo keeps the backup: a migration may have changed data since. Only a first deployment, before which there was
 //! nothing, leaves none.
 
-use super::Work;
+use super::StepContext;
 use crate::backup::{
-    self, BackupEntry, BackupRequest, Consistency, DataKind, DataReader, DataSource, ImageRecord,
-    Limits, LogSource, Reason,
+    self, BackupEntry, BackupLimits, BackupRequest, BackupSource, Consistency, DataKind,
+    DataReader, ImageRecord, LogSource, Reason,
 };
 use crate::error::AgentError;
 use crate::host::{Container, Host, HostError};
@@ -33,7 +33,7 @@ const NOT_DATA: [&str; 7] = [
     "/var/lib/docker",
 ];
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let reason = match &work.plan.work {
         PlannedWork::Deploy(deploy) => Reason::BeforeDeploy {
             tag: deploy.tag.clone(),
@@ -60,7 +60,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     })
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     let first = work.previous()?.is_none();
     let seq = work.seq()?;
     if first {
@@ -88,7 +88,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
 
 /// A backup of what data really is, now that everything has stopped: before a restore replaces some of it. Returns its name.
 pub(super) fn before_restore(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     restoration: &Restoration,
 ) -> Result<String, AgentError> {
     let order = Order {
@@ -106,7 +106,7 @@ pub(super) fn before_restore(
 }
 
 /// What the backup may take at the worst, in bytes.
-pub(super) fn estimate(work: &Work<'_>, project: &str) -> Result<u64, AgentError> {
+pub(super) fn estimate(work: &StepContext<'_>, project: &str) -> Result<u64, AgentError> {
     let previous = work.previous()?;
     let (image, request) = request(
         work.host,
@@ -147,7 +147,7 @@ impl Order {
 }
 
 /// A backup of what served when the transaction began.
-fn make_in(work: &Work<'_>, order: &Order) -> Result<BackupEntry, AgentError> {
+fn make_in(work: &StepContext<'_>, order: &Order) -> Result<BackupEntry, AgentError> {
     let previous = work.previous()?;
     let project = &work.preflight()?.project;
     make(
@@ -228,7 +228,7 @@ fn request<'a>(
     };
     for kind in &order.also {
         if !data.iter().any(|source| source.kind == *kind) {
-            data.push(DataSource {
+            data.push(BackupSource {
                 kind: kind.clone(),
                 services: vec![],
                 consistency: order.consistency,
@@ -251,13 +251,13 @@ fn request<'a>(
         data,
         logs,
         exclude: vec![],
-        limits: Limits::default(),
+        limits: BackupLimits::default(),
     };
     Ok((reader_image, request))
 }
 
 /// The images that the transaction has fetched by now, as the engine calls them.
-pub(super) fn fetched(work: &Work<'_>) -> Vec<String> {
+pub(super) fn fetched(work: &StepContext<'_>) -> Vec<String> {
     match journal::output(work.entries(), Step::Fetch) {
         Some(Output::Fetched { images, .. }) => {
             images.iter().map(|image| image.engine_id.clone()).collect()
@@ -325,7 +325,7 @@ fn data_sources(
     layout: &Layout,
     plan: &Plan,
     release: &Release,
-) -> Result<Vec<DataSource>, AgentError> {
+) -> Result<Vec<BackupSource>, AgentError> {
     let file = state::normalised(layout, &release.name)?;
     let Some(file) = file else { return Ok(vec![]) };
     let mounted = mounted_data(&file, &release.project);
@@ -398,7 +398,7 @@ fn is_named(kind: &DataKind, wanted: &str, file: &ComposeFile, project: &str) ->
 }
 
 /// Every named volume, and every bind mount that is written to and is data.
-fn mounted_data(file: &ComposeFile, project: &str) -> Vec<DataSource> {
+fn mounted_data(file: &ComposeFile, project: &str) -> Vec<BackupSource> {
     file.mounts()
         .into_iter()
         .filter_map(|mount| {
@@ -411,7 +411,7 @@ fn mounted_data(file: &ComposeFile, project: &str) -> Vec<DataSource> {
                 }
                 MountSource::Bind(_) => return None,
             };
-            Some(DataSource {
+            Some(BackupSource {
                 kind,
                 services: mount.services,
                 consistency: Consistency::Live,

@@ -1,14 +1,14 @@
 //! Bake: watches the new version serve, at the address that users have, until it is healthy and has stayed so for a while.
 
 use super::watch::{self, Subject, Watched};
-use super::{Work, long_running, services};
+use super::{StepContext, long_running, services};
 use crate::error::AgentError;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::{Baked, Event, Output};
 use belay_model::transaction::plan::ConfirmRule;
 use belay_model::transaction::step::Step;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
     let file = work.normalised(&candidate.name)?;
     let mut services = long_running(&candidate, &file)?;
@@ -32,7 +32,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 }
 
 /// How long the new version took until it was well: as a candidate, where there was one, else since the cutover.
-fn startup_ms(work: &Work<'_>, watched: &Watched) -> u64 {
+fn startup_ms(work: &StepContext<'_>, watched: &Watched) -> u64 {
     let started = |wanted: Step| {
         work.entries()
             .iter()

@@ -4,7 +4,7 @@
 //! itself before the release is committed.
 
 use super::services::could_not_start;
-use super::{Sides, Work};
+use super::{Sides, StepContext};
 use crate::error::AgentError;
 use crate::host::{Container, HostError, RunState};
 use belay_model::replacement::moves::Moves;
@@ -13,7 +13,7 @@ use belay_model::versions::release::Release;
 
 /// Makes so many candidates of a service exist and run.
 pub(super) fn start(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     service: &str,
     wanted: usize,
@@ -34,7 +34,7 @@ pub(super) fn start(
     Ok(())
 }
 
-fn start_one(work: &Work<'_>, container: &Container) -> Result<(), HostError> {
+fn start_one(work: &StepContext<'_>, container: &Container) -> Result<(), HostError> {
     match container.state {
         RunState::Created => {
             work.host.set_restart_policy(&container.id, "no")?;
@@ -45,7 +45,7 @@ fn start_one(work: &Work<'_>, container: &Container) -> Result<(), HostError> {
     }
 }
 
-pub(super) fn remove_all(work: &Work<'_>, moves: &Moves) -> Result<(), AgentError> {
+pub(super) fn remove_all(work: &StepContext<'_>, moves: &Moves) -> Result<(), AgentError> {
     for service in moves.of(Strategy::StartFirstProxy) {
         let_requests_end(work, service)?;
     }
@@ -58,7 +58,7 @@ pub(super) fn remove_all(work: &Work<'_>, moves: &Moves) -> Result<(), AgentErro
 }
 
 /// The user's proxy has given the candidates requests since they began to run. They get as long for them as incumbents do.
-fn let_requests_end(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
+fn let_requests_end(work: &StepContext<'_>, service: &str) -> Result<(), AgentError> {
     let grace = work.grace(service)?;
     for container in work.sides(service)?.candidates {
         if container.is_alive() {

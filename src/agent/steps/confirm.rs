@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Work;
+use super::StepContext;
 use crate::error::AgentError;
 use crate::records;
 use crate::state;
@@ -16,7 +16,7 @@ use belay_model::transaction::plan::ConfirmRule;
 /// How often the confirmation is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let (nonce_sha256, within_ms) = match &work.plan.confirm {
         ConfirmRule::Host => {
             return Ok(Output::Confirmed {
@@ -53,7 +53,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 }
 
 /// Puts the deadline off, in the journal, when somebody wished for that.
-fn extend(work: &mut Work<'_>, seq: u64, within_ms: u64) -> Result<(), AgentError> {
+fn extend(work: &mut StepContext<'_>, seq: u64, within_ms: u64) -> Result<(), AgentError> {
     let wish = state::take_extension(work.layout, seq)?;
     let Some(ms) = wish else { return Ok(()) };
     let now = work.host.boot_time();
@@ -65,7 +65,7 @@ fn extend(work: &mut Work<'_>, seq: u64, within_ms: u64) -> Result<(), AgentErro
 }
 
 /// Only this transaction's own text counts; anything else that lies there is no confirmation.
-fn is_confirmed(work: &Work<'_>, seq: u64, nonce_sha256: &str) -> Result<bool, AgentError> {
+fn is_confirmed(work: &StepContext<'_>, seq: u64, nonce_sha256: &str) -> Result<bool, AgentError> {
     let text = records::read_optional(&work.layout.confirmation(seq))?;
     Ok(text.is_some_and(|text| sha256(&text) == nonce_sha256))
 }

@@ -7,7 +7,7 @@
 //! compared image IDs.
 
 use super::services::{could_not_start, serves, up, wait_for_dependencies};
-use super::{Work, files, go_back, long_running, roll, traffic};
+use super::{StepContext, files, go_back, long_running, roll, traffic};
 use crate::error::AgentError;
 use crate::host::RunState;
 use crate::trouble::Trouble;
@@ -18,7 +18,7 @@ use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::Output;
 use belay_model::versions::release::Release;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
     let moves = work.moves();
     let removed = dropped_services(work.previous()?.as_ref(), &candidate);
@@ -47,7 +47,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 
 /// The services that are replaced in place, in their order: those that the requests wait for, and those that follow.
 fn in_place(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     candidate: &Release,
     file: &ComposeFile,
     moves: &Moves,
@@ -71,7 +71,7 @@ fn in_place(
 
 /// Whether a service takes no requests from outside, neither in this release nor in the one before.
 fn publishes_nothing(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     file: &ComposeFile,
     service: &str,
 ) -> Result<bool, AgentError> {
@@ -88,7 +88,7 @@ fn publishes_nothing(
 
 /// Whether a service runs already as it shall.
 fn stays(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     candidate: &Release,
     moves: &Moves,
     service: &str,
@@ -99,7 +99,7 @@ fn stays(
 /// Replaces services in place, each after what it depends on. Returns those that wait for a port: a service further on in
 /// the order, or the gateway, has it still, and gives it up when its turn comes.
 fn replace(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     candidate: &Release,
     file: &ComposeFile,
     services: &[String],
@@ -117,7 +117,7 @@ fn replace(
 
 /// Makes the release's gateway run.
 pub(super) fn place_gateway(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     moves: &Moves,
 ) -> Result<(), AgentError> {
@@ -141,12 +141,12 @@ pub(super) fn place_gateway(
     }
 }
 
-fn runs(work: &Work<'_>, service: &str) -> Result<bool, AgentError> {
+fn runs(work: &StepContext<'_>, service: &str) -> Result<bool, AgentError> {
     let incumbents = work.sides(service)?.incumbents;
     Ok(incumbents.iter().any(|c| c.state == RunState::Running))
 }
 
-fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
+fn stop_incumbents(work: &StepContext<'_>, service: &str) -> Result<(), AgentError> {
     let grace = work.grace(service)?;
     for container in work.sides(service)?.incumbents {
         if container.is_alive() {
@@ -156,7 +156,7 @@ fn stop_incumbents(work: &Work<'_>, service: &str) -> Result<(), AgentError> {
     Ok(())
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     match work.restoration() {
         // The version before must not see data that was put back; its own comes first.
         Some(_) => Ok(()),
@@ -178,7 +178,7 @@ fn dropped_services(previous: Option<&Release>, candidate: &Release) -> Vec<Stri
         .collect()
 }
 
-fn stop_services(work: &Work<'_>, services: &[String]) -> Result<(), AgentError> {
+fn stop_services(work: &StepContext<'_>, services: &[String]) -> Result<(), AgentError> {
     for container in work.containers()? {
         if services.contains(&container.service) && container.state == RunState::Running {
             let grace = work.grace(&container.service)?;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Work, traffic};
+use super::{StepContext, traffic};
 use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::replacement::gateway::Side;
@@ -20,7 +20,7 @@ use belay_model::versions::release::Release;
 /// How long a drain command may take.
 const COMMAND: Duration = Duration::from_secs(30);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let moves = work.moves();
     behind_proxies(work)?;
     let gateway = moves
@@ -40,7 +40,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
     Ok(Output::Nothing)
 }
 
-fn behind_proxies(work: &mut Work<'_>) -> Result<(), AgentError> {
+fn behind_proxies(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     let moves = work.moves();
     let release = work.candidate()?;
     let mut incumbents = vec![];
@@ -53,7 +53,7 @@ fn behind_proxies(work: &mut Work<'_>) -> Result<(), AgentError> {
 
 /// Lets the user's own proxy know that these containers are about to go, as their services' settings say. Nothing is to
 /// be done for those behind the gateway.
-pub(super) fn tell_proxy(work: &mut Work<'_>, release: &Release, containers: &[Container]) {
+pub(super) fn tell_proxy(work: &mut StepContext<'_>, release: &Release, containers: &[Container]) {
     let behind_proxy =
         |moves: &Moves, c: &Container| moves.strategy(&c.service) == Strategy::StartFirstProxy;
     let moves = work.moves();

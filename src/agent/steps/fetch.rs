@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Work, files, mounted, prune};
+use super::{StepContext, files, mounted, prune};
 use crate::error::AgentError;
 use crate::host::{Image, ImageContent, ImageName};
 use crate::images::{Images, Wanted};
@@ -25,7 +25,7 @@ use belay_model::transaction::plan::{DeployWork, PlannedImage};
 use belay_model::versions::release::{Release, ReleaseService};
 use belay_model::yaml;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let (images, release) = if let Some(deploy) = work.deploy() {
         let images = fetch_all(work, deploy)?;
         let release = record(work, deploy, &images)?;
@@ -78,7 +78,7 @@ fn strategies(moves: &Moves, is_first: bool) -> Vec<StrategyReport> {
 }
 
 /// A release as it runs: pinned, and behind its gateway.
-fn rendered(work: &Work<'_>, release: &Release) -> Result<Rendered, AgentError> {
+fn rendered(work: &StepContext<'_>, release: &Release) -> Result<Rendered, AgentError> {
     let pins: BTreeMap<String, String> = release
         .services
         .iter()
@@ -97,7 +97,7 @@ fn rendered(work: &Work<'_>, release: &Release) -> Result<Rendered, AgentError> 
 }
 
 /// What each service of a release is by itself, whatever served before it.
-fn by_itself(work: &Work<'_>, release: &Release) -> Result<Vec<Classified>, AgentError> {
+fn by_itself(work: &StepContext<'_>, release: &Release) -> Result<Vec<Classified>, AgentError> {
     let volumes = release
         .services
         .iter()
@@ -110,7 +110,7 @@ fn by_itself(work: &Work<'_>, release: &Release) -> Result<Vec<Classified>, Agen
         .map_err(AgentError::from)
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     let Some(deploy) = work.deploy() else {
         return Ok(());
     };
@@ -140,7 +140,10 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
 }
 
 /// The names under which the runner sent images for this transaction.
-fn arrival_names(work: &Work<'_>, deploy: &DeployWork) -> Result<Vec<ImageName>, AgentError> {
+fn arrival_names(
+    work: &StepContext<'_>,
+    deploy: &DeployWork,
+) -> Result<Vec<ImageName>, AgentError> {
     let mut names = vec![];
     for planned in &deploy.images {
         let image = work.host.image(&planned.reference)?;
@@ -153,12 +156,15 @@ fn arrival_names(work: &Work<'_>, deploy: &DeployWork) -> Result<Vec<ImageName>,
 }
 
 /// Whether the image goes when this name goes.
-fn is_the_last_name(work: &Work<'_>, name: &ImageName) -> Result<bool, AgentError> {
+fn is_the_last_name(work: &StepContext<'_>, name: &ImageName) -> Result<bool, AgentError> {
     let image = work.host.image(&name.id)?;
     Ok(image.is_none_or(|image| image.tags.len() < 2))
 }
 
-fn fetch_all(work: &mut Work<'_>, deploy: &DeployWork) -> Result<Vec<FetchedImage>, AgentError> {
+fn fetch_all(
+    work: &mut StepContext<'_>,
+    deploy: &DeployWork,
+) -> Result<Vec<FetchedImage>, AgentError> {
     let file = work.normalised(&work.candidate_name()?)?;
     let releases = state::releases(work.layout)?;
     let mut images = vec![];
@@ -170,7 +176,7 @@ fn fetch_all(work: &mut Work<'_>, deploy: &DeployWork) -> Result<Vec<FetchedImag
 }
 
 fn fetch(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     releases: &[Release],
     file: &ComposeFile,
     service: &str,
@@ -192,7 +198,7 @@ fn fetch(
 /// Gives an image its name of Belay's. Where another packing of the same image has the name already, that one is taken:
 /// containers run from it, and Compose would replace them if the name led elsewhere.
 fn named(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     releases: &[Release],
     service: &str,
     reference: &str,
@@ -228,7 +234,7 @@ fn named(
 
 /// An image that the runner sent, or knows to be here already, must be exactly that.
 fn arrived(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     releases: &[Release],
     planned: &PlannedImage,
 ) -> Result<(Image, ImageContent), AgentError> {
@@ -250,7 +256,11 @@ fn arrived(
 }
 
 /// What came in another packing is of no use beside the image that is there already; its name is the version's.
-fn take_over_name(work: &Work<'_>, reference: &str, image: &Image) -> Result<(), AgentError> {
+fn take_over_name(
+    work: &StepContext<'_>,
+    reference: &str,
+    image: &Image,
+) -> Result<(), AgentError> {
     let arrived = work.host.image(reference)?;
     if arrived.is_none_or(|arrived| arrived.id == image.id) {
         return Ok(());
@@ -263,7 +273,7 @@ fn take_over_name(work: &Work<'_>, reference: &str, image: &Image) -> Result<(),
 
 /// An image that the user's file names: the host's own, else from its registry.
 fn pulled(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     releases: &[Release],
     reference: &str,
 ) -> Result<(Image, ImageContent), AgentError> {
@@ -287,7 +297,7 @@ fn pulled(
 }
 
 fn record(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     deploy: &DeployWork,
     images: &[FetchedImage],
 ) -> Result<Release, AgentError> {
@@ -357,7 +367,10 @@ fn service(image: &FetchedImage, file: &ComposeFile) -> ReleaseService {
 }
 
 /// The gateway's own image, sent like the application's, or the host's own, or pulled.
-fn fetch_gateway(work: &mut Work<'_>, deploy: &DeployWork) -> Result<ReleaseService, AgentError> {
+fn fetch_gateway(
+    work: &mut StepContext<'_>,
+    deploy: &DeployWork,
+) -> Result<ReleaseService, AgentError> {
     let planned = deploy
         .images
         .iter()
@@ -403,7 +416,10 @@ fn shipped_files(deploy: &DeployWork) -> Result<Vec<ReleaseFile>, AgentError> {
 
 /// An earlier release's images must all still be here, before anything is touched. What the engine calls them now is
 /// recorded: it may keep them in another store than when the release was made.
-fn check_all(work: &Work<'_>, release: &mut Release) -> Result<Vec<FetchedImage>, AgentError> {
+fn check_all(
+    work: &StepContext<'_>,
+    release: &mut Release,
+) -> Result<Vec<FetchedImage>, AgentError> {
     let before = release.clone();
     let releases = state::releases(work.layout)?;
     let found = Images::new(work.host, &releases).refresh(release);

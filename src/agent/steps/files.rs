@@ -7,7 +7,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 
-use super::Work;
+use super::StepContext;
 use crate::durable;
 use crate::error::AgentError;
 use crate::records;
@@ -24,7 +24,7 @@ pub(super) fn content(file: &ShippedFile) -> Result<Vec<u8>, AgentError> {
 
 /// Keeps a copy of what stands where the release's files will go. What is already kept stays: after a crash the root may
 /// hold the new files.
-pub(super) fn keep_displaced(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
+pub(super) fn keep_displaced(work: &StepContext<'_>, release: &Release) -> Result<(), AgentError> {
     let kept = work.layout.displaced(work.seq()?);
     let finished = kept.join(".complete");
     if finished.exists() {
@@ -73,7 +73,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// Puts the release's files under the root.
-pub(super) fn place(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
+pub(super) fn place(work: &StepContext<'_>, release: &Release) -> Result<(), AgentError> {
     let source = work.layout.release(&release.name).files();
     for file in &release.files {
         let to = work.layout.root().join(&file.path);
@@ -84,7 +84,7 @@ pub(super) fn place(work: &Work<'_>, release: &Release) -> Result<(), AgentError
 }
 
 /// Puts back what the release's files displaced, and removes those that displaced nothing.
-pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
+pub(super) fn put_back(work: &StepContext<'_>, release: &Release) -> Result<(), AgentError> {
     let kept = work.layout.displaced(work.seq()?);
     if !kept.join(".complete").exists() {
         // Nothing was placed before everything was kept.
@@ -109,7 +109,7 @@ pub(super) fn put_back(work: &Work<'_>, release: &Release) -> Result<(), AgentEr
 }
 
 /// Checks that a release's own copies are what its record says.
-pub(super) fn verify(work: &Work<'_>, release: &Release) -> Result<(), AgentError> {
+pub(super) fn verify(work: &StepContext<'_>, release: &Release) -> Result<(), AgentError> {
     let layout = work.layout.release(&release.name);
     check_hash(&layout.compose(), &release.compose_sha256)?;
     for file in &release.files {

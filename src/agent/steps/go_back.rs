@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::services::{LOOK, await_listening, up, verify_running, wait_for_dependencies};
-use super::{Sides, Work, candidates, files, long_running, traffic};
+use super::{Sides, StepContext, candidates, files, long_running, traffic};
 use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::replacement::gateway::{Side, Traffic};
@@ -16,7 +16,7 @@ use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::versions::release::Release;
 
 /// Makes the version before serve, whatever serves now.
-pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn go_back(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
     let moves = work.moves();
@@ -41,7 +41,11 @@ pub(super) fn go_back(work: &mut Work<'_>) -> Result<(), AgentError> {
 }
 
 /// Gives the requests back to the incumbents of start-first services, and lets the candidates finish what they have.
-fn give_back(work: &Work<'_>, previous: Option<&Release>, moves: &Moves) -> Result<(), AgentError> {
+fn give_back(
+    work: &StepContext<'_>,
+    previous: Option<&Release>,
+    moves: &Moves,
+) -> Result<(), AgentError> {
     let Some(previous) = previous else {
         return Ok(());
     };
@@ -65,7 +69,7 @@ fn give_back(work: &Work<'_>, previous: Option<&Release>, moves: &Moves) -> Resu
 
 /// Starts the incumbents of a service that ran when the transaction began and do not now; they may have ended with
 /// Docker's engine. Returns those that were started.
-fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, AgentError> {
+fn revive(work: &StepContext<'_>, service: &str) -> Result<Vec<Container>, AgentError> {
     let mut revived = vec![];
     for container in work.sides(service)?.incumbents {
         if work.ran(&container) && !container.is_alive() {
@@ -78,7 +82,7 @@ fn revive(work: &Work<'_>, service: &str) -> Result<Vec<Container>, AgentError> 
 
 /// Takes away the containers that the transaction made for services that did not run when it began.
 pub(super) fn remove_new_containers(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     previous: Option<&Release>,
 ) -> Result<(), AgentError> {
     let running = work.preflight()?.running.clone();
@@ -101,7 +105,7 @@ pub(super) fn remove_new_containers(
 /// Takes away the networks and volumes that the transaction made. Docker gives up a volume only after the last container
 /// that has it, so this comes when every new container is gone.
 pub(super) fn remove_new_networks_and_volumes(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     project: &str,
 ) -> Result<(), AgentError> {
     let before = work.preflight()?;
@@ -119,7 +123,7 @@ pub(super) fn remove_new_networks_and_volumes(
 }
 
 /// Makes the services of the version before run that ran when the transaction began.
-fn bring_back(work: &Work<'_>, previous: &Release, moves: &Moves) -> Result<(), AgentError> {
+fn bring_back(work: &StepContext<'_>, previous: &Release, moves: &Moves) -> Result<(), AgentError> {
     let file = work.normalised(&previous.name)?;
     let running = work.preflight()?.running.clone();
     let mut services = long_running(previous, &file)?;
@@ -142,7 +146,7 @@ fn bring_back(work: &Work<'_>, previous: &Release, moves: &Moves) -> Result<(), 
 }
 
 /// Whether every container of a service that ran when the transaction began runs still.
-fn runs_as_before(work: &Work<'_>, service: &str) -> Result<bool, AgentError> {
+fn runs_as_before(work: &StepContext<'_>, service: &str) -> Result<bool, AgentError> {
     let Sides { incumbents, .. } = work.sides(service)?;
     let before = work.preflight()?.before.iter();
     let ids: Vec<&String> = before
@@ -154,7 +158,7 @@ fn runs_as_before(work: &Work<'_>, service: &str) -> Result<bool, AgentError> {
 }
 
 /// Waits until the version before answers again. It served before, so silence now is told, not judged.
-fn await_serving(work: &mut Work<'_>, previous: &Release) {
+fn await_serving(work: &mut StepContext<'_>, previous: &Release) {
     let rules = work.plan.health.clone();
     let Some(url) = rules.primary.as_deref().or(rules.backup.as_deref()) else {
         return;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Work, container_of, go_back, one_shots, restore, services};
+use super::{StepContext, container_of, go_back, one_shots, restore, services};
 use crate::error::AgentError;
 use crate::host::RunState;
 use belay_model::composition::compose::{ComposeFile, Condition};
@@ -15,7 +15,7 @@ use belay_model::versions::release::Release;
 /// How often a running one-shot service is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     if work.deploy().is_none() {
         return match work.restoration() {
             Some(restoration) => restore::perform(work, &restoration),
@@ -32,7 +32,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 
 /// Takes away all that is new: Compose makes networks, volumes and the containers of dependencies for a migration, too.
 /// The undo of the cutover has brought the version before back by now.
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     if let Some(restoration) = work.restoration() {
         restore::undo(work, &restoration)?;
     }
@@ -44,7 +44,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
 
 /// Makes sure that a service which a migration needs (its database) runs, and is in the state that the file asks for.
 fn provide(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     file: &ComposeFile,
     service: &str,
@@ -67,7 +67,7 @@ fn provide(
     }
 }
 
-fn run(work: &mut Work<'_>, release: &Release, service: &str) -> Result<(), AgentError> {
+fn run(work: &mut StepContext<'_>, release: &Release, service: &str) -> Result<(), AgentError> {
     work.note(format!("running {service}"));
     let file = work.normalised(&release.name)?;
     for (dependency, condition) in file.dependencies(service) {

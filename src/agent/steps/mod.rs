@@ -52,7 +52,7 @@ use belay_model::versions::release::{Release, ReleaseName};
 pub use preflight::settle_project;
 
 /// Performs a step.
-pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub fn perform(step: Step, work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     match step {
         Step::Preflight => preflight::perform(work),
         Step::Unpack => unpack::perform(work),
@@ -72,7 +72,7 @@ pub fn perform(step: Step, work: &mut Work<'_>) -> Result<Output, AgentError> {
 }
 
 /// Undoes a step that was begun, whether or not it got far.
-pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), AgentError> {
+pub fn undo(step: Step, work: &mut StepContext<'_>) -> Result<(), AgentError> {
     match step {
         Step::Unpack => unpack::undo(work),
         Step::Fetch => fetch::undo(work),
@@ -93,7 +93,7 @@ pub fn undo(step: Step, work: &mut Work<'_>) -> Result<(), AgentError> {
 }
 
 /// What a step works with.
-pub struct Work<'a> {
+pub struct StepContext<'a> {
     pub(crate) host: &'a dyn Host,
     pub(crate) layout: &'a Layout,
     pub(crate) plan: &'a Plan,
@@ -101,7 +101,7 @@ pub struct Work<'a> {
     journal_error: Option<JournalError>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> StepContext<'a> {
     /// What one step works with, once.
     pub fn new(
         host: &'a dyn Host,
@@ -109,7 +109,7 @@ impl<'a> Work<'a> {
         plan: &'a Plan,
         journal: &'a mut Journal,
     ) -> Self {
-        Work {
+        StepContext {
             host,
             layout,
             plan,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Work;
+use super::StepContext;
 use belay_model::composition::compose::{ComposeFile, MountSource};
 use belay_model::versions::release::Release;
 
@@ -16,7 +16,7 @@ const LARGEST: u64 = 256 * 1024;
 
 /// The texts, by service.
 pub(super) fn nginx_texts(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     file: &ComposeFile,
 ) -> BTreeMap<String, Vec<String>> {
@@ -35,7 +35,7 @@ pub(super) fn nginx_texts(
 }
 
 /// The text at a path, or those in a directory.
-fn read_below(work: &Work<'_>, release: &Release, source: &Path) -> Vec<String> {
+fn read_below(work: &StepContext<'_>, release: &Release, source: &Path) -> Vec<String> {
     let brought = source.strip_prefix(work.layout.root()).ok();
     let brought = brought.map(|path| work.layout.release(&release.name).files().join(path));
     let places: Vec<PathBuf> = brought.into_iter().chain([source.to_owned()]).collect();

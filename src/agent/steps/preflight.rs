@@ -1,6 +1,6 @@
 //! Preflight: looks at the host and refuses what cannot work, before anything changes.
 
-use super::{Work, files, restore};
+use super::{StepContext, files, restore};
 use crate::error::AgentError;
 use crate::images::Images;
 use crate::layout::{Layout, RIVAL_FILES};
@@ -19,7 +19,7 @@ use belay_model::versions::release::{
 /// What must stay free on the disk beyond what the backup may take, in bytes.
 const RESERVE: u64 = 64 * 1024 * 1024;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let engine = work.host.engine().map_err(|e| {
         AgentError::from(e)
             .next("check that Docker runs on the host and that the user is in the group docker")
@@ -88,7 +88,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 /// Looks up what the engine calls the images of the version that serves: it may keep them in another store than when that
 /// version was deployed. Of one that has containers they must be there, or there is no way back to it.
 fn find_images_of(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     mut previous: Release,
     project: &str,
     store: ImageStore,
@@ -120,7 +120,7 @@ fn find_images_of(
 }
 
 /// Docker shows nothing of what it keeps in the other store: what served is gone for it, containers included.
-fn tell_of_a_switched_store(work: &mut Work<'_>, previous: &Release, store: ImageStore) {
+fn tell_of_a_switched_store(work: &mut StepContext<'_>, previous: &Release, store: ImageStore) {
     let Some(before) = previous.store.filter(|before| *before != store) else {
         return;
     };
@@ -222,7 +222,7 @@ fn refuse_lost_project_name(
 }
 
 /// Two directories with one project name are one project to Compose, and each would replace the other's containers.
-fn refuse_foreign_containers(work: &Work<'_>, project: &str) -> Result<(), AgentError> {
+fn refuse_foreign_containers(work: &StepContext<'_>, project: &str) -> Result<(), AgentError> {
     let root = work.layout.root().display().to_string();
     let containers = work.host.containers(project)?;
     match containers
@@ -239,7 +239,10 @@ fn refuse_foreign_containers(work: &Work<'_>, project: &str) -> Result<(), Agent
 }
 
 /// The release to roll back to; for a deployment, a check that it goes forward.
-fn target(work: &Work<'_>, current: Option<&Current>) -> Result<Option<ReleaseName>, AgentError> {
+fn target(
+    work: &StepContext<'_>,
+    current: Option<&Current>,
+) -> Result<Option<ReleaseName>, AgentError> {
     match &work.plan.work {
         PlannedWork::Deploy(deploy) => {
             check_order(&deploy.tag, current)?;
@@ -273,7 +276,7 @@ fn check_order(tag: &str, current: Option<&Current>) -> Result<(), AgentError> {
     })
 }
 
-fn enough_disk(work: &Work<'_>, estimate: u64) -> Result<u64, AgentError> {
+fn enough_disk(work: &StepContext<'_>, estimate: u64) -> Result<u64, AgentError> {
     let free = work
         .host
         .free_bytes(work.layout.root())

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::watch::{self, Subject, Watched};
-use super::{Sides, Work, long_running};
+use super::{Sides, StepContext, long_running};
 use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::replacement::moves::Moves;
@@ -18,7 +18,7 @@ use belay_model::versions::release::Release;
 /// Candidates are asked often: every look that comes earlier is an earlier cutover, and nobody else asks them anything.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let moves = work.moves();
     let candidate = work.candidate()?;
     let file = work.normalised(&candidate.name)?;
@@ -37,7 +37,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 
 /// Waits until every candidate of these services is well.
 pub(super) fn until_well(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     candidate: &Release,
     services: &[String],
 ) -> Result<Watched, AgentError> {
@@ -57,7 +57,7 @@ pub(super) fn until_well(
 
 /// Behind the user's proxy incumbents answer as well. Without a healthcheck, and a version that tells whose answer it is,
 /// theirs would pass for the candidate's.
-fn warn_of_silent_ones(work: &mut Work<'_>, moves: &Moves) -> Result<(), AgentError> {
+fn warn_of_silent_ones(work: &mut StepContext<'_>, moves: &Moves) -> Result<(), AgentError> {
     let health = &work.plan.health;
     if health.primary.is_some() && health.version.is_some() {
         return Ok(());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Work;
+use super::StepContext;
 use crate::error::AgentError;
 use crate::layout::Layout;
 use crate::records;
@@ -22,7 +22,7 @@ use belay_wire::Staged;
 /// How long images of a transaction that never began are spared.
 const STAGED_FOR: Duration = Duration::from_hours(24);
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     super::restore::forget(work)?;
     let current = state::current(work.layout)?;
     let current = current.ok_or_else(|| AgentError::new("nothing is recorded as serving"))?;
@@ -65,7 +65,7 @@ fn release_facts(release: &Release, current: &Current) -> ReleaseFacts {
 }
 
 fn prune_images(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     project: &str,
     facts: &[ReleaseFacts],
     keep: usize,
@@ -93,7 +93,7 @@ fn prune_images(
 /// Names that another runner's images arrived under, for a transaction that has yet to begin. `but_of`: a transaction whose
 /// own do not count.
 pub(super) fn staged_references(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     but_of: Option<&str>,
 ) -> Result<Vec<String>, AgentError> {
     let mut references = vec![];

@@ -4,7 +4,7 @@
 //! crash leaves a set that works: the way back first, then what serves, then what Docker itself starts again, then Belay's
 //! own pointer. Until the third of these a reboot brings the old version; so it makes sure first that the new one serves.
 
-use super::{Sides, Work, cutover, services, traffic};
+use super::{Sides, StepContext, cutover, services, traffic};
 use crate::error::AgentError;
 use crate::records;
 use crate::state;
@@ -27,7 +27,7 @@ cp docker-compose.yml.backup docker-compose.yml
 compose up -d
 "#;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;
     let previous = work.previous()?;
     let serves = keep_serving(work, &candidate);
@@ -47,7 +47,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 }
 
 /// A host that was restarted since the cutover came back with the incumbents: the candidates are let in again.
-fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> {
+fn keep_serving(work: &StepContext<'_>, candidate: &Release) -> Result<(), AgentError> {
     let moves = work.moves();
     let mut started = false;
     for service in moves.start_first() {
@@ -71,7 +71,7 @@ fn keep_serving(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> 
 }
 
 /// From here on Docker itself brings the new containers back, and the old ones no more.
-fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), AgentError> {
+fn settle_restart_policies(work: &StepContext<'_>, candidate: &Release) -> Result<(), AgentError> {
     let moves = work.moves();
     let file = work.normalised(&candidate.name)?;
     for service in moves.start_first() {
@@ -91,7 +91,7 @@ fn settle_restart_policies(work: &Work<'_>, candidate: &Release) -> Result<(), A
 }
 
 fn copy_compose(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     to: &std::path::Path,
 ) -> Result<(), AgentError> {
@@ -103,7 +103,7 @@ fn copy_compose(
     Ok(records::write(to, &text, 0o600)?)
 }
 
-fn pointer(work: &Work<'_>, candidate: &Release) -> Result<Current, AgentError> {
+fn pointer(work: &StepContext<'_>, candidate: &Release) -> Result<Current, AgentError> {
     let seq = work.seq()?;
     let before = state::current(work.layout)?;
     if let Some(done) = before.as_ref().filter(|current| current.seq == seq) {

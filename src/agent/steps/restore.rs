@@ -4,7 +4,7 @@
 //! last backup is what the data really was. That data is then moved aside and comes back when the transaction is undone;
 //! it is removed only after the commit, and is in the backup still.
 
-use super::{Work, backup, go_back, long_running};
+use super::{StepContext, backup, go_back, long_running};
 use crate::backup::{
     DataKind, DataWriter, EntryRecord, SavedData, SourceKind, SourceRecord, SourceState,
 };
@@ -19,7 +19,7 @@ use belay_model::versions::release::ReleaseService;
 
 /// What the plan wants to be put back, found in its backup and in the release that gets it; for Preflight.
 pub(super) fn find(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     target: Option<&str>,
     project: &str,
 ) -> Result<Option<(Restoration, u64)>, AgentError> {
@@ -74,7 +74,7 @@ fn is_of(record: &SourceRecord, kind: &DataKind) -> bool {
     record.source == SourceKind::Data(kind.clone())
 }
 
-fn warn_of_inconsistency(work: &mut Work<'_>, record: &SourceRecord) {
+fn warn_of_inconsistency(work: &mut StepContext<'_>, record: &SourceRecord) {
     if let SourceState::Inconsistent { reasons } = &record.state {
         let why = reasons.join("; ");
         work.warn(format!(
@@ -98,7 +98,7 @@ fn source_of(saved: &SavedData, record: &SourceRecord, kind: DataKind) -> (Resto
 
 /// A volume that Belay made would not be Compose's own; whoever lost one knows best how it comes back.
 fn refuse_lost_places(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     sources: &[RestoredSource],
     project: &str,
 ) -> Result<(), AgentError> {
@@ -115,7 +115,7 @@ fn refuse_lost_places(
 }
 
 pub(super) fn perform(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     restoration: &Restoration,
 ) -> Result<Output, AgentError> {
     let saved = SavedData::open(work.layout.root(), &restoration.backup)?;
@@ -143,7 +143,7 @@ pub(super) fn perform(
 }
 
 fn replace(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     saved: &SavedData,
     source: &RestoredSource,
     mark: &str,
@@ -159,7 +159,10 @@ fn replace(
 }
 
 /// Stops everything again, brings the data back that was set aside, and then the version before.
-pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(), AgentError> {
+pub(super) fn undo(
+    work: &mut StepContext<'_>,
+    restoration: &Restoration,
+) -> Result<(), AgentError> {
     stop_all(work)?;
     let mark = work.seq()?.to_string();
     for source in &restoration.sources {
@@ -173,7 +176,7 @@ pub(super) fn undo(work: &mut Work<'_>, restoration: &Restoration) -> Result<(),
 }
 
 /// After the commit: what was set aside goes. It is in the backup that was taken when everything had stopped.
-pub(super) fn forget(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn forget(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     let Some(restoration) = work.restoration() else {
         return Ok(());
     };
@@ -191,7 +194,7 @@ pub(super) fn forget(work: &mut Work<'_>) -> Result<(), AgentError> {
 }
 
 /// The gateway goes on: it has nobody to give requests to, and says so.
-fn stop_all(work: &Work<'_>) -> Result<(), AgentError> {
+fn stop_all(work: &StepContext<'_>) -> Result<(), AgentError> {
     let order = match work.previous()? {
         Some(previous) => long_running(&previous, &work.normalised(&previous.name)?)?,
         None => vec![],
@@ -216,7 +219,7 @@ fn may_write(container: &Container) -> bool {
 
 /// Compose would start them again beside the candidates. The others stay, for Compose to replace: they may have data in
 /// volumes without a name, which it hands on.
-fn remove_start_first(work: &Work<'_>) -> Result<(), AgentError> {
+fn remove_start_first(work: &StepContext<'_>) -> Result<(), AgentError> {
     for service in work.moves().start_first() {
         for container in work.sides(service)?.incumbents {
             work.remove(&container)?;
@@ -226,7 +229,7 @@ fn remove_start_first(work: &Work<'_>) -> Result<(), AgentError> {
 }
 
 fn with_writer<T>(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     act: impl FnOnce(&dyn DataWriter) -> Result<T, crate::backup::ReadError>,
 ) -> Result<T, AgentError> {
     let image = helper_image(work)?;
@@ -239,7 +242,7 @@ fn with_writer<T>(
 }
 
 /// Any image that the host has: one of the version before, which is kept as the way back, else one of the version that comes.
-fn helper_image(work: &Work<'_>) -> Result<Option<String>, AgentError> {
+fn helper_image(work: &StepContext<'_>) -> Result<Option<String>, AgentError> {
     let previous = work.previous()?;
     let of_previous = previous.iter().flat_map(|release| &release.services);
     let fetched = backup::fetched(work);

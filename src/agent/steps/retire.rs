@@ -6,12 +6,12 @@
 //!
 //! The same happens when somebody types it just before this step, while both are there: what is missing then is made again.
 
-use super::{Work, long_running, services, traffic};
+use super::{StepContext, long_running, services, traffic};
 use crate::error::AgentError;
 use belay_model::transaction::journal::Output;
 use belay_model::versions::release::Release;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let moves = work.moves();
     let candidate = work.candidate()?;
     make_again_what_is_missing(work, &candidate)?;
@@ -37,7 +37,10 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 }
 
 /// Makes the containers of the new version that are gone; somebody took them away.
-fn make_again_what_is_missing(work: &mut Work<'_>, candidate: &Release) -> Result<(), AgentError> {
+fn make_again_what_is_missing(
+    work: &mut StepContext<'_>,
+    candidate: &Release,
+) -> Result<(), AgentError> {
     let file = work.normalised(&candidate.name)?;
     for service in long_running(candidate, &file)? {
         if !services::serves(work, candidate, &service)? {

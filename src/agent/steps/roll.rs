@@ -5,7 +5,7 @@
 //! well before anything else happens. The last incumbent runs until the release is committed, like any other. Stopped
 //! ones are kept until then, and the undo of the cutover starts them again.
 
-use super::{Sides, Work, candidates as beside, drain, probe, traffic};
+use super::{Sides, StepContext, candidates as beside, drain, probe, traffic};
 use crate::error::AgentError;
 use crate::host::Container;
 use belay_model::composition::compose::ComposeFile;
@@ -13,7 +13,7 @@ use belay_model::versions::release::Release;
 
 /// Makes all candidates of a service serve, of which there is one.
 pub(super) fn one_by_one(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     release: &Release,
     file: &ComposeFile,
     service: &str,
@@ -45,7 +45,7 @@ pub(super) fn one_by_one(
 
 /// Stops an incumbent that has finished what it had.
 fn send_away(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     release: &Release,
     incumbents: &[Container],
     leaving: &Container,

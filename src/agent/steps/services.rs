@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Work, container_of};
+use super::{StepContext, container_of};
 use crate::error::AgentError;
 use crate::host::{Container, DockerHealth, HostError, RunState};
 use belay_model::composition::compose::{ComposeFile, Condition};
@@ -15,7 +15,11 @@ use belay_model::versions::release::Release;
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// Makes one service of a release run.
-pub(super) fn up(work: &Work<'_>, release: &Release, service: &str) -> Result<(), AgentError> {
+pub(super) fn up(
+    work: &StepContext<'_>,
+    release: &Release,
+    service: &str,
+) -> Result<(), AgentError> {
     let done = work.host.up(&work.composition(release), service);
     done.map_err(|e| could_not_start(release, service, e))
 }
@@ -29,7 +33,7 @@ pub(super) fn could_not_start(release: &Release, service: &str, error: HostError
 
 /// Whether a container of the release serves.
 pub(super) fn serves(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     service: &str,
 ) -> Result<bool, AgentError> {
@@ -43,7 +47,7 @@ pub(super) fn serves(
 
 /// Compares the image that each container of the services runs with the release's record.
 pub(super) fn verify_running(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     services: &[String],
 ) -> Result<(), AgentError> {
@@ -74,7 +78,7 @@ pub(super) fn verify_running(
 
 /// Waits until everything that a service depends on is in the state that its file asks for.
 pub(super) fn wait_for_dependencies(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     project: &str,
     file: &ComposeFile,
     service: &str,
@@ -89,7 +93,7 @@ pub(super) fn wait_for_dependencies(
 
 /// Waits until a service's dependency is healthy.
 pub(super) fn wait_until_healthy(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     project: &str,
     file: &ComposeFile,
     service: &str,
@@ -132,7 +136,7 @@ pub(super) fn wait_until_healthy(
 /// Waits until incumbents that had to be started again accept connections. One that does not in time is let in all the
 /// same: the candidates are about to go.
 pub(super) fn await_listening(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     moves: &Moves,
     revived: &[Container],
 ) -> Result<(), AgentError> {
@@ -157,7 +161,10 @@ pub(super) fn await_listening(
 }
 
 /// The same for candidates, after the commit.
-pub(super) fn await_candidates_listening(work: &Work<'_>, moves: &Moves) -> Result<(), AgentError> {
+pub(super) fn await_candidates_listening(
+    work: &StepContext<'_>,
+    moves: &Moves,
+) -> Result<(), AgentError> {
     let mut candidates = vec![];
     for service in moves.start_first() {
         candidates.extend(work.sides(service)?.candidates);

@@ -5,7 +5,7 @@
 //! the incumbents alone, with nothing of Belay's running.
 
 use super::services::{up, wait_until_healthy};
-use super::{Work, candidates, files, long_running, traffic};
+use super::{StepContext, candidates, files, long_running, traffic};
 use crate::error::AgentError;
 use crate::trouble::Trouble;
 use belay_model::composition::compose::{ComposeFile, Condition};
@@ -14,7 +14,7 @@ use belay_model::replacement::moves::{GatewayMove, Moves};
 use belay_model::transaction::journal::Output;
 use belay_model::versions::release::Release;
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let moves = work.moves();
     if moves.start_first().next().is_none() {
         return Ok(Output::Nothing);
@@ -55,7 +55,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 /// Waits for what a candidate needs. What the version before has in a service's place is good enough until the cutover: its
 /// container may not even have a healthcheck.
 fn wait_for_dependencies(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     release: &Release,
     file: &ComposeFile,
     service: &str,
@@ -73,7 +73,7 @@ fn wait_for_dependencies(
 }
 
 /// Takes the candidates away. The undo of the cutover has given their requests back to the incumbents by now.
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     let moves = work.moves();
     if moves.start_first().next().is_none() {
         return Ok(());
@@ -86,7 +86,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
 /// Whether a candidate needs a service that does not run: a cache, say, that comes with this release, or a database that was
 /// stopped to get its data back.
 fn is_needed_and_new(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     moves: &Moves,
     file: &ComposeFile,
     service: &str,

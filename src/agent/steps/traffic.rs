@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Sides, Work};
+use super::{Sides, StepContext};
 use crate::error::AgentError;
 use crate::host::{Container, HostError, RunState};
 use belay_model::replacement::gateway::{Front, Server, Side, Traffic, changes};
@@ -17,11 +17,11 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE_MS: u64 = 15_000;
 
 /// Treats the containers of the services that get candidates as wished.
-pub(super) fn set(work: &Work<'_>, traffic: Traffic) -> Result<(), AgentError> {
+pub(super) fn set(work: &StepContext<'_>, traffic: Traffic) -> Result<(), AgentError> {
     steer(work, traffic, &|c| Some(side_in(work, c)))
 }
 
-fn side_in(work: &Work<'_>, container: &Container) -> Side {
+fn side_in(work: &StepContext<'_>, container: &Container) -> Side {
     match work.is_incumbent(container) {
         true => Side::Incumbent,
         false => Side::Candidate,
@@ -29,7 +29,11 @@ fn side_in(work: &Work<'_>, container: &Container) -> Side {
 }
 
 /// Gives no new requests to these containers of a service, and to all its others. Other services stay as they are.
-pub(super) fn leave(work: &Work<'_>, service: &str, leaving: &[String]) -> Result<(), AgentError> {
+pub(super) fn leave(
+    work: &StepContext<'_>,
+    service: &str,
+    leaving: &[String],
+) -> Result<(), AgentError> {
     let side_of = |container: &Container| {
         (container.service == service).then(|| match leaving.contains(&container.id) {
             true => Side::Incumbent,
@@ -41,7 +45,7 @@ pub(super) fn leave(work: &Work<'_>, service: &str, leaving: &[String]) -> Resul
 
 /// A container without a side stays as it is.
 fn steer(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     traffic: Traffic,
     side_of: &dyn Fn(&Container) -> Option<Side>,
 ) -> Result<(), AgentError> {
@@ -49,7 +53,7 @@ fn steer(
         return Ok(());
     };
     match servers_of(work, &gateway, &work.moves().fronts_moved())? {
-        Some(servers) => steer_seen(work, &Seen { gateway, servers }, traffic, side_of),
+        Some(servers) => steer_seen(work, &GatewayView { gateway, servers }, traffic, side_of),
         // An undo brings it back with the others; whoever brings candidates needs it now.
         None if [Traffic::OPEN, Traffic::RETURNED].contains(&traffic) => Ok(()),
         None => Err(has_stopped()),
@@ -62,14 +66,14 @@ fn has_stopped() -> AgentError {
 }
 
 /// What a running gateway says.
-struct Seen {
+struct GatewayView {
     gateway: Container,
     servers: Vec<Server>,
 }
 
 fn steer_seen(
-    work: &Work<'_>,
-    Seen { gateway, servers }: &Seen,
+    work: &StepContext<'_>,
+    GatewayView { gateway, servers }: &GatewayView,
     traffic: Traffic,
     side_of: &dyn Fn(&Container) -> Option<Side>,
 ) -> Result<(), AgentError> {
@@ -88,7 +92,7 @@ fn steer_seen(
 
 /// Lets every container that is left serve, and every one that comes: there is no transaction any more. Waits first until
 /// the addresses of removed containers are gone; one of them let in again would be sent requests that nobody answers.
-pub(super) fn open(work: &Work<'_>) -> Result<(), AgentError> {
+pub(super) fn open(work: &StepContext<'_>) -> Result<(), AgentError> {
     if let Some(gateway) = running_gateway(work)? {
         let fronts = work.moves().fronts_moved();
         let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
@@ -109,7 +113,7 @@ pub(super) fn open(work: &Work<'_>) -> Result<(), AgentError> {
 }
 
 /// Gives new requests to the candidates.
-pub(super) fn let_candidates_in(work: &Work<'_>) -> Result<(), AgentError> {
+pub(super) fn let_candidates_in(work: &StepContext<'_>) -> Result<(), AgentError> {
     match knows_candidates(work)? {
         Some(seen) => steer_seen(work, &seen, Traffic::MOVED, &|c| Some(side_in(work, c))),
         None => Ok(()),
@@ -117,12 +121,12 @@ pub(super) fn let_candidates_in(work: &Work<'_>) -> Result<(), AgentError> {
 }
 
 /// Waits until the gateway knows every candidate of the services that get some.
-pub(super) fn await_candidates(work: &Work<'_>) -> Result<(), AgentError> {
+pub(super) fn await_candidates(work: &StepContext<'_>) -> Result<(), AgentError> {
     knows_candidates(work).map(drop)
 }
 
 /// Returns what the gateway said then, if there is one.
-fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, AgentError> {
+fn knows_candidates(work: &StepContext<'_>) -> Result<Option<GatewayView>, AgentError> {
     let Some(gateway) = running_gateway(work)? else {
         return Ok(None);
     };
@@ -131,7 +135,7 @@ fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, AgentError> {
     loop {
         let servers = servers_of(work, &gateway, &fronts)?.ok_or_else(has_stopped)?;
         let Some(unknown) = first_unknown(work, &servers, &fronts)? else {
-            return Ok(Some(Seen { gateway, servers }));
+            return Ok(Some(GatewayView { gateway, servers }));
         };
         if deadline.has_passed(&work.host.boot_time()) {
             return Err(AgentError::new(format!(
@@ -147,7 +151,7 @@ fn knows_candidates(work: &Work<'_>) -> Result<Option<Seen>, AgentError> {
 }
 
 fn first_unknown(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     servers: &[Server],
     fronts: &[Front],
 ) -> Result<Option<String>, AgentError> {
@@ -174,7 +178,7 @@ fn first_unknown(
 
 /// Waits until the containers of one side have no request left, at most for `patience`. Returns whether it came to that.
 pub(super) fn await_idle(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     side: Side,
     patience: Duration,
 ) -> Result<bool, AgentError> {
@@ -184,7 +188,7 @@ pub(super) fn await_idle(
 
 /// The same for these containers.
 pub(super) fn await_idle_of(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     patience: Duration,
     wanted: &dyn Fn(&Container) -> bool,
 ) -> Result<bool, AgentError> {
@@ -216,7 +220,7 @@ pub(super) fn await_idle_of(
 }
 
 /// The gateway's container, if it runs.
-pub(super) fn running_gateway(work: &Work<'_>) -> Result<Option<Container>, AgentError> {
+pub(super) fn running_gateway(work: &StepContext<'_>) -> Result<Option<Container>, AgentError> {
     let containers = work.containers()?;
     Ok(containers
         .into_iter()
@@ -225,7 +229,7 @@ pub(super) fn running_gateway(work: &Work<'_>) -> Result<Option<Container>, Agen
 
 /// Nothing when the gateway has stopped meanwhile: Docker ends it with the others when its own engine was killed.
 fn servers_of(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     gateway: &Container,
     fronts: &[Front],
 ) -> Result<Option<Vec<Server>>, AgentError> {

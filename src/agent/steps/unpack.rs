@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use serde_json::Value;
 
-use super::{Work, files};
+use super::{StepContext, files};
 use crate::durable;
 use crate::error::AgentError;
 use crate::host::Composition;
@@ -18,7 +18,7 @@ use belay_model::docker_versions::changes_networks;
 use belay_model::transaction::journal::Output;
 use belay_model::transaction::plan::{DeployWork, ShippedFile};
 
-pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
+pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let name = work.candidate_name()?;
     match work.deploy() {
         Some(deploy) => lay_out(work, deploy, &work.layout.release(&name))?,
@@ -36,7 +36,7 @@ pub(super) fn perform(work: &mut Work<'_>) -> Result<Output, AgentError> {
 
 /// Docker could change a network that runs only by taking everything off it, at no time that Belay chose. A Compose that
 /// leaves it as it is is told of.
-fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), AgentError> {
+fn refuse_redefined(work: &mut StepContext<'_>, file: &ComposeFile) -> Result<(), AgentError> {
     let Some(previous) = work.previous()? else {
         return Ok(());
     };
@@ -74,7 +74,7 @@ fn refuse_redefined(work: &mut Work<'_>, file: &ComposeFile) -> Result<(), Agent
     Ok(())
 }
 
-pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
+pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     if work.deploy().is_none() {
         return Ok(());
     }
@@ -86,7 +86,7 @@ pub(super) fn undo(work: &mut Work<'_>) -> Result<(), AgentError> {
 }
 
 fn lay_out(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     deploy: &DeployWork,
     release: &ReleaseLayout,
 ) -> Result<(), AgentError> {
@@ -114,7 +114,7 @@ fn lay_out(
 /// Lets Compose read the shipped files in a directory where everything else of the root is in its place, too, and then
 /// moves the paths in the result to the root.
 fn render(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     deploy: &DeployWork,
     release: &ReleaseLayout,
 ) -> Result<Value, AgentError> {

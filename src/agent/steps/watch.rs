@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Sides, Work};
+use super::{Sides, StepContext};
 use crate::error::AgentError;
 use crate::host::{Container, DockerHealth, RunState};
 use belay_model::judgement::health::{
@@ -41,7 +41,7 @@ impl Watched {
     pub(super) fn healthy_or_failure(
         &self,
         candidate: &Release,
-        work: &mut Work<'_>,
+        work: &mut StepContext<'_>,
     ) -> Result<(), AgentError> {
         match &self.verdict {
             Verdict::Healthy => Ok(()),
@@ -57,7 +57,7 @@ impl Watched {
 }
 
 /// What was adopted from before Belay has no version to report.
-pub(super) fn rules_for(work: &Work<'_>, candidate: &Release) -> HealthRules {
+pub(super) fn rules_for(work: &StepContext<'_>, candidate: &Release) -> HealthRules {
     let mut rules = work.plan.health.clone();
     if candidate.revision.is_none() {
         rules.version = None;
@@ -67,7 +67,7 @@ pub(super) fn rules_for(work: &Work<'_>, candidate: &Release) -> HealthRules {
 
 /// Looks until there is a verdict.
 pub(super) fn watch(
-    work: &mut Work<'_>,
+    work: &mut StepContext<'_>,
     candidate: &Release,
     services: &[String],
     rules: &HealthRules,
@@ -114,7 +114,7 @@ pub(super) fn watch(
 }
 
 /// A proxy of the user's asks every container that it finds, until the incumbents are retired.
-fn answering(work: &Work<'_>, subject: Subject) -> Result<Answering, AgentError> {
+fn answering(work: &StepContext<'_>, subject: Subject) -> Result<Answering, AgentError> {
     if subject == Subject::Candidates {
         return Ok(Answering::Candidate);
     }
@@ -128,7 +128,7 @@ fn answering(work: &Work<'_>, subject: Subject) -> Result<Answering, AgentError>
 }
 
 fn look(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     services: &[String],
     rules: &HealthRules,
     subject: Subject,
@@ -164,7 +164,7 @@ fn look(
 }
 
 /// Whether an endpoint's port is one that candidates are to get, so that they can be asked for it before.
-pub(super) fn is_of_candidates(work: &Work<'_>, url: &str) -> bool {
+pub(super) fn is_of_candidates(work: &StepContext<'_>, url: &str) -> bool {
     let fronts = work.moves().fronts_moved();
     fronts
         .iter()
@@ -173,7 +173,7 @@ pub(super) fn is_of_candidates(work: &Work<'_>, url: &str) -> bool {
 
 /// Asks every candidate behind an endpoint at its own address; the first answer that is not good is the answer.
 fn ask_directly(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     url: &str,
     timeout: Duration,
     version: Option<&VersionCheck>,
@@ -212,7 +212,7 @@ fn directly(url: &str, front: &Front, address: &str) -> Option<String> {
 }
 
 fn samples_of(
-    work: &Work<'_>,
+    work: &StepContext<'_>,
     service: &str,
     subject: Subject,
 ) -> Result<Vec<ContainerSample>, AgentError> {
@@ -247,7 +247,7 @@ fn samples_of(
         .collect())
 }
 
-fn listens(work: &Work<'_>, container: &Container, ports: &[u16]) -> bool {
+fn listens(work: &StepContext<'_>, container: &Container, ports: &[u16]) -> bool {
     let address = container.addresses.first();
     ports
         .iter()

@@ -1,0 +1,150 @@
+//! Copies one volume or bind mount into the archive, and says what came of it.
+//!
+//! Runs on the host. A copy that breaks off, or that changed under our hands, is tried again, up to three times.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::archive::ArchiveWriter;
+use super::manifest::{Consistency, LeftOut, SourceState};
+use super::stream::{Noticed, copy_stream};
+use super::{BackupError, DataKind, DataReader, ReadError};
+
+/// How often a copy is tried.
+pub(super) const ATTEMPTS: usize = 3;
+
+/// Where on the host data is; a volume has no place of its own there.
+pub(super) fn bind_path(kind: &DataKind) -> Option<&Path> {
+    match kind {
+        DataKind::Bind { path } => Some(path),
+        DataKind::Volume { .. } => None,
+    }
+}
+
+/// Copies one volume or bind mount, trying again when the copy breaks off.
+pub(super) fn copy_data(
+    archive: &mut ArchiveWriter,
+    kind: &DataKind,
+    place: &str,
+    consistency: Consistency,
+    reader: &dyn DataReader,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<SourceState, BackupError> {
+    let start = archive.place()?;
+    let mut attempt = 1;
+    loop {
+        let outcome = copy_once(archive, kind, place, reader)?;
+        let trouble = match outcome {
+            Copied::Absent => return Ok(SourceState::Absent),
+            Copied::Whole(noticed) => return Ok(judged(noticed, consistency, left_out)),
+            Copied::Torn(noticed) if attempt == ATTEMPTS => match consistency {
+                // What nobody writes to cannot have changed: something is wrong with the disk or the engine.
+                Consistency::Paused | Consistency::Stopped | Consistency::Dumped => {
+                    let why = noticed.torn.unwrap_or_default();
+                    return Err(BackupError::Torn {
+                        source_name: kind.to_string(),
+                        why,
+                    });
+                }
+                Consistency::Live => return Ok(judged(noticed, consistency, left_out)),
+            },
+            Copied::Failed(source) if attempt == ATTEMPTS || !may_pass(&source) => {
+                return Err(BackupError::Source {
+                    source_name: kind.to_string(),
+                    source,
+                });
+            }
+            Copied::Torn(_) | Copied::Failed(_) => archive.back_to(&start),
+        };
+        trouble?;
+        attempt += 1;
+    }
+}
+
+/// What one attempt came to.
+enum Copied {
+    Whole(Noticed),
+    /// The stream ended early.
+    Torn(Noticed),
+    Absent,
+    Failed(ReadError),
+}
+
+/// Whether trying again may help.
+fn may_pass(error: &ReadError) -> bool {
+    match error {
+        ReadError::Docker { .. } | ReadError::Sink(_) => true,
+        ReadError::Absent
+        | ReadError::NoImage
+        | ReadError::TooLong { .. }
+        | ReadError::Start(_)
+        | ReadError::Overtaken(_) => false,
+    }
+}
+
+fn copy_once(
+    archive: &mut ArchiveWriter,
+    kind: &DataKind,
+    place: &str,
+    reader: &dyn DataReader,
+) -> Result<Copied, BackupError> {
+    let began = now_seconds();
+    let mut copied: Option<Result<Noticed, BackupError>> = None;
+    let read = reader.read(kind, &mut |stream| {
+        let result = copy_stream(archive, stream, place, began);
+        let failed = result.is_err();
+        copied = Some(result);
+        // The reader need not know what went wrong: that is told below.
+        if failed {
+            Err(io::Error::other("the copy was given up"))
+        } else {
+            Ok(())
+        }
+    });
+    match (copied.transpose()?, read) {
+        (Some(noticed), Ok(())) if noticed.torn.is_none() => Ok(Copied::Whole(noticed)),
+        (Some(noticed), Ok(())) => Ok(Copied::Torn(noticed)),
+        (None, Ok(())) | (_, Err(ReadError::Absent)) => Ok(Copied::Absent),
+        (_, Err(error)) => Ok(Copied::Failed(error)),
+    }
+}
+
+/// What the record of a source says, from what was noticed.
+pub(super) fn judged(
+    noticed: Noticed,
+    consistency: Consistency,
+    left_out: &mut Vec<LeftOut>,
+) -> SourceState {
+    left_out.extend(noticed.left_out);
+    let mut reasons = vec![];
+    reasons.extend(noticed.torn);
+    match consistency {
+        // A dump may be a database's file; one that nobody writes to may be copied.
+        Consistency::Paused | Consistency::Stopped | Consistency::Dumped => {}
+        Consistency::Live if noticed.databases.is_empty() => {}
+        Consistency::Live => {
+            reasons.push(format!(
+                "copied while its services ran, and {}",
+                noticed.databases.join(", ")
+            ));
+        }
+    }
+    if noticed.changed > 0 {
+        let examples = noticed.changed_examples.join(", ");
+        reasons.push(format!(
+            "{} files changed during the copy: {examples}",
+            noticed.changed
+        ));
+    }
+    match reasons.is_empty() {
+        true => SourceState::Saved,
+        false => SourceState::Inconsistent { reasons },
+    }
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
