@@ -11,7 +11,7 @@ use super::engine::{self, Ending};
 use super::error::{AgentError, EngineError};
 use super::host::Host;
 use super::layout::Layout;
-use super::lock::{self, Locking};
+use super::lock::{self, HostLock, Locking};
 use super::records;
 use super::revive::Revival;
 use super::spawn::log;
@@ -74,10 +74,8 @@ pub fn engine_on<H: Host + Revival>(
     tx: Option<&str>,
     guards: &Guards,
 ) -> Result<u8, AgentError> {
-    let plan: Option<Plan> = match tx {
-        Some(tx) => records::read_optional(&layout.incoming_plan(tx))?
-            .map(|text| serde_json::from_slice(&text).map_err(AgentError::from))
-            .transpose()?,
+    let plan = match tx {
+        Some(tx) => waiting_plan(layout, tx)?,
         None => None,
     };
     let holder = plan
@@ -95,9 +93,37 @@ pub fn engine_on<H: Host + Revival>(
             &format!("there is no watch beside this engine: {error}"),
         );
     }
-    let endings = engine::recover(host, layout, &lock, "the engine before was gone");
-    let Some(endings) = unless_overtaken(layout, endings)? else {
+    if settle(host, layout, &lock)? == Standing::Overtaken {
         return Ok(EXIT_OVERTAKEN);
+    }
+    match plan {
+        Some(plan) => carry_out(host, layout, &lock, &plan, guards),
+        None => Ok(0),
+    }
+}
+
+/// The plan that waits under a name, if it was not taken back.
+fn waiting_plan(layout: &Layout, tx: &str) -> Result<Option<Plan>, AgentError> {
+    let text = records::read_optional(&layout.incoming_plan(tx))?;
+    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
+}
+
+/// Whether an engine is still the one that may act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Current,
+    Overtaken,
+}
+
+/// Settles what earlier engines, an emergency path, or Docker's own death have left.
+fn settle<H: Host + Revival>(
+    host: &H,
+    layout: &Layout,
+    lock: &HostLock,
+) -> Result<Standing, AgentError> {
+    let endings = engine::recover(host, layout, lock, "the engine before was gone");
+    let Some(endings) = unless_overtaken(layout, endings)? else {
+        return Ok(Standing::Overtaken);
     };
     if let Some(Ending::Stuck(step)) = endings
         .iter()
@@ -105,17 +131,27 @@ pub fn engine_on<H: Host + Revival>(
     {
         return Err(stuck(*step));
     }
-    adopt::take_note(host, layout, &lock)?;
-    match revive::revive(host, layout, &lock) {
+    adopt::take_note(host, layout, lock)?;
+    match revive::revive(host, layout, lock) {
         Ok(told) => told.iter().for_each(|text| log(layout, text)),
         Err(error) => log(layout, &with_causes(&error)),
     }
-    let Some(plan) = plan else { return Ok(0) };
+    Ok(Standing::Current)
+}
+
+/// Begins with a plan and runs it to its end, unless it has begun already. Returns the exit code.
+fn carry_out(
+    host: &dyn Host,
+    layout: &Layout,
+    lock: &HostLock,
+    plan: &Plan,
+    guards: &Guards,
+) -> Result<u8, AgentError> {
     if state::find(layout, &plan.tx)?.is_some() {
         return Ok(0);
     }
-    adopt::adopt(host, layout, &lock, &plan)?;
-    let mut journal = engine::begin(host, layout, &lock, &plan)?;
+    adopt::adopt(host, layout, lock, plan)?;
+    let mut journal = engine::begin(host, layout, lock, plan)?;
     if is_withdrawn(layout, &plan.tx)? {
         let (seq, reason) = (state::seq_of(&journal), withdrawn().error);
         durable::replace(&layout.abort(seq), reason.as_bytes(), 0o600)?;
@@ -126,7 +162,7 @@ pub fn engine_on<H: Host + Revival>(
             .append(at, Event::Note { text })
             .map_err(EngineError::from)?;
     }
-    let ended = engine::run(host, layout, &lock, &mut journal, &plan);
+    let ended = engine::run(host, layout, lock, &mut journal, plan);
     match unless_overtaken(layout, ended)? {
         Some(_) => Ok(0),
         None => Ok(EXIT_OVERTAKEN),

@@ -76,13 +76,8 @@ impl Journal {
     /// Creates the journal of a new transaction.
     pub fn create(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
         let path = layout.journal(seq);
-        let text = path.display().to_string();
-        let wrap = |source| JournalError::Write {
-            path: text.clone(),
-            source,
-        };
-        let file = disk::create_to_append(&path).map_err(wrap)?;
-        disk::sync_dir(&layout.journals()).map_err(wrap)?;
+        let file = disk::create_to_append(&path).map_err(write_error(&path))?;
+        disk::sync_dir(&layout.journals()).map_err(write_error(&path))?;
         Ok(Journal {
             path,
             file,
@@ -94,15 +89,11 @@ impl Journal {
     /// Opens a journal to go on with it, and cuts off a torn last record.
     pub fn open(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
         let path = layout.journal(seq);
-        let text = path.display().to_string();
         let (entries, good_bytes) = read_with_length(&path)?;
-        let wrap = |source| JournalError::Write {
-            path: text.clone(),
-            source,
-        };
-        let file = OpenOptions::new().append(true).open(&path).map_err(wrap)?;
-        disk::cut(&file, &path, good_bytes).map_err(wrap)?;
-        disk::sync_data(&file, &path).map_err(wrap)?;
+        let file = OpenOptions::new().append(true).open(&path);
+        let file = file.map_err(write_error(&path))?;
+        disk::cut(&file, &path, good_bytes).map_err(write_error(&path))?;
+        disk::sync_data(&file, &path).map_err(write_error(&path))?;
         Ok(Journal {
             path,
             file,
@@ -127,10 +118,7 @@ impl Journal {
             at,
             event,
         };
-        self.write(&entry).map_err(|source| JournalError::Write {
-            path: self.path.display().to_string(),
-            source,
-        })?;
+        self.write(&entry).map_err(write_error(&self.path))?;
         self.entries.push(entry);
         Ok(())
     }
@@ -140,6 +128,11 @@ impl Journal {
         self.file.write_all(line.as_bytes())?;
         disk::sync_data(&self.file, &self.path)
     }
+}
+
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.display().to_string();
+    move |source| JournalError::Write { path, source }
 }
 
 fn encode(entry: &Entry) -> io::Result<String> {
@@ -159,10 +152,7 @@ fn checksum(json: &str) -> String {
 /// record in the kernel's memory only: it must not be told to anybody as long as a loss of power could still undo it.
 pub fn make_durable(path: &Path) -> Result<(), JournalError> {
     let synced = File::open(path).and_then(|file| disk::sync_data(&file, path));
-    synced.map_err(|source| JournalError::Write {
-        path: path.display().to_string(),
-        source,
-    })
+    synced.map_err(write_error(path))
 }
 
 /// Reads a journal without opening it for writing. A torn last record is left out.

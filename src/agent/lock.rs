@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -72,13 +72,7 @@ pub enum Locking {
 
 /// Takes the lock if it is free.
 pub fn take(layout: &Layout, holder: &Holder) -> io::Result<Locking> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(layout.lock())?;
+    let file = open(&layout.lock())?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
             let details = serde_json::to_vec_pretty(holder).map_err(io::Error::other)?;
@@ -95,6 +89,17 @@ pub fn take(layout: &Layout, holder: &Holder) -> io::Result<Locking> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(Locking::Busy(read_holder(layout))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Opens a file that is only there to be locked.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Who holds the lock now; `None` when it is free.

@@ -2,7 +2,7 @@
 //!
 //! Runs on the host. Such a process has nobody to talk to: it writes to the engine's log.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
@@ -16,11 +16,7 @@ pub(super) fn spawn_engine(layout: &Layout, words: &[&str]) -> io::Result<Child>
 
 /// Starts this very program as an agent of its own.
 pub(super) fn spawn(layout: &Layout, verb: &[&str], words: &[&str]) -> io::Result<Child> {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(layout.engine_log())?;
+    let log = open_log(layout)?;
     Command::new(std::env::current_exe()?)
         .arg("agent")
         .args(verb)
@@ -36,12 +32,15 @@ pub(super) fn spawn(layout: &Layout, verb: &[&str], words: &[&str]) -> io::Resul
 
 pub(super) fn log(layout: &Layout, text: &str) {
     // The last resort of a process without a channel: there is nobody to tell that this failed, too.
-    if let Ok(mut file) = OpenOptions::new()
+    if let Ok(mut file) = open_log(layout) {
+        let _ = writeln!(file, "{} {text}", jiff::Timestamp::now());
+    }
+}
+
+fn open_log(layout: &Layout) -> io::Result<File> {
+    OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(layout.engine_log())
-    {
-        let _ = writeln!(file, "{} {text}", jiff::Timestamp::now());
-    }
 }

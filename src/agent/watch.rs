@@ -7,9 +7,7 @@
 //!
 //! Both wait for Docker, both try a few times and then leave it to the next contact: neither ever goes on for ever.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -142,13 +140,7 @@ fn until_free(layout: &Layout) -> io::Result<()> {
 }
 
 fn alone(layout: &Layout) -> io::Result<std::fs::File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(layout.watch())?;
+    let file = lock::open(&layout.watch())?;
     flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
 }

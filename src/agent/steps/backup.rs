@@ -160,6 +160,7 @@ fn make_in(work: &StepContext<'_>, order: &Order) -> Result<BackupEntry, AgentEr
     )
 }
 
+/// Makes, verifies and publishes a backup of what serves, unless the order was carried out already.
 pub(crate) fn make(
     host: &dyn Host,
     layout: &Layout,
@@ -204,24 +205,50 @@ fn request<'a>(
     let containers = host.containers(project)?;
     let releases = state::releases(layout)?;
     let images = image_records(host, &Images::new(host, &releases), &containers)?;
+    let reader_image = reader_image(host, &images, serving, order)?;
+    let request = BackupRequest {
+        root: layout.root(),
+        app: &plan.app,
+        seq: order.seq,
+        now: host.now(),
+        reason: order.reason.clone(),
+        release: serving.map(|r| r.name.clone()),
+        revision: serving.and_then(|r| r.revision.clone()),
+        images,
+        data: data(layout, plan, serving, order)?,
+        logs: logs(&containers, plan.backup.log_lines),
+        exclude: vec![],
+        limits: BackupLimits::default(),
+    };
+    Ok((reader_image, request))
+}
+
+/// The logs of every service that has containers, the last lines of each.
+fn logs(containers: &[Container], lines: u32) -> Vec<(String, LogSource)> {
     let mut logs: Vec<(String, LogSource)> = vec![];
-    for container in &containers {
-        match logs
-            .iter_mut()
-            .find(|(service, _)| *service == container.service)
-        {
-            Some((_, source)) => source.containers.push(container.id.clone()),
-            None => {
-                logs.push((
-                    container.service.clone(),
-                    LogSource {
-                        containers: vec![container.id.clone()],
-                        lines: Some(plan.backup.log_lines),
-                    },
-                ));
-            }
+    for container in containers {
+        let id = container.id.clone();
+        let known = logs.iter_mut().find(|(s, _)| *s == container.service);
+        if let Some((_, source)) = known {
+            source.containers.push(id);
+        } else {
+            let source = LogSource {
+                containers: vec![id],
+                lines: Some(lines),
+            };
+            logs.push((container.service.clone(), source));
         }
     }
+    logs
+}
+
+/// The data that the plan chooses, and what the order adds to it.
+fn data(
+    layout: &Layout,
+    plan: &Plan,
+    serving: Option<&Release>,
+    order: &Order,
+) -> Result<Vec<BackupSource>, AgentError> {
     let mut data = match serving {
         Some(release) => data_sources(layout, plan, release)?,
         None => vec![],
@@ -238,22 +265,7 @@ fn request<'a>(
     for source in &mut data {
         source.consistency = order.consistency;
     }
-    let reader_image = reader_image(host, &images, serving, order)?;
-    let request = BackupRequest {
-        root: layout.root(),
-        app: &plan.app,
-        seq: order.seq,
-        now: host.now(),
-        reason: order.reason.clone(),
-        release: serving.map(|r| r.name.clone()),
-        revision: serving.and_then(|r| r.revision.clone()),
-        images,
-        data,
-        logs,
-        exclude: vec![],
-        limits: BackupLimits::default(),
-    };
-    Ok((reader_image, request))
+    Ok(data)
 }
 
 /// The images that the transaction has fetched by now, as the engine calls them.

@@ -15,22 +15,13 @@ use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::{
     Current, Release, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
 };
+use belay_wire::EngineFacts;
 
 /// What must stay free on the disk beyond what the backup may take, in bytes.
 const RESERVE: u64 = 64 * 1024 * 1024;
 
 pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
-    let engine = work.host.engine().map_err(|e| {
-        AgentError::from(e)
-            .next("check that Docker runs on the host and that the user is in the group docker")
-    })?;
-    work.note(format!(
-        "Docker {}, Compose {}",
-        engine.engine, engine.compose
-    ));
-    if let Some(remark) = misfit(&engine.engine, &engine.oldest_api, &engine.compose) {
-        return Err(AgentError::new(remark.text).next(remark.next));
-    }
+    let engine = usable_engine(work)?;
     state::check_writable(work.layout)?;
     refuse_rival_files(work.layout)?;
     super::backup::refuse_strategies(work.plan)?;
@@ -46,14 +37,50 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
         files::verify(work, &previous)?;
     }
     let restoration = restore::find(work, target.as_deref(), &project)?;
-    let mut backup_estimate_bytes = super::backup::estimate(work, &project)?;
-    if let Some((_, bytes)) = &restoration {
-        // A second backup, once everything has stopped, and what is put back beside what is kept until it is through.
-        backup_estimate_bytes = backup_estimate_bytes
-            .saturating_mul(2)
-            .saturating_add(*bytes);
-    }
+    let restored_bytes = restoration.as_ref().map(|(_, bytes)| *bytes);
+    let backup_estimate_bytes = estimate(work, &project, restored_bytes)?;
     let free_bytes = enough_disk(work, backup_estimate_bytes)?;
+    Ok(Output::Preflight(Box::new(PreflightOutput {
+        target,
+        restoration: restoration.map(|(restoration, _)| restoration),
+        free_bytes,
+        backup_estimate_bytes,
+        ..there_before(work, project)?
+    })))
+}
+
+/// What Docker and Compose are, if Belay can work with them.
+fn usable_engine(work: &mut StepContext<'_>) -> Result<EngineFacts, AgentError> {
+    let engine = work.host.engine().map_err(|e| {
+        AgentError::from(e)
+            .next("check that Docker runs on the host and that the user is in the group docker")
+    })?;
+    work.note(format!(
+        "Docker {}, Compose {}",
+        engine.engine, engine.compose
+    ));
+    match misfit(&engine.engine, &engine.oldest_api, &engine.compose) {
+        Some(remark) => Err(AgentError::new(remark.text).next(remark.next)),
+        None => Ok(engine),
+    }
+}
+
+/// What the transaction's backups, and data that is put back, may take on the disk.
+fn estimate(
+    work: &StepContext<'_>,
+    project: &str,
+    restored: Option<u64>,
+) -> Result<u64, AgentError> {
+    let backup = super::backup::estimate(work, project)?;
+    Ok(match restored {
+        // A second backup, once everything has stopped, and what is put back beside what is kept until it is through.
+        Some(bytes) => backup.saturating_mul(2).saturating_add(bytes),
+        None => backup,
+    })
+}
+
+/// What there is of the project before anything changes, for the undo to compare with. What was decided is not in it yet.
+fn there_before(work: &StepContext<'_>, project: String) -> Result<PreflightOutput, AgentError> {
     let containers = work.host.containers(&project)?;
     let running = containers
         .iter()
@@ -66,9 +93,11 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
         ran: c.is_alive(),
     });
     let prefix = repository_prefix(&project);
-    Ok(Output::Preflight(Box::new(PreflightOutput {
-        target,
-        restoration: restoration.map(|(restoration, _)| restoration),
+    Ok(PreflightOutput {
+        target: None,
+        restoration: None,
+        free_bytes: 0,
+        backup_estimate_bytes: 0,
         running: running.collect(),
         before: before.collect(),
         networks: work.host.networks(&project)?,
@@ -80,9 +109,7 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
             .map(|name| name.reference)
             .collect(),
         project,
-        free_bytes,
-        backup_estimate_bytes,
-    })))
+    })
 }
 
 /// Looks up what the engine calls the images of the version that serves: it may keep them in another store than when that
