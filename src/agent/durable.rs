@@ -17,6 +17,7 @@ pub use super::disk::{create_new, sync_dir};
 /// What a file that is not finished yet is called, after its own name.
 const ASIDE: &str = ".belay-new";
 
+/// Keeps the names aside apart that this process makes.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Puts `bytes` at `path` with exactly `mode`.

@@ -31,8 +31,9 @@ const FAILED_LOG_LINES: u32 = 100;
 const FAILED_LOG_BYTES: usize = 8 * 1024;
 /// Times that an undo, or a step after the commit, is done while Docker comes and goes.
 const TRIES: usize = 4;
-/// How long Docker may stay away, and how often it is looked for.
+/// How long Docker may stay away: an update of its package takes a minute or two.
 const DOCKER_PATIENCE_MS: u64 = 5 * 60 * 1000;
+/// How often it is looked for meanwhile.
 const DOCKER_LOOK: Duration = Duration::from_millis(250);
 
 /// What a transaction came to.

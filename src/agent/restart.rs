@@ -15,9 +15,11 @@ use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::outcome::with_causes;
 use belay_wire::Restarted;
 
+/// How often a container that was restarted is looked at: a person waits for it.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long a container without a healthcheck has to stay up, and one with a healthcheck may take beyond what it needs.
+/// How long a container without a healthcheck has to stay up: one that cannot start has ended by then, as a rule.
 const SETTLING_MS: u64 = 2_000;
+/// How long one may take beyond what its healthcheck needs: a slow host, not a broken version.
 const PATIENCE_MS: u64 = 60_000;
 
 /// Restarts every service of what serves, or one. The gateway only by its name: it serves all the others.

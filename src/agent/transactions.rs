@@ -17,6 +17,7 @@ use super::layout::Layout;
 use super::records;
 use super::sizes::wide;
 use super::spawn::spawn_engine;
+use super::trouble::Trouble;
 use super::{durable, lock, state};
 use belay_model::digest::sha256;
 use belay_model::transaction::journal::{self, End, Entry, Next, next};
@@ -59,8 +60,8 @@ fn try_load(layout: &Layout, tx: &str, references: &[String]) -> Result<Loaded, 
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(Loaded {
-        // With the containerd store it ends well although it could not unpack a layer, and says so only.
-        is_complete: output.status.success() && !said.contains("Error unpacking image"),
+        // With the containerd store it ends well although it could not unpack a layer.
+        is_complete: output.status.success() && Trouble::of(&said) != Trouble::NotUnpacked,
         said: said.trim().to_owned(),
     })
 }

@@ -14,13 +14,17 @@ pub enum Trouble {
     NoVolume,
     /// The host has nothing at the path of a bind mount.
     NoPath,
+    /// A layer of an image that was sent could not be unpacked.
+    NotUnpacked,
     /// Anything else: for people only.
     Other,
 }
 
 /// The words by which each kind is known, in lower case. They are the engine's and its client's (20.10 to 29) where nothing
 /// else is said.
-const KNOWN: [(Trouble, &str); 10] = [
+const KNOWN: [(Trouble, &str); 11] = [
+    // `docker load` with the containerd store, which ends well all the same.
+    (Trouble::NotUnpacked, "error unpacking image"),
     // The engine's own book of ports, and the kernel's answer to its proxy.
     (Trouble::PortTaken, "already allocated"),
     (Trouble::PortTaken, "address already in use"),
@@ -78,6 +82,10 @@ mod tests {
             (
                 "invalid mount config for type \"bind\": bind source path does not exist: /srv/x",
                 Trouble::NoPath,
+            ),
+            (
+                "Error unpacking image belay/app/web: apply layer error",
+                Trouble::NotUnpacked,
             ),
             ("manifest unknown", Trouble::Other),
             ("", Trouble::Other),

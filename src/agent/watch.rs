@@ -26,8 +26,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const ASK_DOCKER: Duration = Duration::from_secs(1);
 /// How long Docker may take to come up.
 const DOCKER_PATIENCE: Duration = Duration::from_mins(5);
-/// How many engines are let loose on one host before it is left to the next contact, and the pause between two.
+/// How many engines are let loose on one host before it is left to the next contact: one that dies three times would die
+/// again.
 const TRIES: u32 = 3;
+/// The pause between two of them, so that what killed one may pass.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts the watch beside this engine.

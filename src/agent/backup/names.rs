@@ -21,6 +21,7 @@ pub(super) const LONGEST_PATH: usize = 4096;
 /// Directories of the root that no backup contains: the backups themselves, and Belay's own state.
 pub(super) const NEVER_INSIDE: [&str; 2] = [BACKUPS, STATE];
 
+/// The endings of a backup's three files.
 const ARCHIVE: &str = ".tar.gz";
 const IMAGES: &str = ".images.txt";
 const MANIFEST: &str = ".manifest.json";

@@ -16,6 +16,7 @@ use crate::sizes::{at_most, first, first_mut, wide};
 const LONGEST_PAX: u64 = 1024 * 1024;
 /// The most zeros after the end marker: tar pads to whole blocks of records.
 const MOST_ZEROS: u64 = 1024 * 1024;
+/// How a PAX header names an extended attribute; GNU tar and busybox read it.
 const XATTR: &str = "SCHILY.xattr.";
 
 /// Why a tar stream cannot be read on.

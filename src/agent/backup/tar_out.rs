@@ -10,6 +10,7 @@ use tar::{EntryType, Header};
 use super::names::LONGEST_PATH;
 use crate::sizes::{at_most, first, wide};
 
+/// The unit of a tar archive, in bytes: headers are one long, contents are padded to it.
 pub(super) const RECORD: usize = 512;
 
 /// What an entry of a tar archive is.

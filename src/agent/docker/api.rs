@@ -19,6 +19,7 @@ use super::super::host::HostError;
 use super::super::sizes::at_most;
 use super::client::{SHORT, docker};
 
+/// Where Docker's client looks when nothing says otherwise.
 const USUAL_ADDRESS: &str = "unix:///var/run/docker.sock";
 
 /// A client of the engine that Docker's own client would ask.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::command::Call;
 
+/// How long a call may take that has little to do, on a host that is busy.
 pub(super) const SHORT: Duration = Duration::from_mins(1);
 
 pub(super) fn docker<const N: usize>(words: [&str; N]) -> Call {
