@@ -7,8 +7,6 @@
 use std::io;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::durable;
 use super::error::{AgentError, EngineError};
 use super::fence::Fence;
@@ -124,134 +122,191 @@ pub fn run(
     let fence = Fence::new(layout, lock, state::seq_of(journal));
     journal.guard(fence.clone());
     let host = &Fenced::new(host, fence);
-    let mut meter = Meter::new(host, plan, journal.entries());
-    loop {
-        let decided = next(journal.entries());
-        if let Next::Closed(end) = decided {
-            return Ok(Ending::Ended(end));
-        }
-        host.may_act()?;
-        match decided {
-            Next::Perform(step) => perform(host, layout, journal, plan, step, &mut meter)?,
-            Next::Undo(step) => undo(host, layout, journal, plan, step, &mut meter)?,
-            Next::Finish(end) => {
-                journal.append(host.now(), Event::End { end })?;
-                state::close(layout, journal)?;
-            }
-            Next::Stuck(step) => return Ok(Ending::Stuck(step)),
-            Next::Closed(end) => return Ok(Ending::Ended(end)),
-        }
-    }
+    let meter = Meter::new(host, plan, journal.entries());
+    let mut transaction = Running {
+        host,
+        layout,
+        plan,
+        journal,
+        meter,
+    };
+    transaction.to_its_end()
 }
 
-fn perform(
-    host: &dyn Host,
-    layout: &Layout,
-    journal: &mut Journal,
-    plan: &Plan,
-    step: Step,
-    meter: &mut Meter<'_>,
-) -> Result<(), EngineError> {
-    if let Some(reason) = wish_to_stop(host, layout, journal, step)? {
-        journal.append(host.now(), Event::Interrupted { reason })?;
-        return Ok(());
-    }
-    journal.append(host.now(), Event::Started { step })?;
-    meter.beside(step);
-    let done = if step.is_after_commit() {
-        // There is no way back from here, so an engine that is away is waited for.
-        patiently(host, || {
-            once(host, layout, plan, journal, |work| {
-                steps::perform(step, work)
-            })
-        })?
-    } else {
-        once(host, layout, plan, journal, |work| {
-            steps::perform(step, work)
-        })?
-    };
-    // A step that failed because this engine was overtaken is no failure of the transaction.
-    host.may_act()?;
-    record_measurement(host, journal, meter, step)?;
-    let done = match done {
-        Ok(output) => within_limits(host, plan, journal, step)?.map(|()| output),
-        failed => failed,
-    };
-    match done {
-        Ok(output) => journal.append(host.now(), Event::Done { step, output })?,
-        Err(error) => {
-            if step.may_touch_the_application() && !step.is_after_commit() {
-                keep_logs(host, layout, journal)?;
-            }
-            journal.append(
-                host.now(),
-                Event::Failed {
-                    step,
-                    failure: error.into_failure(),
-                },
-            )?;
-        }
-    }
-    Ok(())
+/// A transaction that an engine works on.
+struct Running<'a> {
+    host: &'a dyn Host,
+    layout: &'a Layout,
+    plan: &'a Plan,
+    journal: &'a mut Journal,
+    meter: Meter<'a>,
 }
 
-fn undo(
-    host: &dyn Host,
-    layout: &Layout,
-    journal: &mut Journal,
-    plan: &Plan,
-    step: Step,
-    meter: &mut Meter<'_>,
-) -> Result<(), EngineError> {
-    journal.append(host.now(), Event::UndoStarted { step })?;
-    meter.beside(step);
-    let undone = patiently(host, || {
-        once(host, layout, plan, journal, |work| steps::undo(step, work))
-    })?;
-    host.may_act()?;
-    record_measurement(host, journal, meter, step)?;
-    match undone {
-        Ok(()) => journal.append(host.now(), Event::UndoDone { step })?,
-        Err(error) => journal.append(
-            host.now(),
-            Event::UndoFailed {
+impl Running<'_> {
+    fn to_its_end(&mut self) -> Result<Ending, EngineError> {
+        loop {
+            let decided = next(self.journal.entries());
+            if let Next::Closed(end) = decided {
+                return Ok(Ending::Ended(end));
+            }
+            self.host.may_act()?;
+            match decided {
+                Next::Perform(step) => self.perform(step)?,
+                Next::Undo(step) => self.undo(step)?,
+                Next::Finish(end) => {
+                    self.record(Event::End { end })?;
+                    state::close(self.layout, self.journal)?;
+                }
+                Next::Stuck(step) => return Ok(Ending::Stuck(step)),
+                Next::Closed(end) => return Ok(Ending::Ended(end)),
+            }
+        }
+    }
+
+    fn record(&mut self, event: Event) -> Result<(), JournalError> {
+        self.journal.append(self.host.now(), event)
+    }
+
+    fn perform(&mut self, step: Step) -> Result<(), EngineError> {
+        if let Some(reason) = self.wish_to_stop(step)? {
+            return Ok(self.record(Event::Interrupted { reason })?);
+        }
+        self.record(Event::Started { step })?;
+        self.meter.beside(step);
+        let go = |work: &mut StepContext<'_>| steps::perform(step, work);
+        let done = match step.is_after_commit() {
+            // There is no way back from here, so an engine that is away is waited for.
+            true => self.patiently(go)?,
+            false => self.once(&go)?,
+        };
+        // A step that failed because this engine was overtaken is no failure of the transaction.
+        self.host.may_act()?;
+        self.record_measurement(step)?;
+        let done = match done {
+            Ok(output) => self.within_limits(step)?.map(|()| output),
+            failed => failed,
+        };
+        match done {
+            Ok(output) => self.record(Event::Done { step, output })?,
+            Err(error) => self.failed(step, error)?,
+        }
+        Ok(())
+    }
+
+    /// Where a step's error becomes words for people.
+    fn failed(&mut self, step: Step, error: AgentError) -> Result<(), EngineError> {
+        if step.may_touch_the_application() && !step.is_after_commit() {
+            self.keep_logs()?;
+        }
+        let failure = error.into_failure();
+        Ok(self.record(Event::Failed { step, failure })?)
+    }
+
+    fn undo(&mut self, step: Step) -> Result<(), EngineError> {
+        self.record(Event::UndoStarted { step })?;
+        self.meter.beside(step);
+        let undone = self.patiently(|work| steps::undo(step, work))?;
+        self.host.may_act()?;
+        self.record_measurement(step)?;
+        self.record(match undone {
+            Ok(()) => Event::UndoDone { step },
+            Err(error) => Event::UndoFailed {
                 step,
                 failure: error.into_failure(),
             },
-        )?,
+        })?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// One go at a step. The outer error is one of the journal, and ends the engine.
-fn once<T>(
-    host: &dyn Host,
-    layout: &Layout,
-    plan: &Plan,
-    journal: &mut Journal,
-    go: impl FnOnce(&mut StepContext<'_>) -> Result<T, AgentError>,
-) -> Result<Result<T, AgentError>, EngineError> {
-    let mut work = StepContext::new(host, layout, plan, journal);
-    let done = go(&mut work);
-    work.into_result()?;
-    Ok(done)
-}
+    /// One go at a step. The outer error is one of the journal, and ends the engine.
+    fn once<T>(
+        &mut self,
+        go: &impl Fn(&mut StepContext<'_>) -> Result<T, AgentError>,
+    ) -> Result<Result<T, AgentError>, EngineError> {
+        let mut work = StepContext::new(self.host, self.layout, self.plan, self.journal);
+        let done = go(&mut work);
+        work.into_result()?;
+        Ok(done)
+    }
 
-/// Goes again when the host's Docker was away: it may have been restarted, and comes back. What fails while it is there
-/// has failed.
-fn patiently<T>(
-    host: &dyn Host,
-    mut go: impl FnMut() -> Result<Result<T, AgentError>, EngineError>,
-) -> Result<Result<T, AgentError>, EngineError> {
-    for _ in 1..TRIES {
-        let done = go()?;
-        match &done {
-            // It may be back before it is known that it was away: a Compose written in Python takes a second to say so.
-            Err(error) if was_away(host) || error.trouble() == Trouble::EngineAway => {}
-            _ => return Ok(done),
+    /// Goes again when the host's Docker was away: it may have been restarted, and comes back. What fails while it is there
+    /// has failed.
+    fn patiently<T>(
+        &mut self,
+        go: impl Fn(&mut StepContext<'_>) -> Result<T, AgentError>,
+    ) -> Result<Result<T, AgentError>, EngineError> {
+        for _ in 1..TRIES {
+            let done = self.once(&go)?;
+            match &done {
+                // It may be back before it is known that it was away: a Compose written in Python takes a second to say so.
+                Err(error) if was_away(self.host) || error.trouble() == Trouble::EngineAway => {}
+                _ => return Ok(done),
+            }
+        }
+        self.once(&go)
+    }
+
+    /// Holds what was measured against what belay.yml allows, at the last moment at which there is a way back, and again when
+    /// everything is over. The first says so or undoes; the second can only say so.
+    fn within_limits(&mut self, step: Step) -> Result<Result<(), AgentError>, JournalError> {
+        if step != Step::Bake && step != Step::Retire {
+            return Ok(Ok(()));
+        }
+        match meter::exceeded(self.plan, self.journal.entries()) {
+            Some((OverLimit::Fail, text)) if step == Step::Bake => {
+                return Ok(Err(AgentError::new(text).next(
+                    "see `requests` in belay.yml, and the strategy of each service in the summary",
+                )));
+            }
+            Some((_, text)) if !has_warned(self.journal, &text) => {
+                self.record(Event::Warning { text })?;
+            }
+            Some(_) | None => {}
+        }
+        Ok(Ok(()))
+    }
+
+    fn record_measurement(&mut self, step: Step) -> Result<(), JournalError> {
+        match self.meter.read(step) {
+            Some(event) => self.record(event),
+            None => Ok(()),
         }
     }
-    go()
+
+    /// Looks for an abort, and for the deadline, before a step that could still be undone.
+    fn wish_to_stop(&self, step: Step) -> Result<Option<String>, EngineError> {
+        if step.is_after_commit() {
+            return Ok(None);
+        }
+        let seq = state::seq_of(self.journal);
+        if let Some(reason) = state::abort_wish(self.layout, seq)? {
+            return Ok(Some(reason));
+        }
+        let now = || self.host.boot_time();
+        let passed = belay_model::transaction::journal::begin(self.journal.entries())
+            .is_some_and(|begin| step < Step::Confirm && begin.deadline.has_passed(&now()));
+        Ok(passed.then(|| "the transaction's deadline passed".to_owned()))
+    }
+
+    /// Keeps what the candidate's containers wrote last: in full in a file, shortened in the journal.
+    fn keep_logs(&mut self) -> Result<(), EngineError> {
+        let dir = self.layout.failed_logs(state::seq_of(self.journal));
+        let entries = self.journal.entries();
+        let logs = steps::candidate_logs(self.host, self.layout, entries, FAILED_LOG_LINES);
+        for (service, text) in logs {
+            // Evidence must never keep an unwind from happening: a full disk loses the file, not the rollback.
+            let kept = durable::make_dirs(&dir, 0o777).and_then(|()| {
+                durable::replace(&dir.join(format!("{service}.log")), text.as_bytes(), 0o600)
+            });
+            if let Err(error) = kept {
+                let text = format!("could not keep the log of {service}: {error}");
+                self.record(Event::Note { text })?;
+            }
+            let text = tail(&text, FAILED_LOG_BYTES).to_owned();
+            self.record(Event::Logs { service, text })?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether Docker is away now; waits for it to come back.
@@ -268,92 +323,9 @@ fn was_away(host: &dyn Host) -> bool {
     away
 }
 
-/// Holds what was measured against what belay.yml allows, at the last moment at which there is a way back, and again when
-/// everything is over. The first says so or undoes; the second can only say so.
-fn within_limits(
-    host: &dyn Host,
-    plan: &Plan,
-    journal: &mut Journal,
-    step: Step,
-) -> Result<Result<(), AgentError>, JournalError> {
-    if step != Step::Bake && step != Step::Retire {
-        return Ok(Ok(()));
-    }
-    match meter::exceeded(plan, journal.entries()) {
-        Some((OverLimit::Fail, text)) if step == Step::Bake => {
-            return Ok(Err(AgentError::new(text).next(
-                "see `requests` in belay.yml, and the strategy of each service in the summary",
-            )));
-        }
-        Some((_, text)) if !has_warned(journal, &text) => {
-            journal.append(host.now(), Event::Warning { text })?;
-        }
-        Some(_) | None => {}
-    }
-    Ok(Ok(()))
-}
-
 fn has_warned(journal: &Journal, wanted: &str) -> bool {
     let mut entries = journal.entries().iter();
     entries.any(|e| matches!(&e.event, Event::Warning { text } if text == wanted))
-}
-
-fn record_measurement(
-    host: &dyn Host,
-    journal: &mut Journal,
-    meter: &mut Meter<'_>,
-    step: Step,
-) -> Result<(), JournalError> {
-    match meter.read(step) {
-        Some(event) => journal.append(host.now(), event),
-        None => Ok(()),
-    }
-}
-
-/// Looks for an abort, and for the deadline, before a step that could still be undone.
-fn wish_to_stop(
-    host: &dyn Host,
-    layout: &Layout,
-    journal: &Journal,
-    step: Step,
-) -> Result<Option<String>, EngineError> {
-    if step.is_after_commit() {
-        return Ok(None);
-    }
-    let seq = state::seq_of(journal);
-    if let Some(reason) = state::abort_wish(layout, seq)? {
-        return Ok(Some(reason));
-    }
-    let passed = belay_model::transaction::journal::begin(journal.entries())
-        .is_some_and(|begin| step < Step::Confirm && begin.deadline.has_passed(&host.boot_time()));
-    Ok(passed.then(|| "the transaction's deadline passed".to_owned()))
-}
-
-/// Keeps what the candidate's containers wrote last: in full in a file, shortened in the journal.
-fn keep_logs(host: &dyn Host, layout: &Layout, journal: &mut Journal) -> Result<(), EngineError> {
-    let seq = state::seq_of(journal);
-    for (service, text) in steps::candidate_logs(host, layout, journal.entries(), FAILED_LOG_LINES)
-    {
-        let dir = layout.failed_logs(seq);
-        // Evidence must never keep an unwind from happening: a full disk loses the file, not the rollback.
-        let kept = durable::make_dirs(&dir, 0o777).and_then(|()| {
-            durable::replace(&dir.join(format!("{service}.log")), text.as_bytes(), 0o600)
-        });
-        if let Err(error) = kept {
-            note(
-                journal,
-                host.now(),
-                format!("could not keep the log of {service}: {error}"),
-            )?;
-        }
-        let text = tail(&text, FAILED_LOG_BYTES).to_owned();
-        journal.append(host.now(), Event::Logs { service, text })?;
-    }
-    Ok(())
-}
-
-fn note(journal: &mut Journal, at: Timestamp, text: String) -> Result<(), JournalError> {
-    journal.append(at, Event::Note { text })
 }
 
 /// The end of a text, at most so many bytes, from a line's beginning where there is one.
