@@ -56,9 +56,7 @@ fn examine(session: &Session<'_>) -> Result<u8, Failure> {
 
 fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     let link = session.link(settings)?;
-    let facts: HostFacts = link
-        .ask(Verb::Facts, &[], None::<&()>)
-        .map_err(|e| e.failure())?;
+    let facts: HostFacts = link.ask(Verb::Facts, &[], None::<&()>)?;
     let report = present::status(
         settings.app.as_str(),
         settings.environment.as_str(),
@@ -73,9 +71,7 @@ fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
 fn backup(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     let link = session.link(settings)?;
     let plan = plan_of(session, settings, "backup")?;
-    let made: BackupFacts = link
-        .ask(Verb::Backup, &[], Some(&plan))
-        .map_err(|e| e.failure())?;
+    let made: BackupFacts = link.ask(Verb::Backup, &[], Some(&plan))?;
     let lines = present::backups(std::slice::from_ref(&made));
     show(session, &made, || {
         belay_report::backups_text(&lines, jiff::Timestamp::now())
@@ -114,9 +110,7 @@ fn restart(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
         Some(service) => vec!["--service", service],
         None => vec![],
     };
-    let done: Vec<Restarted> = link
-        .ask(Verb::Restart, &words, Some(&plan))
-        .map_err(|e| e.failure())?;
+    let done: Vec<Restarted> = link.ask(Verb::Restart, &words, Some(&plan))?;
     show(session, &done, || restarted_text(&done))?;
     Ok(0)
 }
@@ -140,9 +134,7 @@ fn backups(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     } else {
         &[]
     };
-    let all: Vec<BackupFacts> = link
-        .ask(Verb::Backups, words, None::<&()>)
-        .map_err(|e| e.failure())?;
+    let all: Vec<BackupFacts> = link.ask(Verb::Backups, words, None::<&()>)?;
     let lines = present::backups(&all);
     show(session, &all, || {
         belay_report::backups_text(&lines, jiff::Timestamp::now())
@@ -161,9 +153,7 @@ fn logs(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     if let Some(service) = &session.inputs.service {
         words.extend(["--service", service]);
     }
-    let logs: Vec<ServiceLog> = link
-        .ask(Verb::Logs, &words, None::<&()>)
-        .map_err(|e| e.failure())?;
+    let logs: Vec<ServiceLog> = link.ask(Verb::Logs, &words, None::<&()>)?;
     if session.inputs.json {
         return show(session, &logs, String::new).map(|()| 0);
     }
@@ -181,7 +171,8 @@ fn show<T: serde::Serialize>(
     text: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     if session.inputs.json {
-        let json = serde_json::to_string_pretty(value).map_err(|e| Failure::of(&e))?;
+        // What is shown is plain data, which always serialises.
+        let json = serde_json::to_string_pretty(value).unwrap_or_default();
         return print_lines(session.actions, &json);
     }
     let text = text();

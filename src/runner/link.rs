@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::random;
 use super::ssh::{
-    Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits,
-    SshError, Target, connect_with_backoff,
+    Class, CommandError, ConnectLimits, ExecLimits, Exit, HostKeys, Interrupt, Key, RemoteCommand,
+    SshConnection, SshError, SshTarget, connect_with_backoff,
 };
 use belay_model::digest::sha256;
 use belay_model::transaction::journal::Entry;
@@ -29,8 +29,8 @@ const SHORT: Duration = Duration::from_secs(120);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Where a host is and how it is entered.
-pub struct Access {
-    pub target: Target,
+pub struct HostAccess {
+    pub target: SshTarget,
     pub host_keys: HostKeys,
     pub key: Key,
     /// The application's root on the host.
@@ -44,13 +44,23 @@ pub enum LinkError {
     #[error(transparent)]
     Ssh(#[from] SshError),
     #[error(transparent)]
-    Command(#[from] CommandError),
+    RemoteCommand(#[from] CommandError),
     #[error("could not read Belay's own program")]
     OwnProgram(#[source] io::Error),
     #[error("this Belay runs on {ours}, but the host is {theirs}")]
     Architecture { ours: String, theirs: String },
     #[error("could not {what} on the host: {said}")]
-    Remote { what: String, said: String },
+    Remote { what: &'static str, said: String },
+    /// The same, in the folder that Belay was given there.
+    #[error("could not {what} on the host: {said}")]
+    Root {
+        what: &'static str,
+        said: String,
+        /// The application's root.
+        root: String,
+        /// Who it has to belong to.
+        user: String,
+    },
     #[error("the agent on the host gave no answer to {verb}: {said}")]
     NoAnswer { verb: &'static str, said: String },
     /// The agent's own refusal.
@@ -58,22 +68,28 @@ pub enum LinkError {
     Failed(Failure),
 }
 
-impl LinkError {
-    /// The failure in three lines; nothing was begun on the host when one of these ends a run.
-    pub fn failure(&self) -> Failure {
-        match self {
-            LinkError::Failed(failure) => failure.clone(),
-            LinkError::Ssh(error) => Failure::of(error).next(error.hint()),
+/// Nothing was begun on the host when one of these ends a run.
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Failure {
+        let lines = Failure::of(&error);
+        match error {
+            LinkError::Failed(failure) => failure,
+            LinkError::Ssh(error) => lines.next(error.hint()),
             LinkError::Architecture { .. } => {
-                Failure::of(self).next("run the workflow on a runner of the host's architecture")
+                lines.next("run the workflow on a runner of the host's architecture")
             }
-            LinkError::Command(_)
+            LinkError::Root { root, user, .. } => lines.host("nothing was changed").next(format!(
+                "make sure that {root} exists and belongs to {user}: sudo install -d -o {user} {root}"
+            )),
+            LinkError::RemoteCommand(_)
             | LinkError::OwnProgram(_)
             | LinkError::Remote { .. }
-            | LinkError::NoAnswer { .. } => Failure::of(self),
+            | LinkError::NoAnswer { .. } => lines,
         }
     }
+}
 
+impl LinkError {
     /// Whether contact was lost, so that asking again may help.
     pub fn is_lost_contact(&self) -> bool {
         matches!(self, LinkError::Ssh(error) if matches!(error.class(), Class::Transient | Class::LinkLost))
@@ -82,14 +98,14 @@ impl LinkError {
 
 /// An open line to a host with an agent on it.
 pub struct Link {
-    access: Access,
-    connection: Connection,
+    access: HostAccess,
+    connection: SshConnection,
     agent: String,
 }
 
 impl Link {
     /// Connects, and makes sure that exactly this program is there as the agent.
-    pub fn open(access: Access) -> Result<Self, LinkError> {
+    pub fn open(access: HostAccess) -> Result<Self, LinkError> {
         let connection = connect(&access)?;
         let program = OwnProgram::read()?;
         let agent = format!("{}/.belay/bin/{}/belay", access.root, program.sha256);
@@ -206,7 +222,7 @@ impl Link {
                 }
                 ControlFlow::Continue(())
             },
-            self.limits(Patience {
+            self.limits(Timeouts {
                 deadline: LONG,
                 idle: SILENCE,
             }),
@@ -214,7 +230,7 @@ impl Link {
         Ok(stopped)
     }
 
-    fn agent_command(&self, verb: Verb, words: &[&str]) -> Result<Command, LinkError> {
+    fn agent_command(&self, verb: Verb, words: &[&str]) -> Result<RemoteCommand, LinkError> {
         let mut argv = vec![
             self.agent.as_str(),
             "agent",
@@ -223,10 +239,10 @@ impl Link {
             self.access.root.as_str(),
         ];
         argv.extend_from_slice(words);
-        Ok(Command::new(&argv)?)
+        Ok(RemoteCommand::new(&argv)?)
     }
 
-    fn limits(&self, patience: Patience) -> ExecLimits {
+    fn limits(&self, patience: Timeouts) -> ExecLimits {
         ExecLimits {
             deadline: patience.deadline,
             idle: patience.idle,
@@ -240,7 +256,7 @@ impl Link {
         let ours = format!("Linux {}", std::env::consts::ARCH);
         if !exit.success() || theirs.is_empty() {
             return Err(LinkError::Remote {
-                what: "ask for the architecture".to_owned(),
+                what: "ask for the architecture",
                 said: last_words(&exit),
             });
         }
@@ -272,8 +288,8 @@ impl Link {
             "make the agent's directory",
         )?;
         let output = format!("of={part}");
-        let command = Command::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
-        let limits = self.limits(Patience {
+        let command = RemoteCommand::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
+        let limits = self.limits(Timeouts {
             deadline: LONG,
             idle: SHORT,
         });
@@ -285,14 +301,14 @@ impl Link {
         )?;
         if !exit.success() {
             return Err(LinkError::Remote {
-                what: "store the agent".to_owned(),
+                what: "store the agent",
                 said: last_words(&exit),
             });
         }
         if self.hash_of(&part)?.as_deref() != Some(program.sha256.as_str()) {
             self.must(&["rm", "-f", "--", &part], "remove a truncated agent")?;
             return Err(LinkError::Remote {
-                what: "store the agent".to_owned(),
+                what: "store the agent",
                 said: "what arrived is not what was sent".to_owned(),
             });
         }
@@ -303,32 +319,29 @@ impl Link {
         )
     }
 
-    fn must(&self, argv: &[&str], what: &str) -> Result<(), LinkError> {
+    fn must(&self, argv: &[&str], what: &'static str) -> Result<(), LinkError> {
         let (exit, _) = self.run(argv)?;
         if exit.success() {
             return Ok(());
         }
-        let error = LinkError::Remote {
-            what: what.to_owned(),
+        Err(LinkError::Root {
+            what,
             said: last_words(&exit),
-        };
-        let root = &self.access.root;
-        Err(LinkError::Failed(error.failure().host("nothing was changed").next(format!(
-            "make sure that {root} exists and belongs to {user}: sudo install -d -o {user} {root}",
-            user = self.access.target.user
-        ))))
+            root: self.access.root.clone(),
+            user: self.access.target.user.clone(),
+        })
     }
 
     fn run(&self, argv: &[&str]) -> Result<(Exit, String), LinkError> {
         let mut printed = vec![];
         let exit = self.connection.exec(
-            &Command::new(argv)?,
+            &RemoteCommand::new(argv)?,
             &mut io::empty(),
             &mut |bytes| {
                 printed.extend_from_slice(bytes);
                 ControlFlow::Continue(())
             },
-            self.limits(Patience {
+            self.limits(Timeouts {
                 deadline: SHORT,
                 idle: SHORT,
             }),
@@ -337,10 +350,10 @@ impl Link {
     }
 }
 
-fn connect(access: &Access) -> Result<Connection, LinkError> {
-    let limits = Limits {
+fn connect(access: &HostAccess) -> Result<SshConnection, LinkError> {
+    let limits = ConnectLimits {
         interrupt: access.interrupt.clone(),
-        ..Limits::default()
+        ..ConnectLimits::default()
     };
     Ok(connect_with_backoff(
         &access.target,
@@ -353,19 +366,19 @@ fn connect(access: &Access) -> Result<Connection, LinkError> {
     )?)
 }
 
-struct Patience {
+struct Timeouts {
     deadline: Duration,
     idle: Duration,
 }
 
 /// How long each verb may take and be silent. A backup works without a word until it is done.
-fn patience(verb: Verb) -> Patience {
+fn patience(verb: Verb) -> Timeouts {
     match verb {
-        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask | Verb::Examine => Patience {
+        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask | Verb::Examine => Timeouts {
             deadline: SHORT,
             idle: SILENCE,
         },
-        Verb::Follow | Verb::Begin => Patience {
+        Verb::Follow | Verb::Begin => Timeouts {
             deadline: LONG,
             idle: SILENCE,
         },
@@ -376,7 +389,7 @@ fn patience(verb: Verb) -> Patience {
         | Verb::Backups
         | Verb::Logs
         | Verb::LookBack
-        | Verb::Restart => Patience {
+        | Verb::Restart => Timeouts {
             deadline: LONG,
             idle: LONG,
         },

@@ -15,7 +15,7 @@ use belay_report::plan::{
 use belay_wire::{BackupFacts, HostFacts, ServiceState};
 
 use super::choices::rollback_choices;
-use super::deploy::Planned;
+use super::deploy::DryRunPlan;
 
 /// The state of a host, for people and programs.
 pub fn status(
@@ -108,8 +108,8 @@ pub fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
 }
 
 /// What a dry run found.
-pub fn plan(planned: &Planned) -> PlanReport {
-    let Planned {
+pub fn plan(planned: &DryRunPlan) -> PlanReport {
+    let DryRunPlan {
         plan,
         facts,
         settings,

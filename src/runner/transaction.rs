@@ -5,13 +5,10 @@
 //! Where there is a public URL it is asked all through the transaction, as users ask it.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::link::{Link, LinkError, persistently};
-use super::random;
-use super::ssh::Interrupt;
-use belay_model::judgement::health::HealthRules;
+use super::{public_check, random};
 use belay_model::judgement::measure::Measured;
 use belay_model::secret::Secret;
 use belay_model::transaction::journal::{self, Entry, Event, Holder};
@@ -29,9 +26,6 @@ const LOST_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a cancelled run may talk to the host. GitHub's runner sends SIGTERM 7.5 s after SIGINT, and until then GitHub is
 /// to be told, too.
 const FAREWELL: Duration = Duration::from_millis(3500);
-
-/// How often the runner looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// For a new connection after the check, in milliseconds.
 const MARGIN_MS: u64 = 10_000;
@@ -75,29 +69,33 @@ pub fn carry_out(
     let mut watch = Watch {
         entries: vec![],
         confirmed: false,
-        users: Users::default(),
+        public: PublicProbe::default(),
     };
-    let mut watched = match begin(link, plan) {
+    let watched = match begin(link, plan) {
         Ok(Begun::Running { .. }) => watch.until_it_is_over(link, plan, nonce, watcher),
         Ok(Begun::Busy { holder }) => return refuse(outcome, Holder::busy(Some(&holder))),
         Ok(Begun::Refused(failure)) => return refuse(outcome, failure),
         // The plan may have arrived all the same.
-        Err(error) if link.is_interrupted() => Err(error.failure()),
-        Err(error) => return lost_before_begin(outcome, &error),
+        Err(error) if link.is_interrupted() => Err(error),
+        Err(error) => return lost_before_begin(outcome, error),
     };
-    if watched.is_err() && link.is_interrupted() {
-        outcome.cancelled = true;
-        watched = match watch.cancel(link, plan, watcher) {
-            Parting::NothingBegan => {
-                outcome.serving = outcome.previous.clone();
-                return refuse(outcome, cancelled());
+    let unseen = match watched {
+        Ok(()) => None,
+        Err(_) if link.is_interrupted() => {
+            outcome.cancelled = true;
+            match watch.cancel(link, plan, watcher) {
+                Parting::NothingBegan => {
+                    outcome.serving = outcome.previous.clone();
+                    return refuse(outcome, cancelled());
+                }
+                Parting::HostDecides(failure) => Some(failure),
             }
-            Parting::HostDecides(failure) => Err(failure),
-        };
-    }
+        }
+        Err(error) => Some(error.into()),
+    };
     settle(outcome, &watch.entries);
-    outcome.requests.public = watch.users.finish();
-    if let Err(failure) = watched
+    outcome.requests.public = watch.public.finish();
+    if let Some(failure) = unseen
         && outcome.word == Word::Unknown
     {
         outcome.settles_by = settles_by(plan, &watch.entries);
@@ -170,13 +168,13 @@ fn refuse(outcome: &mut Outcome, failure: Failure) {
 }
 
 /// Whether the plan reached the host is not known; if it did, the host unwinds it without a confirmation.
-fn lost_before_begin(outcome: &mut Outcome, error: &LinkError) {
-    outcome.failure = Some(error.failure());
+fn lost_before_begin(outcome: &mut Outcome, error: LinkError) {
     outcome.word = if error.is_lost_contact() {
         Word::Unknown
     } else {
         Word::Refused
     };
+    outcome.failure = Some(error.into());
 }
 
 /// The last time at which the host may still be waiting for a confirmation.
@@ -216,17 +214,17 @@ fn baked_at(entries: &[Entry]) -> Option<jiff::Timestamp> {
 struct Watch {
     entries: Vec<Entry>,
     confirmed: bool,
-    users: Users,
+    public: PublicProbe,
 }
 
 /// The public URL as users see it, measured from before the first candidate starts until the last old container is gone.
 #[derive(Default)]
-struct Users {
+struct PublicProbe {
     prober: Option<Box<dyn Prober>>,
     measured: Option<Measured>,
 }
 
-impl Users {
+impl PublicProbe {
     fn look(&mut self, plan: &Plan, entries: &[Entry]) {
         match entries.last().map(|entry| &entry.event) {
             Some(Event::Started { step: Step::Start }) => {
@@ -295,7 +293,7 @@ impl Watch {
         plan: &Plan,
         nonce: &Nonce,
         watcher: &mut dyn Watcher,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), LinkError> {
         loop {
             self.follow(link, plan, watcher)?;
             if self.confirmed || !awaits_confirmation(&self.entries) {
@@ -312,9 +310,9 @@ impl Watch {
         link: &mut Link,
         plan: &Plan,
         watcher: &mut dyn Watcher,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), LinkError> {
         let waits = !self.confirmed && !matches!(plan.confirm, ConfirmRule::Host);
-        let (entries, users) = (&mut self.entries, &mut self.users);
+        let (entries, public) = (&mut self.entries, &mut self.public);
         let stopped = persistently(link, LOST_PATIENCE, |link| {
             let from = entries.len() as u64;
             link.follow(&plan.tx, from, &mut |entry| {
@@ -322,7 +320,7 @@ impl Watch {
                 if entry.n == entries.len() as u64 {
                     watcher.entry(&entry);
                     entries.push(entry);
-                    users.look(plan, entries);
+                    public.look(plan, entries);
                 }
                 match waits && awaits_confirmation(entries) {
                     true => ControlFlow::Break(()),
@@ -330,10 +328,9 @@ impl Watch {
                 }
             })
         });
-        match stopped {
-            Ok(None) => Ok(()),
-            Ok(Some(failure)) => Err(failure),
-            Err(error) => Err(error.failure()),
+        match stopped? {
+            None => Ok(()),
+            Some(failure) => Err(LinkError::Failed(failure)),
         }
     }
 }
@@ -354,14 +351,14 @@ fn confirm(
     plan: &Plan,
     nonce: &Nonce,
     watcher: &mut dyn Watcher,
-) -> Result<(), Failure> {
+) -> Result<(), LinkError> {
     let wait = link.reconnect();
     extend(link, plan, watcher);
-    if let Err(trouble) = public_health(&plan.health, link.interrupt()) {
+    if let Err(trouble) = public_check::check(&plan.health, link.interrupt()) {
         watcher.line(&format!("not confirmed: {trouble}"));
-        wait.map_err(|e| e.failure())?;
+        wait?;
         let reason = format!("the runner's own check failed: {trouble}");
-        withdraw(link, &plan.tx, &reason).map_err(|e| e.failure())?;
+        withdraw(link, &plan.tx, &reason)?;
         return Ok(());
     }
     let confirmed: Result<Confirmed, LinkError> = persistently(link, LOST_PATIENCE, |link| {
@@ -396,60 +393,5 @@ fn extend(link: &Link, plan: &Plan, watcher: &mut dyn Watcher) {
     // Without it the host may go back while the check goes on, and says so.
     if let Err(error) = link.ask::<()>(Verb::Extend, &words, None::<&()>) {
         watcher.line(&format!("could not ask the host to wait: {error}"));
-    }
-}
-
-/// Asks the public URL until it has answered well often enough, the deadline is over, or the run is to stop. A slow answer
-/// is left behind with the thread that waits for it.
-fn public_health(rules: &HealthRules, interrupt: &Interrupt) -> Result<(), String> {
-    let (report, reports) = mpsc::channel();
-    let (rules, stop) = (rules.clone(), interrupt.clone());
-    std::thread::spawn(move || report.send(ask_public_url(&rules, &stop)));
-    while !interrupt.is_raised() {
-        match reports.recv_timeout(LOOK) {
-            Ok(health) => return health,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err("its thread ended early".to_owned()),
-        }
-    }
-    Err(CANCELLED.to_owned())
-}
-
-fn ask_public_url(rules: &HealthRules, stop: &Interrupt) -> Result<(), String> {
-    let Some(url) = &rules.public else {
-        return Ok(());
-    };
-    let client = reqwest::blocking::Client::builder()
-        .timeout(Duration::from_millis(rules.timeout_ms))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|e| e.to_string())?;
-    let began = Instant::now();
-    let mut good = 0;
-    loop {
-        let trouble = match client.get(url).send() {
-            Ok(answer) if answer.status().is_success() => {
-                good += 1;
-                if good >= rules.successes {
-                    return Ok(());
-                }
-                None
-            }
-            Ok(answer) => Some(format!("{url} answered {}", answer.status().as_u16())),
-            Err(error) => Some(format!(
-                "{url} could not be reached from the runner: {error}"
-            )),
-        };
-        if let Some(trouble) = trouble {
-            good = 0;
-            // The host's own watch was well a moment ago.
-            if began.elapsed() >= Duration::from_millis(rules.public_patience_ms()) {
-                return Err(trouble);
-            }
-        }
-        stop.sleep(Duration::from_millis(rules.interval_ms));
-        if stop.is_raised() {
-            return Err(CANCELLED.to_owned());
-        }
     }
 }

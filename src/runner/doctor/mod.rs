@@ -19,7 +19,7 @@ use belay_model::composition::ports::{Published, ports};
 use belay_model::config::Settings;
 use belay_model::docker_versions::{Remark, misfit, remarks};
 use belay_model::request::tag::{History, Tag, next_tags};
-use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::outcome::{Failure, with_causes};
 use belay_model::yaml;
 use belay_prober::ask_timed;
 use belay_report::doctor::Finding;
@@ -38,7 +38,7 @@ pub fn examine(session: &Session<'_>) -> Vec<Finding> {
             settings
         }
         Err(failure) => {
-            findings.push(of_failure("configuration", &failure));
+            findings.push(of_failure("configuration", failure));
             return findings;
         }
     };
@@ -48,7 +48,7 @@ pub fn examine(session: &Session<'_>) -> Vec<Finding> {
             ports
         }
         Err(failure) => {
-            findings.push(of_failure("Compose file", &failure));
+            findings.push(of_failure("Compose file", failure));
             vec![]
         }
     };
@@ -65,7 +65,7 @@ pub fn examine(session: &Session<'_>) -> Vec<Finding> {
             findings.extend(host(&link, &settings, &published));
         }
         Err(failure) => {
-            findings.push(of_failure("SSH", &failure));
+            findings.push(of_failure("SSH", failure));
             let why = "the host was not reached";
             findings.extend(
                 ["Docker", "disk", "clock", "endpoints"].map(|what| Finding::unknown(what, why)),
@@ -86,11 +86,12 @@ fn key(session: &Session<'_>) -> Option<Finding> {
     ))
 }
 
-fn of_failure(what: &str, failure: &Failure) -> Finding {
-    let fix = failure.next.clone();
+fn of_failure(what: &str, failure: impl Into<Failure>) -> Finding {
+    let failure: Failure = failure.into();
+    let fix = failure.next;
     Finding::bad(
         what,
-        &failure.error,
+        failure.error,
         fix.unwrap_or_else(|| "see docs/when-it-goes-wrong.md".to_owned()),
     )
 }
@@ -107,7 +108,7 @@ fn history(dir: &Path) -> (Vec<Finding>, Vec<Tag>) {
         Err(error) => {
             let finding = Finding::bad(
                 what,
-                Failure::of(&error).error,
+                with_causes(&error),
                 "run this in a checkout of the application's repository",
             );
             return (vec![finding], vec![]);
@@ -137,7 +138,7 @@ fn published_ports(
     let path = compose_file(source.dir(), settings)?;
     let text = std::fs::read(&path)
         .map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))?;
-    let document = yaml::read(&text).map_err(|e| session.file_problem(&path, &e))?;
+    let document = yaml::read(&text).map_err(|e| session.file_problem(&path, e))?;
     let services = document.get("services").and_then(Value::as_object);
     let mut found = vec![];
     for service in services.into_iter().flat_map(|services| services.values()) {
@@ -180,7 +181,7 @@ fn github(session: &Session<'_>, settings: &Settings, next: &[Tag]) -> Vec<Findi
 fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
     let facts: HostFacts = match link.ask(Verb::Facts, &[], None::<&()>) {
         Ok(facts) => facts,
-        Err(error) => return vec![of_failure("Docker", &error.failure())],
+        Err(error) => return vec![of_failure("Docker", error)],
     };
     let mut findings = vec![
         engine(&facts),
@@ -198,7 +199,7 @@ fn host(link: &Link, settings: &Settings, published: &[u16]) -> Vec<Finding> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match link.ask::<Examined>(Verb::Examine, &words, None::<&()>) {
         Ok(examined) => findings.extend(taken_ports(&examined, &facts)),
-        Err(error) => findings.push(of_failure("ports", &error.failure())),
+        Err(error) => findings.push(of_failure("ports", error)),
     }
     findings.push(backups(&facts, settings));
     findings.extend(endpoints(link, settings, &facts));
@@ -374,7 +375,7 @@ fn endpoints(link: &Link, settings: &Settings, facts: &HostFacts) -> Vec<Finding
             None::<&()>,
         ) {
             Ok(timed) => answered(&url, &timed),
-            Err(error) => of_failure(what, &error.failure()),
+            Err(error) => of_failure(what, error),
         }
     };
     let urls = urls.into_iter().flatten().map(ToString::to_string);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Target;
+use super::SshTarget;
 use super::host_key::{HostKey, KeyType};
 use super::known_hosts::host_name;
 
@@ -32,26 +32,26 @@ pub enum Class {
 pub enum SshError {
     #[error("could not find the address of {target}")]
     Unresolved {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: io::Error,
     },
     #[error("could not connect to {target}")]
     Unreachable {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: io::Error,
     },
     #[error("{target} did not finish {stage} within {} s", limit.as_secs_f32())]
     TimedOut {
-        target: Target,
-        stage: Stage,
+        target: SshTarget,
+        stage: ConnectStage,
         limit: Duration,
     },
     #[error("{target} ended the connection during {stage}")]
     Dropped {
-        target: Target,
-        stage: Stage,
+        target: SshTarget,
+        stage: ConnectStage,
         #[source]
         source: ssh2::Error,
     },
@@ -63,7 +63,7 @@ pub enum SshError {
     },
     #[error("could not agree on keys with {target}")]
     Handshake {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: ssh2::Error,
     },
@@ -78,7 +78,7 @@ pub enum SshError {
     HostKeyRevoked { seen: Box<SeenKey>, line: usize },
     #[error("could not read the host key of {target}")]
     HostKeyUnreadable {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: super::BadHostKey,
     },
@@ -91,7 +91,7 @@ pub enum SshError {
     },
     #[error("{target} does not accept the private key for user {}", target.user)]
     AuthRefused {
-        target: Target,
+        target: SshTarget,
         /// The line that the host's authorized_keys would need, when it can be told.
         public: Option<String>,
         #[source]
@@ -99,34 +99,34 @@ pub enum SshError {
     },
     #[error("could not start a command on {target}")]
     ExecRefused {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: ssh2::Error,
     },
     #[error("lost the link to {target}")]
     LinkLost {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: Loss,
     },
     #[error("the command on {target} did not end within {} s", limit.as_secs_f32())]
-    Deadline { target: Target, limit: Duration },
+    Deadline { target: SshTarget, limit: Duration },
     #[error("the command on {target} was silent for {} s", limit.as_secs_f32())]
-    Idle { target: Target, limit: Duration },
+    Idle { target: SshTarget, limit: Duration },
     #[error("could not read what was to be sent to {target}")]
     Input {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: io::Error,
     },
     #[error("could not prepare the connection to {target}")]
     Setup {
-        target: Target,
+        target: SshTarget,
         #[source]
         source: io::Error,
     },
     #[error("the work on {target} was interrupted")]
-    Interrupted { target: Target },
+    Interrupted { target: SshTarget },
 }
 
 /// How a link came to be lost.
@@ -142,14 +142,14 @@ pub enum Loss {
 
 /// The part of connecting that an error happened in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum ConnectStage {
     Connecting,
     KeyExchange,
     Authentication,
     Starting,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for ConnectStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connecting => "connecting",
@@ -163,7 +163,7 @@ impl fmt::Display for Stage {
 /// A purpose for which the server and belay share no method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incompatible {
-    pub target: Target,
+    pub target: SshTarget,
     /// How the server names itself.
     pub server: String,
     /// The setting of sshd_config that lists what is allowed.
@@ -198,7 +198,7 @@ pub enum Passphrase {
 /// A host key that was shown and not trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenKey {
-    pub target: Target,
+    pub target: SshTarget,
     pub key: HostKey,
 }
 
@@ -221,9 +221,11 @@ impl SshError {
                 Class::Transient
             }
             Self::TimedOut { stage, .. } => match stage {
-                Stage::Connecting | Stage::KeyExchange | Stage::Authentication => Class::Transient,
+                ConnectStage::Connecting
+                | ConnectStage::KeyExchange
+                | ConnectStage::Authentication => Class::Transient,
                 // The request was sent: the command may be running.
-                Stage::Starting => Class::LinkLost,
+                ConnectStage::Starting => Class::LinkLost,
             },
             Self::LinkLost { .. } | Self::Deadline { .. } | Self::Idle { .. } => Class::LinkLost,
             // The command may be running and has lost its input.

@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use super::host_key::{Fingerprint, HostKey, KeyType};
-use super::known_hosts::{KnownHosts, Unreadable, Verdict};
+use super::known_hosts::{HostKeyVerdict, KnownHosts, UnreadableLine};
 
 /// The pinned keys of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum HostKeysError {
     #[error("no line of the known_hosts text can be used")]
     NothingUsable {
         #[source]
-        first: Option<Unreadable>,
+        first: Option<UnreadableLine>,
     },
 }
 
@@ -78,11 +78,13 @@ impl HostKeys {
     }
 
     /// Judges the key that the host called `name` has shown.
-    pub fn judge(&self, name: &str, key: &HostKey) -> Verdict {
+    pub fn judge(&self, name: &str, key: &HostKey) -> HostKeyVerdict {
         match self {
             Self::KnownHosts(known) => known.judge(name, key),
-            Self::Fingerprints(pins) if pins.contains(&key.fingerprint()) => Verdict::Trusted,
-            Self::Fingerprints(_) => Verdict::Mismatch(Vec::new()),
+            Self::Fingerprints(pins) if pins.contains(&key.fingerprint()) => {
+                HostKeyVerdict::Trusted
+            }
+            Self::Fingerprints(_) => HostKeyVerdict::Mismatch(Vec::new()),
         }
     }
 
@@ -101,7 +103,7 @@ impl HostKeys {
     }
 
     /// Lines that were ignored, to be shown as warnings.
-    pub fn unreadable(&self) -> &[Unreadable] {
+    pub fn unreadable(&self) -> &[UnreadableLine] {
         match self {
             Self::KnownHosts(known) => known.unreadable(),
             Self::Fingerprints(_) => &[],
@@ -170,7 +172,11 @@ mod tests {
         ] {
             let pinned = HostKeys::parse(&text).unwrap();
             assert!(matches!(pinned, HostKeys::Fingerprints(_)), "{text}");
-            assert_eq!(pinned.judge("anything", &key()), Verdict::Trusted, "{text}");
+            assert_eq!(
+                pinned.judge("anything", &key()),
+                HostKeyVerdict::Trusted,
+                "{text}"
+            );
             assert_eq!(pinned.types("anything"), KeyType::ALL);
         }
     }
@@ -184,7 +190,7 @@ mod tests {
         let pinned = HostKeys::parse(&text).unwrap();
         assert_eq!(
             pinned.judge("h", &key()),
-            Verdict::Mismatch(vec![KeyType::Ed25519])
+            HostKeyVerdict::Mismatch(vec![KeyType::Ed25519])
         );
         let only_revoked = format!("@revoked h {KEY} {PIN}");
         assert_eq!(
@@ -223,6 +229,6 @@ mod tests {
         let pinned = HostKeys::parse(&format!("h {KEY}")).unwrap();
         assert_eq!(pinned.types("h"), [KeyType::Ed25519]);
         assert_eq!(pinned.types("other"), KeyType::ALL);
-        assert_eq!(pinned.judge("other", &key()), Verdict::Unknown);
+        assert_eq!(pinned.judge("other", &key()), HostKeyVerdict::Unknown);
     }
 }

@@ -133,7 +133,7 @@ enum Locked {
     No,
 }
 
-struct Facts {
+struct KeyFacts {
     locked: Locked,
     public: Option<String>,
 }
@@ -178,7 +178,7 @@ impl<'a> Pem<'a> {
     }
 
     /// Reads what the block says of itself without opening it.
-    fn inspect(&self) -> Result<Facts, KeyError> {
+    fn inspect(&self) -> Result<KeyFacts, KeyError> {
         let bytes = Zeroizing::new(
             BASE64
                 .decode(self.body.as_bytes())
@@ -189,7 +189,7 @@ impl<'a> Pem<'a> {
         }
         match self.label {
             "OPENSSH PRIVATE KEY" => inspect_openssh(&bytes),
-            "ENCRYPTED PRIVATE KEY" => Ok(Facts {
+            "ENCRYPTED PRIVATE KEY" => Ok(KeyFacts {
                 locked: Locked::Yes,
                 public: None,
             }),
@@ -198,7 +198,7 @@ impl<'a> Pem<'a> {
                 if !encrypted && !whole_der(&bytes) {
                     return Err(KeyError::Damaged);
                 }
-                Ok(Facts {
+                Ok(KeyFacts {
                     locked: if encrypted { Locked::Yes } else { Locked::No },
                     public: None,
                 })
@@ -258,7 +258,7 @@ fn mistake(text: &str) -> KeyError {
 }
 
 /// Reads the open part of OpenSSH's own format: cipher and public key; the private part must be there in full.
-fn inspect_openssh(bytes: &[u8]) -> Result<Facts, KeyError> {
+fn inspect_openssh(bytes: &[u8]) -> Result<KeyFacts, KeyError> {
     let body = bytes
         .strip_prefix(b"openssh-key-v1\0")
         .ok_or(KeyError::Damaged)?;
@@ -274,7 +274,7 @@ fn inspect_openssh(bytes: &[u8]) -> Result<Facts, KeyError> {
         other => return Err(KeyError::Unsupported(other.escape_default().to_string())),
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(public);
-    Ok(Facts {
+    Ok(KeyFacts {
         locked: if cipher == "none" {
             Locked::No
         } else {

@@ -15,14 +15,14 @@ use base64::Engine as _;
 /// The lines of a known_hosts text that could be read, and the ones that could not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHosts {
-    lines: Vec<Line>,
-    unreadable: Vec<Unreadable>,
+    lines: Vec<PinnedLine>,
+    unreadable: Vec<UnreadableLine>,
 }
 
 /// A line that trusts nothing because it could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {number} of known_hosts was ignored: {reason}")]
-pub struct Unreadable {
+pub struct UnreadableLine {
     /// Counted from 1.
     pub number: usize,
     pub reason: LineProblem,
@@ -45,7 +45,7 @@ pub enum LineProblem {
 
 /// What the text says about a key shown by a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HostKeyVerdict {
     Trusted,
     /// No line names this host.
     Unknown,
@@ -58,7 +58,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
+struct PinnedLine {
     number: usize,
     marker: Marker,
     hosts: Hosts,
@@ -99,7 +99,7 @@ pub fn host_name(address: &str, port: u16) -> String {
 
 impl KnownHosts {
     /// Reads the whole text. Blank lines and comments are nothing; other lines that make no sense are kept as
-    /// [`Unreadable`].
+    /// [`UnreadableLine`].
     pub fn parse(text: &str) -> Self {
         let mut known = Self {
             lines: Vec::new(),
@@ -114,7 +114,7 @@ impl KnownHosts {
             let number = index + 1;
             match parse_line(number, line) {
                 Ok(line) => known.lines.push(line),
-                Err(reason) => known.unreadable.push(Unreadable { number, reason }),
+                Err(reason) => known.unreadable.push(UnreadableLine { number, reason }),
             }
         }
         known
@@ -131,26 +131,26 @@ impl KnownHosts {
     }
 
     /// The lines that were ignored, to be shown as warnings.
-    pub fn unreadable(&self) -> &[Unreadable] {
+    pub fn unreadable(&self) -> &[UnreadableLine] {
         &self.unreadable
     }
 
     /// Judges the key that the host called `name` (see [`host_name`]) has shown.
-    pub fn judge(&self, name: &str, key: &HostKey) -> Verdict {
+    pub fn judge(&self, name: &str, key: &HostKey) -> HostKeyVerdict {
         let revoked = self
             .matching(name, Marker::Revoked)
             .find(|line| line.key == *key);
         if let Some(line) = revoked {
-            return Verdict::Revoked { line: line.number };
+            return HostKeyVerdict::Revoked { line: line.number };
         }
         let mut known = self.matching(name, Marker::None).peekable();
         if known.peek().is_none() {
-            return Verdict::Unknown;
+            return HostKeyVerdict::Unknown;
         }
         if known.any(|line| line.key == *key) {
-            return Verdict::Trusted;
+            return HostKeyVerdict::Trusted;
         }
-        Verdict::Mismatch(self.types(name))
+        HostKeyVerdict::Mismatch(self.types(name))
     }
 
     /// The types of key by which the host is known, without the revoked ones: these and no others are to be
@@ -158,7 +158,7 @@ impl KnownHosts {
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let mut types: Vec<KeyType> = self
             .matching(name, Marker::None)
-            .filter(|line| self.judge(name, &line.key) == Verdict::Trusted)
+            .filter(|line| self.judge(name, &line.key) == HostKeyVerdict::Trusted)
             .map(|line| line.key.kind())
             .collect();
         types.sort();
@@ -166,14 +166,18 @@ impl KnownHosts {
         types
     }
 
-    fn matching<'a>(&'a self, name: &'a str, marker: Marker) -> impl Iterator<Item = &'a Line> {
+    fn matching<'a>(
+        &'a self,
+        name: &'a str,
+        marker: Marker,
+    ) -> impl Iterator<Item = &'a PinnedLine> {
         self.lines
             .iter()
             .filter(move |line| line.marker == marker && line.hosts.contain(name))
     }
 }
 
-fn parse_line(number: usize, line: &str) -> Result<Line, LineProblem> {
+fn parse_line(number: usize, line: &str) -> Result<PinnedLine, LineProblem> {
     let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
     let mut first = words.next().ok_or(LineProblem::Incomplete)?;
     let marker = match first {
@@ -193,7 +197,7 @@ fn parse_line(number: usize, line: &str) -> Result<Line, LineProblem> {
     let hosts = Hosts::parse(first)?;
     let kind = words.next().ok_or(LineProblem::Incomplete)?;
     let base64 = words.next().ok_or(LineProblem::Incomplete)?;
-    Ok(Line {
+    Ok(PinnedLine {
         number,
         marker,
         hosts,
@@ -306,7 +310,7 @@ mod tests {
     /// Whether key `A` of a host is trusted when the text has the line `HOSTS A`.
     fn trusted(hosts: &str, address: &str, port: u16) -> bool {
         let known = KnownHosts::parse(&format!("{hosts} {A}\n"));
-        known.judge(&host_name(address, port), &key(A)) == Verdict::Trusted
+        known.judge(&host_name(address, port), &key(A)) == HostKeyVerdict::Trusted
     }
 
     #[test]
@@ -378,16 +382,16 @@ mod tests {
         let known = KnownHosts::parse(&format!("h {A}\n"));
         assert_eq!(
             known.judge("h", &key(B)),
-            Verdict::Mismatch(vec![KeyType::Ed25519])
+            HostKeyVerdict::Mismatch(vec![KeyType::Ed25519])
         );
-        assert_eq!(known.judge("other", &key(B)), Verdict::Unknown);
+        assert_eq!(known.judge("other", &key(B)), HostKeyVerdict::Unknown);
     }
 
     #[test]
     fn any_of_several_keys_is_trusted() {
         let known = KnownHosts::parse(&format!("h {A}\nh {B}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
-        assert_eq!(known.judge("h", &key(B)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
+        assert_eq!(known.judge("h", &key(B)), HostKeyVerdict::Trusted);
         assert_eq!(known.types("h"), [KeyType::Ed25519, KeyType::EcdsaP256]);
     }
 
@@ -401,7 +405,7 @@ mod tests {
         ] {
             let known = KnownHosts::parse(&text);
             assert!(
-                matches!(known.judge("h", &key(A)), Verdict::Revoked { .. }),
+                matches!(known.judge("h", &key(A)), HostKeyVerdict::Revoked { .. }),
                 "{text}"
             );
             assert_eq!(known.types("h"), []);
@@ -411,14 +415,17 @@ mod tests {
     #[test]
     fn a_revocation_for_another_host_or_key_changes_nothing() {
         let known = KnownHosts::parse(&format!("h {A}\n@revoked other {A}\n@revoked h {B}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
-        assert_eq!(known.judge("h", &key(B)), Verdict::Revoked { line: 3 });
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
+        assert_eq!(
+            known.judge("h", &key(B)),
+            HostKeyVerdict::Revoked { line: 3 }
+        );
     }
 
     #[test]
     fn a_certificate_authority_vouches_for_no_plain_key() {
         let known = KnownHosts::parse(&format!("@cert-authority * {A}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Unknown);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Unknown);
         assert_eq!(known.types("h"), []);
         assert!(!known.trusts_anything());
     }
@@ -428,10 +435,10 @@ mod tests {
         let known = KnownHosts::parse(&format!(
             "\u{feff}# a comment\r\n\r\n   \t\r\n \th\t {A}  root@host # more\r\n#h {B}\r\n"
         ));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
         assert_eq!(
             known.judge("h", &key(B)),
-            Verdict::Mismatch(vec![KeyType::Ed25519])
+            HostKeyVerdict::Mismatch(vec![KeyType::Ed25519])
         );
         assert_eq!(known.unreadable(), []);
     }
@@ -473,7 +480,7 @@ mod tests {
             let known = KnownHosts::parse(&format!("# first\n{line}\n"));
             assert_eq!(
                 known.unreadable(),
-                [Unreadable { number: 2, reason }],
+                [UnreadableLine { number: 2, reason }],
                 "{line}"
             );
             assert!(!known.trusts_anything());
@@ -483,7 +490,7 @@ mod tests {
     #[test]
     fn one_bad_line_does_not_spoil_the_others() {
         let known = KnownHosts::parse(&format!("nonsense\nh {A}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
         assert_eq!(known.unreadable().len(), 1);
     }
 

@@ -47,10 +47,10 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::ssh::Target;
+    use crate::ssh::SshTarget;
 
-    fn target() -> Target {
-        Target {
+    fn target() -> SshTarget {
+        SshTarget {
             address: "203.0.113.10".into(),
             port: 22,
             user: "deploy".into(),
