@@ -13,6 +13,7 @@ use belay_model::transaction::outcome::{Failure, ServiceLog, Word};
 use belay_model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
 use belay_model::versions::release::RollbackTo;
 use belay_report::doctor::{doctor_text, is_bad};
+use belay_report::support::support_markdown;
 use belay_wire::{BackupFacts, HostFacts, Restarted, Verb};
 
 /// Lines of each service's log to show.
@@ -46,9 +47,15 @@ fn try_run(session: &Session<'_>, operation: Operation) -> Result<u8, Failure> {
 }
 
 fn examine(session: &Session<'_>) -> Result<u8, Failure> {
-    let findings = doctor::examine(session);
-    show(session, &findings, || doctor_text(&findings))?;
-    Ok(match is_bad(&findings) {
+    let seen = doctor::examine(session);
+    let findings = &seen.findings;
+    if session.inputs.report {
+        let report = doctor::support_report(session, &seen);
+        print_lines(session.actions, &support_markdown(&report))?;
+    } else {
+        show(session, findings, || doctor_text(findings))?;
+    }
+    Ok(match is_bad(findings) {
         true => Word::Refused.exit_code(),
         false => 0,
     })
