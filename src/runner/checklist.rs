@@ -21,7 +21,7 @@ use belay_report::three_lines;
 use belay_wire::{HostFacts, Verb};
 
 /// Looks, and keeps the comment. Returns the exit code.
-pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
+pub(crate) fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
     let Some(origin) = session.origin() else {
         return EXIT_BUG;
     };

@@ -20,7 +20,7 @@ use belay_wire::{BackupFacts, HostFacts, Restarted, Verb};
 const LOG_LINES: &str = "50";
 
 /// Runs an operation and returns the exit code.
-pub fn run(session: &Session<'_>, operation: Operation) -> u8 {
+pub(crate) fn run(session: &Session<'_>, operation: Operation) -> u8 {
     match try_run(session, operation) {
         Ok(code) => code,
         Err(failure) => {

@@ -20,7 +20,7 @@ use belay_report::released::{
 const MOST_COMMENTS: usize = 50;
 
 /// Looks up what the run changed, and completes the checklists. Returns what there is to say in the log.
-pub async fn follow_up(
+pub(crate) async fn follow_up(
     session: &Session<'_>,
     client: &GitHubClient,
     origin: &Origin,

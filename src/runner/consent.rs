@@ -10,7 +10,7 @@ use belay_model::transaction::outcome::Failure;
 
 /// Nobody has confirmed that data may be replaced.
 #[derive(Debug, thiserror::Error)]
-pub enum ConsentError {
+pub(crate) enum ConsentError {
     /// Something else than the environment's name was typed.
     #[error("confirm says {typed:?}, and the environment is {environment}")]
     Mistyped {
@@ -41,7 +41,11 @@ impl From<ConsentError> for Failure {
 }
 
 /// Checks that whoever asks for a backup's data has typed the environment's name.
-pub fn check(session: &Session<'_>, environment: &str, backup: &str) -> Result<(), ConsentError> {
+pub(crate) fn check(
+    session: &Session<'_>,
+    environment: &str,
+    backup: &str,
+) -> Result<(), ConsentError> {
     let typed = match &session.inputs.asked.confirm {
         Some(typed) => Some(typed.clone()),
         None => ask(session, environment, backup),

@@ -13,24 +13,24 @@ use belay_model::composition::image::{Content, ImageStore, Manifest, PackingErro
 
 /// The runner's Docker.
 #[derive(Clone, Copy, Debug)]
-pub struct RunnerDocker {
+pub(crate) struct RunnerDocker {
     store: ImageStore,
-    pub builder: Builder,
+    pub(crate) builder: Builder,
 }
 
 /// An image of the runner's, for the host's platform.
 #[derive(Clone, Debug)]
-pub struct Identified {
-    pub content: Content,
+pub(crate) struct Identified {
+    pub(crate) content: Content,
     /// How the engine has packed it, where it keeps images packed.
-    pub manifest: Option<Manifest>,
+    pub(crate) manifest: Option<Manifest>,
     /// Its layers when unpacked, in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 /// Why it is not known what an image is.
 #[derive(Debug, thiserror::Error)]
-pub enum RunnerDockerError {
+pub(crate) enum RunnerDockerError {
     #[error(transparent)]
     Program(#[from] ProgramError),
     #[error("it is made for {there}, and not for {wanted}")]
@@ -64,7 +64,7 @@ struct LocalLayers {
 
 impl RunnerDocker {
     /// Asks Docker what it is like.
-    pub fn find() -> Result<RunnerDocker, RunnerDockerError> {
+    pub(crate) fn find() -> Result<RunnerDocker, RunnerDockerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct DockerInfo {
@@ -91,12 +91,12 @@ impl RunnerDocker {
     }
 
     /// Whether there is an image of that name.
-    pub fn has(&self, reference: &str) -> bool {
+    pub(crate) fn has(&self, reference: &str) -> bool {
         inspect(reference).is_ok()
     }
 
     /// What the image of that name is, for a host of this architecture.
-    pub fn identify(
+    pub(crate) fn identify(
         &self,
         reference: &str,
         architecture: &str,
@@ -201,7 +201,7 @@ fn inspect(reference: &str) -> Result<LocalImage, ProgramError> {
     })
 }
 
-/// BuildKit by its plugin where there is one, unless the user wants the builder that came before it.
+/// `BuildKit` by its plugin where there is one, unless the user wants the builder that came before it.
 fn builder() -> Builder {
     // As Docker's client reads it, which is written in Go (strconv.ParseBool).
     let off = ["0", "f", "F", "false", "False", "FALSE"];
@@ -213,7 +213,7 @@ fn builder() -> Builder {
 }
 
 /// The name of the builder that buildx uses: the one of `docker/setup-buildx-action`, say.
-pub fn builder_name() -> Option<String> {
+pub(crate) fn builder_name() -> Option<String> {
     if let Ok(name) = std::env::var("BUILDX_BUILDER") {
         return Some(name);
     }

@@ -21,7 +21,7 @@ use belay_model::transaction::settle::settle;
 use belay_wire::Confirmed;
 
 /// How long `finalize` waits for the host to decide.
-const DECISION_PATIENCE: Duration = Duration::from_secs(240);
+const DECISION_PATIENCE: Duration = Duration::from_mins(4);
 
 /// `belay finalize`: settles what a killed step left. Finds nothing to do after a run that ended by itself.
 pub fn finalize(env: &Env, inputs: &Inputs, actions: &Actions) -> u8 {

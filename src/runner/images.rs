@@ -21,19 +21,19 @@ use belay_model::transaction::plan::{ImageSource, PlannedImage};
 use belay_wire::HostFacts;
 
 /// What an image is made for.
-pub struct Making<'a> {
-    pub settings: &'a Settings,
-    pub project: &'a str,
-    pub tag: &'a str,
-    pub revision: &'a str,
+pub(crate) struct Making<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) project: &'a str,
+    pub(crate) tag: &'a str,
+    pub(crate) revision: &'a str,
     /// Where the source code is found, for the image's labels.
-    pub repository_url: Option<&'a str>,
+    pub(crate) repository_url: Option<&'a str>,
     /// The directory of the Compose file.
-    pub directory: &'a Path,
-    pub facts: &'a HostFacts,
+    pub(crate) directory: &'a Path,
+    pub(crate) facts: &'a HostFacts,
     /// The runner's Docker, once something asks for it: an application that builds nothing needs none.
-    pub engine: OnceCell<RunnerDocker>,
-    pub interrupt: &'a Interrupt,
+    pub(crate) engine: OnceCell<RunnerDocker>,
+    pub(crate) interrupt: &'a Interrupt,
 }
 
 impl Making<'_> {
@@ -48,7 +48,7 @@ impl Making<'_> {
 
 /// Why there is no image to send. The host was not touched.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// The runner's Docker does not answer.
     #[error(transparent)]
     NoEngine(RunnerDockerError),
@@ -147,19 +147,19 @@ impl From<ImageError> for Failure {
 
 /// Images that are ready to be sent.
 #[derive(Debug, Default)]
-pub struct BuiltImages {
-    pub images: Vec<PlannedImage>,
+pub(crate) struct BuiltImages {
+    pub(crate) images: Vec<PlannedImage>,
     /// How they are packed, where the runner's engine keeps them packed.
-    pub packing: Vec<Naming>,
-    pub reports: Vec<ImageReport>,
-    pub warnings: Vec<String>,
-    pub build_ms: Option<u64>,
-    pub test_ms: Option<u64>,
+    pub(crate) packing: Vec<Naming>,
+    pub(crate) reports: Vec<ImageReport>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) build_ms: Option<u64>,
+    pub(crate) test_ms: Option<u64>,
 }
 
 /// The variables that a `build` section may use. The run's own environment is not among them: an image must not depend on
 /// the machine that it was built on.
-pub fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
+pub(crate) fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("BELAY_TAG".to_owned(), tag.to_owned()),
         ("BELAY_REVISION".to_owned(), revision.to_owned()),
@@ -167,7 +167,7 @@ pub fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
 }
 
 /// Builds, tests and measures every image that is Belay's to bring. Nothing of it touches the host.
-pub fn make(
+pub(crate) fn make(
     making: &Making<'_>,
     builds: &[Build],
     tell: &mut dyn FnMut(&[u8]),

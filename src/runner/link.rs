@@ -22,25 +22,25 @@ use belay_model::transaction::outcome::Failure;
 use belay_wire::{Answer, Line, Verb};
 
 const CONNECT_ATTEMPTS: u32 = 5;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
+const CONNECT_DEADLINE: Duration = Duration::from_mins(1);
 /// The longest silence of an agent that is at work: it says "still here" every 2 s where it waits.
 const SILENCE: Duration = Duration::from_secs(30);
-const SHORT: Duration = Duration::from_secs(120);
-const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_mins(2);
+const LONG: Duration = Duration::from_hours(1);
 
 /// Where a host is and how it is entered.
-pub struct HostAccess {
-    pub target: SshTarget,
-    pub host_keys: HostKeys,
-    pub key: Key,
+pub(crate) struct HostAccess {
+    pub(crate) target: SshTarget,
+    pub(crate) host_keys: HostKeys,
+    pub(crate) key: Key,
     /// The application's root on the host.
-    pub root: String,
-    pub interrupt: Interrupt,
+    pub(crate) root: String,
+    pub(crate) interrupt: Interrupt,
 }
 
 /// Why the host could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     #[error(transparent)]
     Ssh(#[from] SshError),
     #[error(transparent)]
@@ -91,13 +91,13 @@ impl From<LinkError> for Failure {
 
 impl LinkError {
     /// Whether contact was lost, so that asking again may help.
-    pub fn is_lost_contact(&self) -> bool {
+    pub(crate) fn is_lost_contact(&self) -> bool {
         matches!(self, LinkError::Ssh(error) if matches!(error.class(), Class::Transient | Class::LinkLost))
     }
 }
 
 /// An open line to a host with an agent on it.
-pub struct Link {
+pub(crate) struct Link {
     access: HostAccess,
     connection: SshConnection,
     agent: String,
@@ -105,7 +105,7 @@ pub struct Link {
 
 impl Link {
     /// Connects, and makes sure that exactly this program is there as the agent.
-    pub fn open(access: HostAccess) -> Result<Self, LinkError> {
+    pub(crate) fn open(access: HostAccess) -> Result<Self, LinkError> {
         let connection = connect(&access)?;
         let program = OwnProgram::read()?;
         let agent = format!("{}/.belay/bin/{}/belay", access.root, program.sha256);
@@ -122,33 +122,33 @@ impl Link {
     }
 
     /// The host, for people.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!("{}@{}", self.access.target.user, self.access.target)
     }
 
     /// Whether somebody asked the run to stop.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.access.interrupt.is_raised()
     }
 
     /// The switch that stops it.
-    pub fn interrupt(&self) -> &Interrupt {
+    pub(crate) fn interrupt(&self) -> &Interrupt {
         &self.access.interrupt
     }
 
     /// Lets the line be used once more after an interruption, for so long: for telling the host about it.
-    pub fn use_once_more(&mut self, time: Duration) {
+    pub(crate) fn use_once_more(&mut self, time: Duration) {
         self.access.interrupt = Interrupt::after(time);
     }
 
     /// Gives up the connection and makes a new one.
-    pub fn reconnect(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn reconnect(&mut self) -> Result<(), LinkError> {
         self.connection = connect(&self.access)?;
         Ok(())
     }
 
     /// Asks a verb, with a value on its standard input.
-    pub fn ask<T: DeserializeOwned>(
+    pub(crate) fn ask<T: DeserializeOwned>(
         &self,
         verb: Verb,
         words: &[&str],
@@ -164,7 +164,7 @@ impl Link {
     }
 
     /// Asks a verb, with a stream on its standard input.
-    pub fn ask_with_stream<T: DeserializeOwned>(
+    pub(crate) fn ask_with_stream<T: DeserializeOwned>(
         &self,
         verb: Verb,
         words: &[&str],
@@ -196,7 +196,7 @@ impl Link {
 
     /// Tells the records of a transaction from number `from` on, as they come, until it is over, contact is lost, or
     /// `on_entry` breaks; after a break the connection is of no more use.
-    pub fn follow(
+    pub(crate) fn follow(
         &self,
         tx: &str,
         from: u64,
@@ -399,7 +399,7 @@ fn patience(verb: Verb) -> Timeouts {
 /// Keeps asking across lost connections until an answer comes, or contact stays lost for longer than the patience.
 ///
 /// `attempt` gets the link and is called again after each reconnection.
-pub fn persistently<T>(
+pub(crate) fn persistently<T>(
     link: &mut Link,
     patience: Duration,
     mut attempt: impl FnMut(&mut Link) -> Result<T, LinkError>,

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// What kept a notification from arriving.
 #[derive(Debug, thiserror::Error)]
-pub enum NotifyError {
+pub(crate) enum NotifyError {
     /// Not said which: the text is a secret even so.
     #[error("notify-url is no address")]
     Address,
@@ -39,7 +39,7 @@ pub enum NotifyError {
 }
 
 /// Sends the outcome where it is wanted.
-pub fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<(), NotifyError> {
+pub(crate) fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<(), NotifyError> {
     if !wishes.want(outcome) {
         return Ok(());
     }

@@ -36,7 +36,7 @@ pub(super) fn ledger_file(env: &Env) -> PathBuf {
 
 /// Several jobs of a run may share a temporary directory on a self-hosted runner.
 fn run_name(env: &Env) -> String {
-    let part = |name: &str| env.get(name).map(String::as_str).unwrap_or("local");
+    let part = |name: &str| env.get(name).map_or("local", String::as_str);
     let name = format!(
         "{}-{}-{}",
         part("GITHUB_RUN_ID"),

@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A program of the runner that failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
+pub(crate) enum ProgramError {
     #[error("could not run {program}")]
     Start {
         program: String,
@@ -49,7 +49,7 @@ const SECRETS: [&str; 5] = [
 ];
 
 /// A program of the runner, with the job's environment but for Belay's own secrets.
-pub fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     for name in SECRETS {
         command.env_remove(name);
@@ -61,7 +61,7 @@ pub fn command(program: &str) -> Command {
 const LAST_LINES: usize = 15;
 
 /// Runs a program to its end and returns what it printed; each line also goes to `tell` as it comes. An interrupt ends it.
-pub fn run_telling(
+pub(crate) fn run_telling(
     argv: &[String],
     interrupt: &Interrupt,
     tell: &mut dyn FnMut(&[u8]),
@@ -130,7 +130,7 @@ fn end(child: &mut Child) {
 }
 
 /// Runs a program quietly and returns its standard output.
-pub fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
+pub(crate) fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
     let output = command(&argv[0])
         .args(&argv[1..])
         .stdin(Stdio::null())
@@ -165,7 +165,7 @@ fn last_lines(printed: &[u8]) -> String {
 }
 
 /// Words as an argument list.
-pub fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
+pub(crate) fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 

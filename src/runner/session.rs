@@ -17,7 +17,7 @@ use belay_model::yaml::YamlError;
 
 /// Why a run has not what it needs. The host was not changed, and but for the last it was not contacted.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub(crate) enum SessionError {
     /// Nothing may be printed that could not be hidden first.
     #[error("could not hide a secret from the log")]
     Mask(#[source] std::io::Error),
@@ -105,20 +105,20 @@ impl From<SessionError> for Failure {
 }
 
 /// One run of Belay.
-pub struct Session<'a> {
-    pub env: &'a Env,
+pub(crate) struct Session<'a> {
+    pub(crate) env: &'a Env,
     /// Everything that was asked for, the event's own inputs included.
-    pub inputs: Inputs,
-    pub actions: &'a Actions,
-    pub event: Option<Event>,
+    pub(crate) inputs: Inputs,
+    pub(crate) actions: &'a Actions,
+    pub(crate) event: Option<Event>,
     /// The directory of the repository.
-    pub dir: PathBuf,
-    pub interrupt: Interrupt,
+    pub(crate) dir: PathBuf,
+    pub(crate) interrupt: Interrupt,
 }
 
 impl<'a> Session<'a> {
     /// Reads the event, where there is one, and hides the secrets from the log before anything is printed.
-    pub fn open(
+    pub(crate) fn open(
         env: &'a Env,
         inputs: &'a Inputs,
         actions: &'a Actions,
@@ -155,22 +155,22 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub fn trigger(&self) -> Option<&Trigger> {
+    pub(crate) fn trigger(&self) -> Option<&Trigger> {
         self.event.as_ref().map(|event| &event.trigger)
     }
 
-    pub fn origin(&self) -> Option<&Origin> {
+    pub(crate) fn origin(&self) -> Option<&Origin> {
         self.event.as_ref().map(|event| &event.origin)
     }
 
     /// The repository's page, where there is one.
-    pub fn repository_url(&self) -> Option<String> {
+    pub(crate) fn repository_url(&self) -> Option<String> {
         self.origin()
             .map(|origin| format!("{}/{}", origin.server_url, origin.repository))
     }
 
     /// Reads belay.yml in a directory and lays the inputs over it. Every problem is annotated at its place.
-    pub fn config(&self, dir: &Path) -> Result<Config, SessionError> {
+    pub(crate) fn config(&self, dir: &Path) -> Result<Config, SessionError> {
         let name = self
             .inputs
             .config
@@ -189,14 +189,18 @@ impl<'a> Session<'a> {
     }
 
     /// The settings of an environment.
-    pub fn settings(&self, config: &Config, environment: &str) -> Result<Settings, SessionError> {
+    pub(crate) fn settings(
+        &self,
+        config: &Config,
+        environment: &str,
+    ) -> Result<Settings, SessionError> {
         config
             .for_environment(environment)
             .map_err(|problems| self.problems(problems))
     }
 
     /// The settings of the environment that releases go to.
-    pub fn release_settings(&self) -> Result<Settings, SessionError> {
+    pub(crate) fn release_settings(&self) -> Result<Settings, SessionError> {
         let config = self.config(&self.dir)?;
         let environment = config.environment_of(TagKind::Release);
         self.settings(&config, environment.unwrap_or("production"))
@@ -216,7 +220,7 @@ impl<'a> Session<'a> {
     }
 
     /// GitHub's API, for a run in a workflow that has a token.
-    pub fn github(&self, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
+    pub(crate) fn github(&self, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
         let origin = self.origin()?;
         // The client starts a task of its own when it is made, and panics where there is no runtime to start it in.
         let _inside = runtime.enter();
@@ -229,19 +233,19 @@ impl<'a> Session<'a> {
     }
 
     /// Opens the line to the host of an environment.
-    pub fn link(&self, settings: &Settings) -> Result<Link, SessionError> {
+    pub(crate) fn link(&self, settings: &Settings) -> Result<Link, SessionError> {
         Ok(Link::open(self.access(settings)?)?)
     }
 
     /// The public half of the key, where the private one tells it.
-    pub fn public_key(&self) -> Option<String> {
+    pub(crate) fn public_key(&self) -> Option<String> {
         let text = self.inputs.ssh_key.as_ref()?;
         let key = Key::parse(text, self.inputs.ssh_key_passphrase.clone()).ok()?;
         key.public().map(str::to_owned)
     }
 
     /// A problem of a file of the repository, annotated at its place where it has one.
-    pub fn file_problem(&self, path: &Path, error: YamlError) -> SessionError {
+    pub(crate) fn file_problem(&self, path: &Path, error: YamlError) -> SessionError {
         let name = path.strip_prefix(&self.dir).unwrap_or(path);
         let name = name.display().to_string();
         if let Some((line, column)) = error.place() {
@@ -274,7 +278,7 @@ impl<'a> Session<'a> {
 }
 
 /// Where GitHub's API is waited for: on the thread that asks.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -295,7 +299,7 @@ fn read_event(env: &Env) -> Result<Event, SessionError> {
 }
 
 /// The Compose file of a repository: the settings' choice, else the first usual name that exists.
-pub fn compose_file(dir: &Path, settings: &Settings) -> Result<PathBuf, SessionError> {
+pub(crate) fn compose_file(dir: &Path, settings: &Settings) -> Result<PathBuf, SessionError> {
     let candidates: Vec<&str> = match &settings.compose {
         Some(path) => vec![path.as_str()],
         None => COMPOSE_FILES.to_vec(),

@@ -21,17 +21,17 @@ use belay_wire::{HostFacts, Loaded, Verb};
 
 /// What a transfer cost, and which manifests it brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shipped {
-    pub ms: u64,
+pub(crate) struct Shipped {
+    pub(crate) ms: u64,
     /// Bytes on the wire.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The manifest of each image, by its reference, where the archive had one.
-    pub manifests: BTreeMap<String, String>,
+    pub(crate) manifests: BTreeMap<String, String>,
 }
 
 /// Why the images did not arrive. What serves is untouched.
 #[derive(Debug, thiserror::Error)]
-pub enum ShipError {
+pub(crate) enum ShipError {
     /// There is no Docker client here, or it could not be started.
     #[error("could not run docker save")]
     Start(#[source] io::Error),
@@ -73,7 +73,7 @@ pub enum ShipError {
 
 /// Why Docker on the host could not take images in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadTrouble {
+pub(crate) enum LoadTrouble {
     /// The disk is full.
     NoSpace,
     /// Anything else; its words say what.
@@ -113,7 +113,7 @@ impl From<ShipError> for Failure {
 }
 
 /// Sends the images that the host lacks. `packing`: how the runner's engine has packed them, where it has.
-pub fn ship(
+pub(crate) fn ship(
     link: &Link,
     tx: &str,
     images: &[PlannedImage],

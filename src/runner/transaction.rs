@@ -21,7 +21,7 @@ use belay_report::words::clock;
 use belay_wire::{Begun, Confirmed, Verb};
 
 /// How long contact may stay lost before the runner gives up watching.
-const LOST_PATIENCE: Duration = Duration::from_secs(180);
+const LOST_PATIENCE: Duration = Duration::from_mins(3);
 
 /// How long a cancelled run may talk to the host. GitHub's runner sends SIGTERM 7.5 s after SIGINT, and until then GitHub is
 /// to be told, too.
@@ -31,7 +31,7 @@ const FAREWELL: Duration = Duration::from_millis(3500);
 const MARGIN_MS: u64 = 10_000;
 
 /// Somebody who wants to know how it goes.
-pub trait Watcher {
+pub(crate) trait Watcher {
     fn entry(&mut self, entry: &Entry);
     fn line(&mut self, text: &str);
     /// Output of another program, as it comes.
@@ -41,16 +41,16 @@ pub trait Watcher {
 }
 
 /// What confirms this transaction, and nothing else.
-pub struct Nonce(Secret);
+pub(crate) struct Nonce(Secret);
 
 impl Nonce {
     /// A new one, from the kernel's random numbers.
-    pub fn new() -> std::io::Result<Nonce> {
+    pub(crate) fn new() -> std::io::Result<Nonce> {
         Ok(Nonce(Secret::new(random::hex()?)))
     }
 
     /// The rule that goes into the plan: the host learns only the hash.
-    pub fn rule(&self, within_ms: u64) -> ConfirmRule {
+    pub(crate) fn rule(&self, within_ms: u64) -> ConfirmRule {
         ConfirmRule::Runner {
             nonce_sha256: belay_model::digest::sha256(self.0.expose().as_bytes()),
             within_ms,
@@ -59,7 +59,7 @@ impl Nonce {
 }
 
 /// Carries a plan out on the host and fills in the outcome.
-pub fn carry_out(
+pub(crate) fn carry_out(
     link: &mut Link,
     plan: &Plan,
     nonce: &Nonce,
@@ -104,7 +104,7 @@ pub fn carry_out(
 }
 
 /// The failure of a run that was cancelled before the host had begun anything.
-pub fn cancelled() -> Failure {
+pub(crate) fn cancelled() -> Failure {
     Failure::new(CANCELLED).next("run it again when it is wanted")
 }
 
@@ -142,7 +142,7 @@ fn detached(plan: &Plan, entries: &[Entry]) -> Failure {
 
 /// Takes back what a cancelled run has sent so far for a transaction that was not begun. Best effort: what stays is removed
 /// by a later Prune.
-pub fn take_back(link: &mut Link, tx: &str) {
+pub(crate) fn take_back(link: &mut Link, tx: &str) {
     link.use_once_more(FAREWELL);
     let _ = link
         .reconnect()
@@ -150,7 +150,7 @@ pub fn take_back(link: &mut Link, tx: &str) {
 }
 
 /// Has the host go back, or not even begin.
-pub fn withdraw(link: &Link, tx: &str, reason: &str) -> Result<Confirmed, LinkError> {
+pub(crate) fn withdraw(link: &Link, tx: &str, reason: &str) -> Result<Confirmed, LinkError> {
     let words = ["--tx", tx, "--reason", reason];
     link.ask(Verb::Abort, &words, None::<&()>)
 }
@@ -371,7 +371,7 @@ fn confirm(
     match confirmed {
         Ok(Confirmed::Committed) => watcher.line("confirmed"),
         Ok(Confirmed::Unwound { .. }) => {
-            watcher.line("the confirmation came too late: the host goes back")
+            watcher.line("the confirmation came too late: the host goes back");
         }
         // The journal has the last word; following on tells it.
         Err(error) => watcher.line(&format!("could not confirm: {error}")),

@@ -97,8 +97,7 @@ fn undo(site: &Site, plan: &Plan, journal: &mut Journal, step: Step, times: Time
     let mut work = Work::new(&site.host, &site.layout, plan, journal);
     let rounds = if times == Times::Twice { 2 } else { 1 };
     for _ in 0..rounds {
-        steps::undo(step, &mut work)
-            .unwrap_or_else(|e| panic!("{step} could not be undone: {e}"));
+        steps::undo(step, &mut work).unwrap_or_else(|e| panic!("{step} could not be undone: {e}"));
     }
     work.into_result().expect("every note was written");
 }

@@ -62,7 +62,10 @@ impl Composed {
 }
 
 fn wanted_project(settings: &Settings, document: &Value) -> Option<String> {
-    let set = settings.project.as_ref().map(|p| p.as_str());
+    let set = settings
+        .project
+        .as_ref()
+        .map(belay_model::config::ProjectName::as_str);
     set.or_else(|| project_name(document)).map(str::to_owned)
 }
 

@@ -12,23 +12,23 @@ use belay_model::transaction::plan::Plan;
 use belay_wire::HostFacts;
 
 /// The plan of a dry run.
-pub struct DryRunPlan {
+pub(crate) struct DryRunPlan {
     /// As it would be handed to the host.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// What the host was like when it was asked.
-    pub facts: HostFacts,
+    pub(crate) facts: HostFacts,
     /// The settings of the environment.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// How each service would be replaced; none for a rollback, which the host decides.
-    pub services: Vec<Classified>,
+    pub(crate) services: Vec<Classified>,
     /// The images that were built for it.
-    pub images: Vec<ImageReport>,
+    pub(crate) images: Vec<ImageReport>,
     /// What there is to say about all this.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What a run came to.
-pub enum Concluded {
+pub(crate) enum Concluded {
     /// It ended, well or not.
     Outcome(Box<Outcome>),
     /// Only the plan was wanted.
@@ -62,7 +62,7 @@ pub(super) fn conclude(
 }
 
 /// An outcome of which nothing is known yet.
-pub fn blank(work: Work, asked: &str) -> Outcome {
+pub(crate) fn blank(work: Work, asked: &str) -> Outcome {
     Outcome {
         word: Word::Unknown,
         work,

@@ -8,7 +8,7 @@ use belay_model::request::intent::DryRun;
 use belay_model::transaction::outcome::{Outcome, Urls};
 
 /// GitHub's record of the deployment, as the story of a run sees it.
-pub trait DeploymentRecord {
+pub(crate) trait DeploymentRecord {
     /// It is known what is deployed where; nothing has been done yet.
     fn opened(&mut self, outcome: &Outcome, settings: &Settings);
     /// The transaction is about to begin, under this name.
@@ -18,13 +18,13 @@ pub trait DeploymentRecord {
 }
 
 /// What is common to a deployment and a rollback.
-pub struct RunContext<'a, 's> {
+pub(crate) struct RunContext<'a, 's> {
     /// The inputs, the event and the way to the host.
-    pub session: &'a Session<'s>,
+    pub(crate) session: &'a Session<'s>,
     /// Where GitHub is told.
-    pub record: &'a mut dyn DeploymentRecord,
+    pub(crate) record: &'a mut dyn DeploymentRecord,
     /// The live log.
-    pub watcher: &'a mut dyn Watcher,
+    pub(crate) watcher: &'a mut dyn Watcher,
 }
 
 impl RunContext<'_, '_> {

@@ -24,7 +24,11 @@ use belay_model::transaction::plan::{DeployWork, PlannedWork, strategy_wishes};
 const NOT_SENT: &str = "the images could not be sent";
 
 /// Deploys a tag. `revision`: the commit that the event says it stands for.
-pub fn deploy(context: &mut RunContext<'_, '_>, tag: &Tag, revision: Option<&str>) -> Concluded {
+pub(crate) fn deploy(
+    context: &mut RunContext<'_, '_>,
+    tag: &Tag,
+    revision: Option<&str>,
+) -> Concluded {
     let mut outcome = blank(Work::Deploy, tag.as_str());
     let ended = try_deploy(context, tag, revision, &mut outcome);
     conclude(outcome, ended, &context.session.interrupt)

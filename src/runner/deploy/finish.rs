@@ -27,7 +27,7 @@ pub(super) fn finish(
 
 /// What the host says when it is over: what can be rolled back to now, and how it went beside earlier deployments. Best
 /// effort; the outcome stands without it.
-pub fn after(link: &mut Link, outcome: &mut Outcome) {
+pub(crate) fn after(link: &mut Link, outcome: &mut Outcome) {
     let facts = link
         .reconnect()
         .ok()

@@ -17,8 +17,8 @@ mod resolved;
 mod rollback;
 mod shipped_files;
 
-pub use conclusion::{Concluded, DryRunPlan, blank};
-pub use context::{DeploymentRecord, RunContext};
-pub use deployment::deploy;
-pub use finish::after;
-pub use rollback::rollback;
+pub(crate) use conclusion::{Concluded, DryRunPlan, blank};
+pub(crate) use context::{DeploymentRecord, RunContext};
+pub(crate) use deployment::deploy;
+pub(crate) use finish::after;
+pub(crate) use rollback::rollback;

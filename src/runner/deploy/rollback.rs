@@ -19,7 +19,7 @@ use belay_model::versions::release::{
 use belay_wire::HostFacts;
 
 /// Rolls back to an earlier version.
-pub fn rollback(context: &mut RunContext<'_, '_>, wish: &RollbackWish) -> Concluded {
+pub(crate) fn rollback(context: &mut RunContext<'_, '_>, wish: &RollbackWish) -> Concluded {
     let mut outcome = blank(Work::Rollback, &describe(&wish.to));
     outcome.reason.clone_from(&wish.reason);
     let ended = try_rollback(context, wish, &mut outcome);

@@ -94,7 +94,7 @@ fn ssh(session: &Session<'_>) -> Facts {
     ]
 }
 
-/// The kind at the beginning of a line for authorized_keys.
+/// The kind at the beginning of a line for `authorized_keys`.
 fn key_kind(public: Option<&str>) -> &'static str {
     match public.and_then(|line| line.split(' ').next()) {
         Some("ssh-ed25519") => "ed25519",

@@ -72,6 +72,7 @@ pub enum SeenState {
 
 impl SeenState {
     /// Something is still expected to happen.
+    #[must_use]
     pub fn is_unfinished(self) -> bool {
         match self {
             Self::InProgress | Self::Queued | Self::Pending | Self::Waiting => true,
@@ -201,6 +202,7 @@ struct Creator {
 
 impl Deployment {
     /// Belay's mark, when Belay made it. The payload may be an object or a text that holds one.
+    #[must_use]
     pub fn mark(&self) -> Option<DeploymentMark> {
         let parsed: Value;
         let payload = match &self.payload {

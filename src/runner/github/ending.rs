@@ -20,6 +20,7 @@ impl FinalStatus {
     }
 
     /// The run was ended before it had the host begin anything.
+    #[must_use]
     pub fn cut_short() -> Self {
         Self::new(
             State::Error,

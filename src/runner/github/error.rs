@@ -29,6 +29,7 @@ pub enum ApiCall {
 
 impl ApiCall {
     /// The line that the workflow's `permissions:` needs for it, where there is one for it.
+    #[must_use]
     pub fn permission(self) -> Option<&'static str> {
         Some(match self {
             Self::CreateDeployment
@@ -125,6 +126,7 @@ pub enum GitHubError {
 
 impl GitHubError {
     /// GitHub cannot be reached or cannot answer at present; nothing was said about the request itself.
+    #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
@@ -133,6 +135,7 @@ impl GitHubError {
     }
 
     /// What the reader can do about it.
+    #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Forbidden { status: 401, .. } => {
@@ -150,6 +153,7 @@ impl GitHubError {
     }
 
     /// The error with its causes and its hint, in one line.
+    #[must_use]
     pub fn in_words(&self) -> String {
         let words = with_causes(self);
         match self.hint() {

@@ -127,6 +127,7 @@ impl Ledger {
     }
 
     /// Whether everything was said that this process, or a later one, has to say.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
         self.kept.finished || self.client().is_none()
     }
@@ -160,11 +161,13 @@ impl Ledger {
     }
 
     /// What could not be told, each thing once.
+    #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// The deployment on GitHub, for the output of that name.
+    #[must_use]
     pub fn deployment_id(&self) -> Option<u64> {
         self.kept.deployment_id
     }

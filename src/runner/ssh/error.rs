@@ -92,7 +92,7 @@ pub enum SshError {
     #[error("{target} does not accept the private key for user {}", target.user)]
     AuthRefused {
         target: SshTarget,
-        /// The line that the host's authorized_keys would need, when it can be told.
+        /// The line that the host's `authorized_keys` would need, when it can be told.
         public: Option<String>,
         #[source]
         source: ssh2::Error,
@@ -166,7 +166,7 @@ pub struct Incompatible {
     pub target: SshTarget,
     /// How the server names itself.
     pub server: String,
-    /// The setting of sshd_config that lists what is allowed.
+    /// The setting of `sshd_config` that lists what is allowed.
     pub setting: &'static str,
     pub theirs: String,
     pub ours: String,
@@ -204,6 +204,7 @@ pub struct SeenKey {
 
 impl SeenKey {
     /// The line that would trust this key, to be pasted once the key was compared on the host itself.
+    #[must_use]
     pub fn line(&self) -> String {
         format!(
             "{} {}",
@@ -215,6 +216,7 @@ impl SeenKey {
 
 impl SshError {
     /// Whether trying again can help.
+    #[must_use]
     pub fn class(&self) -> Class {
         match self {
             Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Dropped { .. } => {
@@ -245,6 +247,7 @@ impl SshError {
     }
 
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Unresolved { target, .. } => {

@@ -41,7 +41,8 @@ impl KeyType {
         Self::Rsa,
     ];
 
-    /// The name in a known_hosts line.
+    /// The name in a `known_hosts` line.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ed25519 => "ssh-ed25519",
@@ -107,7 +108,7 @@ impl HostKey {
         })
     }
 
-    /// The key as a known_hosts line writes it.
+    /// The key as a `known_hosts` line writes it.
     pub fn parse(kind: &str, base64: &str) -> Result<Self, BadHostKey> {
         let line = KeyType::from_name(kind)
             .ok_or_else(|| BadHostKey::Unsupported(kind.escape_default().to_string()))?;
@@ -119,10 +120,12 @@ impl HostKey {
         Ok(key)
     }
 
+    #[must_use]
     pub fn kind(&self) -> KeyType {
         self.kind
     }
 
+    #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint(Sha256::digest(&self.blob).into())
     }
@@ -159,6 +162,7 @@ pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// Reads `SHA256:...`, with or without padding; anything else is `None`.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digest = BASE64.decode(text.strip_prefix("SHA256:")?).ok()?;
         Some(Self(digest.try_into().ok()?))

@@ -1,4 +1,4 @@
-//! Reads the one text by which a user pins a host: known_hosts lines, or `SHA256:` fingerprints.
+//! Reads the one text by which a user pins a host: `known_hosts` lines, or `SHA256:` fingerprints.
 //!
 //! Pure; runs on the runner. It promises to fail closed: a text from which nothing can be trusted is an error here,
 //! before anything connects.
@@ -33,6 +33,7 @@ pub enum HostKeysError {
 
 impl HostKeysError {
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Empty => {
@@ -53,7 +54,7 @@ impl HostKeysError {
 }
 
 impl HostKeys {
-    /// Reads known_hosts lines, or fingerprints separated by lines, commas or spaces. The output of `ssh-keygen -l` is
+    /// Reads `known_hosts` lines, or fingerprints separated by lines, commas or spaces. The output of `ssh-keygen -l` is
     /// fine too.
     pub fn parse(text: &str) -> Result<Self, HostKeysError> {
         let text = text.trim_start_matches('\u{feff}').trim();
@@ -78,6 +79,7 @@ impl HostKeys {
     }
 
     /// Judges the key that the host called `name` has shown.
+    #[must_use]
     pub fn judge(&self, name: &str, key: &HostKey) -> HostKeyVerdict {
         match self {
             Self::KnownHosts(known) => known.judge(name, key),
@@ -90,6 +92,7 @@ impl HostKeys {
 
     /// The key types to negotiate with the host called `name`. When nothing is known of it these are all of them, so
     /// that the refusal can show the key.
+    #[must_use]
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let known = match self {
             Self::KnownHosts(known) => known.types(name),
@@ -103,6 +106,7 @@ impl HostKeys {
     }
 
     /// Lines that were ignored, to be shown as warnings.
+    #[must_use]
     pub fn unreadable(&self) -> &[UnreadableLine] {
         match self {
             Self::KnownHosts(known) => known.unreadable(),

@@ -51,6 +51,7 @@ pub enum KeyError {
 
 impl KeyError {
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Empty => {
@@ -105,7 +106,8 @@ impl Key {
         self.passphrase.as_ref()
     }
 
-    /// The public half as a line for authorized_keys, when the file's format shows it.
+    /// The public half as a line for `authorized_keys`, when the file's format shows it.
+    #[must_use]
     pub fn public(&self) -> Option<&str> {
         self.public.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Decides from known_hosts text whether a host key may be trusted, as OpenSSH would.
+//! Decides from `known_hosts` text whether a host key may be trusted, as OpenSSH would.
 //!
 //! Pure; runs on the runner. Belay has its own matcher because that of libssh2 takes `@revoked` and `@cert-authority`
 //! for host names and never matches a pattern. It promises: a revoked key is refused whatever else the text says, a
@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::host_key::{BASE64, BadHostKey, HostKey, KeyType};
 use base64::Engine as _;
 
-/// The lines of a known_hosts text that could be read, and the ones that could not.
+/// The lines of a `known_hosts` text that could be read, and the ones that could not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHosts {
     lines: Vec<PinnedLine>,
@@ -85,6 +85,7 @@ struct Pattern {
 }
 
 /// The name under which a host is filed: lower case, and `[host]:port` when the port is not 22.
+#[must_use]
 pub fn host_name(address: &str, port: u16) -> String {
     let host = address
         .trim_start_matches('[')
@@ -100,6 +101,7 @@ pub fn host_name(address: &str, port: u16) -> String {
 impl KnownHosts {
     /// Reads the whole text. Blank lines and comments are nothing; other lines that make no sense are kept as
     /// [`UnreadableLine`].
+    #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut known = Self {
             lines: Vec::new(),
@@ -121,21 +123,25 @@ impl KnownHosts {
     }
 
     /// Whether any line can vouch for a plain key.
+    #[must_use]
     pub fn trusts_anything(&self) -> bool {
         self.lines.iter().any(|line| line.marker == Marker::None)
     }
 
     /// Whether no line could be read at all.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
     /// The lines that were ignored, to be shown as warnings.
+    #[must_use]
     pub fn unreadable(&self) -> &[UnreadableLine] {
         &self.unreadable
     }
 
     /// Judges the key that the host called `name` (see [`host_name`]) has shown.
+    #[must_use]
     pub fn judge(&self, name: &str, key: &HostKey) -> HostKeyVerdict {
         let revoked = self
             .matching(name, Marker::Revoked)
@@ -155,6 +161,7 @@ impl KnownHosts {
 
     /// The types of key by which the host is known, without the revoked ones: these and no others are to be
     /// negotiated, or a server that has several keys would show one that is not in the text.
+    #[must_use]
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let mut types: Vec<KeyType> = self
             .matching(name, Marker::None)

@@ -89,6 +89,7 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// One that comes by itself when the time is over.
+    #[must_use]
     pub fn after(time: Duration) -> Self {
         Self {
             due: Instant::now().checked_add(time),
@@ -101,6 +102,7 @@ impl Interrupt {
         self.raised.store(true, Ordering::Release);
     }
 
+    #[must_use]
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire) || self.due.is_some_and(|due| Instant::now() >= due)
     }

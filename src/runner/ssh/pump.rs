@@ -46,6 +46,7 @@ pub struct Exit {
 
 impl Exit {
     /// Whether the command is known to have ended well.
+    #[must_use]
     pub fn success(&self) -> bool {
         self.eof && self.status == Some(0)
     }

@@ -1,7 +1,7 @@
 //! How often and how patiently a connection is tried again.
 //!
 //! Runs on the runner; pure but for the sleep and the clock that are handed in. It promises to repeat only what can get
-//! better by waiting: a refused key or a wrong host key is never tried twice, because sshd (PerSourcePenalties) shuts
+//! better by waiting: a refused key or a wrong host key is never tried twice, because sshd (`PerSourcePenalties`) shuts
 //! out addresses that do so.
 
 use std::time::Duration;

@@ -294,7 +294,7 @@ fn authenticate(
     until: Instant,
     interrupt: &Interrupt,
 ) -> Result<(), SshError> {
-    let passphrase = key.passphrase().map(|passphrase| passphrase.expose());
+    let passphrase = key.passphrase().map(belay_model::secret::Secret::expose);
     let begun = Instant::now();
     link.drive(until, interrupt, || {
         link.session
