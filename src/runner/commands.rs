@@ -106,7 +106,7 @@ fn plan_of(session: &Session<'_>, settings: &Settings, what: &str) -> Result<Pla
     };
     let project = settings.project.as_ref().map(|p| p.as_str().to_owned());
     let mut plan = plan::compose(work, settings, project, run);
-    plan.holder.what = what.to_owned();
+    what.clone_into(&mut plan.holder.what);
     Ok(plan)
 }
 

@@ -77,7 +77,7 @@ fn true_outcome(session: &Session<'_>, pending: Pending) -> Outcome {
     match asked {
         Ok((entries, _)) if entries.is_empty() => {
             outcome.word = Word::Refused;
-            outcome.serving = outcome.previous.clone();
+            outcome.serving.clone_from(&outcome.previous);
             outcome.failure = Some(transaction::cancelled());
         }
         Ok((entries, mut link)) => {
@@ -123,9 +123,9 @@ fn follow_to_its_end(
     entries: &mut Vec<Entry>,
 ) -> Result<Option<Failure>, LinkError> {
     persistently(link, DECISION_PATIENCE, |link| {
-        let from = entries.len() as u64;
+        let from = transaction::next_number(entries);
         link.follow(tx, from, &mut |entry| {
-            if entry.n == entries.len() as u64 {
+            if entry.n == transaction::next_number(entries) {
                 entries.push(entry);
             }
             ControlFlow::Continue(())

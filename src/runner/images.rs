@@ -477,7 +477,9 @@ fn excess(rule: Excess, text: String, warnings: &mut Vec<String>) -> Result<(), 
 }
 
 fn mb(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    // In tenths, rounded, by whole numbers: a size has more digits than a float.
+    let tenths = bytes.saturating_add(50_000) / 100_000;
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 fn elapsed_ms(began: Instant) -> u64 {

@@ -178,7 +178,7 @@ impl Link {
                 printed.extend_from_slice(bytes);
                 ControlFlow::Continue(())
             },
-            self.limits(patience(verb)),
+            self.limits(&timeouts_of(verb)),
         )?;
         let answer = printed
             .split(|b| *b == b'\n')
@@ -222,7 +222,7 @@ impl Link {
                 }
                 ControlFlow::Continue(())
             },
-            self.limits(Timeouts {
+            self.limits(&Timeouts {
                 deadline: LONG,
                 idle: SILENCE,
             }),
@@ -242,10 +242,10 @@ impl Link {
         Ok(RemoteCommand::new(&argv)?)
     }
 
-    fn limits(&self, patience: Timeouts) -> ExecLimits {
+    fn limits(&self, timeouts: &Timeouts) -> ExecLimits {
         ExecLimits {
-            deadline: patience.deadline,
-            idle: patience.idle,
+            deadline: timeouts.deadline,
+            idle: timeouts.idle,
             interrupt: self.access.interrupt.clone(),
         }
     }
@@ -289,7 +289,7 @@ impl Link {
         )?;
         let output = format!("of={part}");
         let command = RemoteCommand::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
-        let limits = self.limits(Timeouts {
+        let limits = self.limits(&Timeouts {
             deadline: LONG,
             idle: SHORT,
         });
@@ -341,7 +341,7 @@ impl Link {
                 printed.extend_from_slice(bytes);
                 ControlFlow::Continue(())
             },
-            self.limits(Timeouts {
+            self.limits(&Timeouts {
                 deadline: SHORT,
                 idle: SHORT,
             }),
@@ -372,7 +372,7 @@ struct Timeouts {
 }
 
 /// How long each verb may take and be silent. A backup works without a word until it is done.
-fn patience(verb: Verb) -> Timeouts {
+fn timeouts_of(verb: Verb) -> Timeouts {
     match verb {
         Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask | Verb::Examine => Timeouts {
             deadline: SHORT,

@@ -64,12 +64,9 @@ impl Watcher for LiveLog<'_, '_, '_> {
         match self.narrator.tell(entry) {
             None => {}
             Some(Progress::StepBegan { title, .. }) => self.open_group(&title),
-            Some(Progress::StepEnded { line, .. }) => {
-                self.close_group();
-                self.actions.say(&line);
-            }
             Some(Progress::Line(line)) => self.actions.say(&line),
-            Some(Progress::Warning(line)) => {
+            // Neither may be folded away with what came before.
+            Some(Progress::StepEnded { line, .. } | Progress::Warning(line)) => {
                 self.close_group();
                 self.actions.say(&line);
             }

@@ -49,10 +49,10 @@ pub(crate) fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<
         .parse()
         .map_err(|_| NotifyError::Address)?;
     let body = message(outcome, Tongue::of(&parsed));
-    send(parsed, &body, PAUSE)
+    send(&parsed, &body, PAUSE)
 }
 
-fn send(url: url::Url, body: &Value, first_pause: Duration) -> Result<(), NotifyError> {
+fn send(url: &url::Url, body: &Value, first_pause: Duration) -> Result<(), NotifyError> {
     let client = Client::builder()
         .timeout(ANSWER)
         .redirect(reqwest::redirect::Policy::none())
@@ -135,7 +135,7 @@ mod tests {
 
     fn sent(answers: Vec<&'static str>) -> (Result<(), String>, usize) {
         let (url, received) = webhook(answers);
-        let done = send(url, &json!({"text": "x"}), Duration::from_millis(1));
+        let done = send(&url, &json!({"text": "x"}), Duration::from_millis(1));
         let done = done.map_err(|error| error.to_string());
         let bodies: Vec<String> = received.try_iter().collect();
         assert!(bodies.iter().all(|body| body == r#"{"text":"x"}"#));
@@ -163,7 +163,7 @@ mod tests {
         let url = format!("http://{}/secret-part", closed.local_addr().expect("bound"));
         drop(closed);
         let url = url.parse().expect("an address");
-        let error = send(url, &json!({}), Duration::from_millis(1)).expect_err("nobody listens");
+        let error = send(&url, &json!({}), Duration::from_millis(1)).expect_err("nobody listens");
         let error = format!("{error} {error:?}");
         assert!(!error.contains("secret-part"), "{error}");
     }

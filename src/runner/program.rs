@@ -67,13 +67,12 @@ pub(crate) fn run_telling(
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<Vec<u8>, ProgramError> {
     let start = |source| ProgramError::Start {
-        program: argv[0].clone(),
+        program: name(argv),
         source,
     };
     let (mut reader, writer) = std::io::pipe().map_err(start)?;
-    let mut command = command(&argv[0]);
+    let mut command = of_words(argv);
     command
-        .args(&argv[1..])
         // A group of its own: docker lets other programs work, and all of them are to end.
         .process_group(0)
         .stdin(Stdio::null())
@@ -97,8 +96,9 @@ pub(crate) fn run_telling(
         if read == 0 {
             break;
         }
-        tell(&buffer[..read]);
-        printed.extend_from_slice(&buffer[..read]);
+        let (chunk, _) = buffer.split_at(read);
+        tell(chunk);
+        printed.extend_from_slice(chunk);
     }
     let status = child.wait().map_err(start)?;
     if status.success() {
@@ -131,12 +131,11 @@ fn end(child: &mut Child) {
 
 /// Runs a program quietly and returns its standard output.
 pub(crate) fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
-    let output = command(&argv[0])
-        .args(&argv[1..])
+    let output = of_words(argv)
         .stdin(Stdio::null())
         .output()
         .map_err(|source| ProgramError::Start {
-            program: argv[0].clone(),
+            program: name(argv),
             source,
         })?;
     if output.status.success() {
@@ -150,6 +149,17 @@ pub(crate) fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
     })
 }
 
+/// The program that an argument list names first, with the others.
+fn of_words(argv: &[String]) -> Command {
+    let mut command = command(&name(argv));
+    command.args(argv.iter().skip(1));
+    command
+}
+
+fn name(argv: &[String]) -> String {
+    argv.first().cloned().unwrap_or_default()
+}
+
 /// The program and its verb; the rest would hide what matters.
 fn describe(argv: &[String]) -> String {
     argv.iter().take(3).cloned().collect::<Vec<_>>().join(" ")
@@ -161,7 +171,8 @@ fn last_lines(printed: &[u8]) -> String {
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    let (_, last) = lines.split_at(lines.len().saturating_sub(LAST_LINES));
+    last.join("\n")
 }
 
 /// Words as an argument list.

@@ -257,7 +257,7 @@ struct Counted<R> {
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.bytes += read as u64;
+        self.bytes += u64::try_from(read).unwrap_or(0);
         Ok(read)
     }
 }

@@ -314,10 +314,10 @@ impl Watch {
         let waits = !self.confirmed && !matches!(plan.confirm, ConfirmRule::Host);
         let (entries, public) = (&mut self.entries, &mut self.public);
         let stopped = persistently(link, LOST_PATIENCE, |link| {
-            let from = entries.len() as u64;
+            let from = next_number(entries);
             link.follow(&plan.tx, from, &mut |entry| {
                 // The records of a reconnection may overlap with those before it.
-                if entry.n == entries.len() as u64 {
+                if entry.n == next_number(entries) {
                     watcher.entry(&entry);
                     entries.push(entry);
                     public.look(plan, entries);
@@ -333,6 +333,11 @@ impl Watch {
             Some(failure) => Err(LinkError::Failed(failure)),
         }
     }
+}
+
+/// The number of the record after these.
+pub(crate) fn next_number(entries: &[Entry]) -> u64 {
+    u64::try_from(entries.len()).unwrap_or(u64::MAX)
 }
 
 fn awaits_confirmation(entries: &[Entry]) -> bool {

@@ -46,7 +46,7 @@ pub(super) fn conclude(
         Ok(None) => {}
         Err(error) => {
             outcome.word = Word::Refused;
-            outcome.serving = outcome.previous.clone();
+            outcome.serving.clone_from(&outcome.previous);
             // Whatever an interrupt made fail, the interrupt is why.
             outcome.failure = Some(match interrupt.is_raised() {
                 true => transaction::cancelled(),

@@ -43,8 +43,9 @@ impl RunContext<'_, '_> {
 
 /// Says in the outcome what is deployed where.
 pub(super) fn describe_place(session: &Session<'_>, settings: &Settings, outcome: &mut Outcome) {
-    outcome.app = settings.app.as_str().to_owned();
-    outcome.environment = settings.environment.as_str().to_owned();
+    settings.app.as_str().clone_into(&mut outcome.app);
+    let environment = settings.environment.as_str();
+    environment.clone_into(&mut outcome.environment);
     outcome.host = settings
         .host
         .as_ref()

@@ -133,10 +133,10 @@ impl GitHubClient {
 
     /// The path of the API's address: empty on github.com, `/api/v3` on an enterprise server.
     fn base_path(&self) -> &str {
-        let after_scheme = self.api_url.find("://").map_or(0, |at| at + 3);
-        self.api_url[after_scheme..]
-            .find('/')
-            .map_or("", |at| &self.api_url[after_scheme + at..])
+        let parts = self.api_url.split_once("://");
+        let after_scheme = parts.map_or(self.api_url.as_str(), |(_, rest)| rest);
+        let path = after_scheme.find('/').map(|at| after_scheme.split_at(at));
+        path.map_or("", |(_, path)| path)
     }
 
     /// Reads, several times when need be.

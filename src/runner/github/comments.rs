@@ -101,11 +101,11 @@ impl GitHubClient {
         write: Write<'_>,
     ) -> Result<CommentChange, GitHubError> {
         let own = self.own_comments(sticky).await?;
-        let Some(comment) = own.first() else {
+        let Some((comment, later)) = own.split_first() else {
             return self.create(sticky, write).await;
         };
         // Another run was as quick; the older comment stays.
-        for later in &own[1..] {
+        for later in later {
             self.delete_comment(later.id).await?;
         }
         self.update(sticky, comment, write).await

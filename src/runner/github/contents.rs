@@ -47,7 +47,7 @@ impl GitHubClient {
         let commits = self.commits_between(from, to).await?;
         let left_out = commits.len().saturating_sub(MOST_COMMITS);
         let mut found: Vec<PullRequestOf> = vec![];
-        for sha in &commits[left_out..] {
+        for sha in commits.iter().skip(left_out) {
             let path = self.path(&["commits", sha, "pulls"]) + LARGE_PAGES;
             let pulls: Vec<SeenPull> = self.all(ApiCall::ReadPulls, path, |page| page).await?;
             for pull in pulls {

@@ -253,8 +253,11 @@ impl Status {
 /// Whether an address is that of the run or of something in it; run 12 is not run 123.
 fn names_run(url: &str, run_id: u64) -> bool {
     let needle = format!("/runs/{run_id}");
-    url.match_indices(&needle)
-        .any(|(at, _)| !url[at + needle.len()..].starts_with(|next: char| next.is_ascii_digit()))
+    url.match_indices(&needle).any(|(at, _)| {
+        !url.split_at(at + needle.len())
+            .1
+            .starts_with(|next: char| next.is_ascii_digit())
+    })
 }
 
 /// What the deployments of an environment show.

@@ -229,9 +229,11 @@ impl SshError {
                 // The request was sent: the command may be running.
                 ConnectStage::Starting => Class::LinkLost,
             },
-            Self::LinkLost { .. } | Self::Deadline { .. } | Self::Idle { .. } => Class::LinkLost,
-            // The command may be running and has lost its input.
-            Self::Input { .. } => Class::LinkLost,
+            // Without its input, too, the command may be running.
+            Self::LinkLost { .. }
+            | Self::Deadline { .. }
+            | Self::Idle { .. }
+            | Self::Input { .. } => Class::LinkLost,
             Self::NothingInCommon { .. }
             | Self::Handshake { .. }
             | Self::HostKeyUnknown { .. }

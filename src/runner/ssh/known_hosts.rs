@@ -279,7 +279,7 @@ fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
                 star = Some((at, seen));
                 at += 1;
             }
-            Some(&byte) if byte == b'?' || byte == name[seen] => {
+            Some(byte) if *byte == b'?' || name.get(seen) == Some(byte) => {
                 at += 1;
                 seen += 1;
             }
@@ -294,7 +294,7 @@ fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
             },
         }
     }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+    pattern.iter().skip(at).all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -515,7 +515,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "\\PC*") {
-            KnownHosts::parse(&text).judge("h", &key(A));
+            let _ = KnownHosts::parse(&text).judge("h", &key(A));
         }
 
         #[test]

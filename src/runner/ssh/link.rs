@@ -107,9 +107,8 @@ impl Transport {
         let longest = Timespec::try_from(longest).map_err(io::Error::other)?;
         let mut sockets = [PollFd::new(&*self.socket, flags)];
         match poll(&mut sockets, Some(&longest)) {
-            Ok(_) => {}
-            // A signal came: the caller looks at its interrupt.
-            Err(rustix::io::Errno::INTR) => {}
+            // After a signal the caller looks at its interrupt.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let seen = sockets[0].revents();

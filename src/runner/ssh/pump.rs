@@ -287,7 +287,8 @@ impl Pump<'_> {
             if self.unsent.is_empty() {
                 break;
             }
-            match self.channel.write(&self.input[self.unsent.clone()]) {
+            let unsent = self.input.get(self.unsent.clone()).unwrap_or_default();
+            match self.channel.write(unsent) {
                 Ok(0) => break,
                 Ok(count) => {
                     self.unsent.start += count;
@@ -344,12 +345,14 @@ impl Pump<'_> {
         for _ in 0..TURN {
             let out = self.channel.read(&mut self.output);
             let count = self.received(out)?;
-            if count > 0 && on_stdout(&self.output[..count]).is_break() {
+            let printed = self.output.get(..count).unwrap_or_default();
+            if !printed.is_empty() && on_stdout(printed).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             let err = self.channel.stderr().read(&mut self.output);
             let complaint = self.received(err)?;
-            self.stderr.push(&self.output[..complaint]);
+            let complained = self.output.get(..complaint).unwrap_or_default();
+            self.stderr.push(complained);
             if count + complaint == 0 {
                 break;
             }
@@ -439,7 +442,8 @@ impl Pump<'_> {
     fn complete_packet(&mut self, until: Instant) -> Option<()> {
         let link = &self.connection.link;
         while !self.unsent.is_empty() && link.wanted() == Want::Both {
-            match self.channel.write(&self.input[self.unsent.clone()]) {
+            let unsent = self.input.get(self.unsent.clone()).unwrap_or_default();
+            match self.channel.write(unsent) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Ok(_) => return Some(()),
                 Err(_) => return None,
