@@ -37,7 +37,9 @@ const PAGES: usize = 30;
 pub struct ApiAccess {
     /// As the runner gives it in `GITHUB_API_URL`, with the base path of an enterprise server.
     pub api_url: String,
+    /// Of the job, or of a person.
     pub token: Secret,
+    /// Whose API is asked.
     pub repository: Repository,
 }
 

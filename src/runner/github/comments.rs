@@ -36,6 +36,7 @@ struct CommentAuthor {
 /// What became of a comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommentChange {
+    /// It is new, or says something new.
     Written,
     /// It says so already.
     Unchanged,
@@ -46,8 +47,11 @@ pub enum CommentChange {
 /// Which comment, and on whose behalf.
 #[derive(Clone, Debug)]
 pub struct Sticky {
+    /// Its number.
     pub pull_request: u64,
+    /// Each environment has a comment of its own.
     pub environment: String,
+    /// The workflow run that writes it: of two, the newer counts.
     pub run: u64,
     /// The login of a person whose token it is; a token of a workflow or an app has a bot.
     pub author: Option<String>,

@@ -27,7 +27,9 @@ const ACTIONS_BOT: &str = "github-actions[bot]";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeploymentTask {
+    /// A version goes live.
     Deploy,
+    /// An earlier version goes live again.
     Rollback,
 }
 
@@ -44,12 +46,19 @@ impl DeploymentTask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Whether it is live is not known, or nobody could put it right.
     Error,
+    /// It is not live, and what was live before still is.
     Failure,
+    /// It was live, and was replaced.
     Inactive,
+    /// The host is at work.
     InProgress,
+    /// Nothing was begun.
     Queued,
+    /// GitHub's own word for a beginning; Belay does not write it.
     Pending,
+    /// It is live.
     Success,
 }
 
@@ -98,9 +107,12 @@ impl PartialEq<State> for SeenState {
 /// What Belay writes into the payload, under `belay`, to know its own deployments again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentMark {
+    /// The workflow run that made it.
     pub run_id: u64,
+    /// Which attempt of that run.
     #[serde(default)]
     pub attempt: u32,
+    /// The version, by its tag.
     #[serde(default)]
     pub tag: String,
     /// The number of the release on the host.
@@ -122,11 +134,17 @@ impl DeploymentMark {
 /// A deployment to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDeployment {
+    /// The commit in full: a tag may be moved.
     pub sha: String,
+    /// The environment's name on GitHub.
     pub environment: String,
+    /// What it is for.
     pub task: DeploymentTask,
+    /// Words for people, cut to what GitHub takes.
     pub description: String,
+    /// Whether people use the environment directly.
     pub production: bool,
+    /// By what it is known again.
     pub mark: DeploymentMark,
 }
 
@@ -151,9 +169,13 @@ impl NewDeployment {
 /// A status to be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusUpdate {
+    /// How it stands.
     pub state: State,
+    /// Words for people, cut to what GitHub takes.
     pub description: String,
+    /// Where the application is found, shown as "View deployment".
     pub environment_url: Option<String>,
+    /// The page with the log.
     pub log_url: Option<String>,
     /// Retire earlier deployments of the environment. GitHub does it only for those that are not production.
     pub auto_inactive: bool,
@@ -181,11 +203,15 @@ impl StatusUpdate {
 /// A deployment as GitHub tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Deployment {
+    /// GitHub's number.
     pub id: u64,
+    /// The commit; empty where GitHub leaves it out.
     #[serde(default)]
     pub sha: String,
+    /// The environment's name.
     #[serde(default)]
     pub environment: String,
+    /// As whoever made it called it.
     #[serde(default)]
     pub task: String,
     #[serde(default)]
@@ -272,7 +298,9 @@ pub struct Survey {
 /// Whether a workflow run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkflowState {
+    /// It ended, or is not known any more.
     Over,
+    /// It may still say something.
     GoesOn,
 }
 

@@ -5,8 +5,11 @@ use super::deployments::{State, StatusUpdate};
 /// The last word on a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinalStatus {
+    /// How it ended.
     pub state: State,
+    /// Words for people.
     pub description: String,
+    /// Where the application is found, when it is live.
     pub environment_url: Option<String>,
 }
 

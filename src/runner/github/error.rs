@@ -10,20 +10,35 @@ use belay_model::transaction::outcome::with_causes;
 /// What is asked of GitHub, for messages and for the permission that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiCall {
+    /// One deployment of Belay's own.
     CreateDeployment,
+    /// Those of an environment.
     ListDeployments,
+    /// One more status of a deployment.
     SetStatus,
+    /// All statuses of a deployment.
     ListStatuses,
+    /// Whether a workflow run is over.
     ReadRun,
+    /// The commit of a tag.
     ResolveTag,
+    /// Those of a pull request.
     ReadComments,
+    /// Making, changing and removing the one comment.
     WriteComment,
+    /// Those of a pull request.
     ReadReviews,
+    /// The check runs of a commit.
     ReadChecks,
+    /// The names of all version tags.
     ReadTags,
+    /// The commits between two commits.
     Compare,
+    /// The pull requests that a commit came with.
     ReadPulls,
+    /// Who may deploy to an environment, and when.
     ReadEnvironment,
+    /// What protects tags.
     ReadRulesets,
 }
 
@@ -77,48 +92,70 @@ pub struct Cause(pub(super) String);
 /// What went wrong between Belay and GitHub. It never contains the token.
 #[derive(Debug, Error)]
 pub enum GitHubError {
+    /// No client could be made.
     #[error("could not set up the connection to GitHub")]
     Setup {
+        /// In words that may be shown.
         #[source]
         source: Cause,
     },
     /// Whether GitHub did what was asked is not known.
     #[error("could not {call}: no answer")]
     NoAnswer {
+        /// What was asked.
         call: ApiCall,
+        /// In words that may be shown.
         #[source]
         source: Cause,
     },
     /// GitHub's own failure, status 5xx. Whether it did what was asked is not known either.
     #[error("could not {call}: GitHub has a problem (status {status})")]
     Outage {
+        /// What was asked.
         call: ApiCall,
+        /// Of the answer.
         status: u16,
+        /// How long GitHub asks to wait, where it says.
         wait: Option<Duration>,
     },
+    /// GitHub did nothing: the token has asked too often.
     #[error("could not {call}: too many requests (status {status})")]
     Limited {
+        /// What was asked.
         call: ApiCall,
+        /// Of the answer.
         status: u16,
+        /// How long GitHub asks to wait, where it says.
         wait: Option<Duration>,
     },
+    /// The token is wrong, or may not do this.
     #[error("could not {call}: the token is not allowed to (status {status})")]
     Forbidden {
+        /// What was asked.
         call: ApiCall,
+        /// Of the answer.
         status: u16,
+        /// In words that may be shown.
         #[source]
         source: Cause,
     },
+    /// GitHub understood, and does not do it.
     #[error("could not {call}: refused (status {status})")]
     Refused {
+        /// What was asked.
         call: ApiCall,
+        /// Of the answer.
         status: u16,
+        /// In words that may be shown.
         #[source]
         source: Cause,
     },
+    /// Its answer is not what its documentation promises.
     #[error("could not {call}: its answer makes no sense")]
     Unreadable {
+        /// What was asked.
         call: ApiCall,
+        /// In words that may be shown.
         #[source]
         source: Cause,
     },

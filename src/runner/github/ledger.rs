@@ -25,9 +25,13 @@ const FINISH_BUDGET: Duration = Duration::from_secs(40);
 /// The version that serves again after an automatic rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
+    /// Its commit in full.
     pub sha: String,
+    /// Its tag.
     pub tag: String,
+    /// The number of its release, where it is known.
     pub seq: Option<u64>,
+    /// Where the application is found.
     pub environment_url: Option<String>,
 }
 

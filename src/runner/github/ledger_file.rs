@@ -27,16 +27,24 @@ pub enum RecordPolicy {
 /// What the record is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
+    /// Which deployment carries the statuses.
     pub record: RecordPolicy,
+    /// What the deployment is for.
     pub task: DeploymentTask,
+    /// The environment's name on GitHub.
     pub environment: String,
     /// Whether people use this environment directly; the replaced deployment is then retired by us.
     pub production: bool,
+    /// The commit in full.
     pub sha: String,
+    /// The version, by its tag.
     pub tag: String,
+    /// The number of the release on the host, once it is known.
     #[serde(default)]
     pub seq: Option<u64>,
+    /// The workflow run.
     pub run_id: u64,
+    /// Which attempt of it.
     pub run_attempt: u32,
     /// The page with the log, shown as "View logs".
     pub log_url: String,

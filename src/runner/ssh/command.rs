@@ -21,12 +21,23 @@ pub struct RemoteCommand(Vec<String>);
 /// Why words cannot be a command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommandError {
+    /// There was not a single word.
     #[error("a command needs a program")]
     Empty,
+    /// No shell reads such a word as it is written.
     #[error("could not put argument {index} into a command: it contains a NUL or a line break")]
-    Forbidden { index: usize },
+    Forbidden {
+        /// Counted from 0, the program.
+        index: usize,
+    },
+    /// The server would not get it whole.
     #[error("could not put {length} bytes of arguments into one command, {limit} fit")]
-    TooLong { length: usize, limit: usize },
+    TooLong {
+        /// In bytes, quoted.
+        length: usize,
+        /// In bytes.
+        limit: usize,
+    },
 }
 
 /// The SSH library sends a request in one packet of at most 35,000 bytes.

@@ -11,21 +11,28 @@ use super::known_hosts::{HostKeyVerdict, KnownHosts, UnreadableLine};
 /// The pinned keys of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKeys {
+    /// As OpenSSH keeps them.
     KnownHosts(KnownHosts),
+    /// Any key with one of these is trusted.
     Fingerprints(Vec<Fingerprint>),
 }
 
 /// Why a text pins nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HostKeysError {
+    /// Nothing is learnt on first use, so an empty text trusts nobody.
     #[error("no host key is pinned: the text is empty")]
     Empty,
+    /// The line that looks like one.
     #[error("could not read the fingerprint {0:?}")]
     Fingerprint(String),
+    /// MD5 can be forged.
     #[error("could not use an MD5 fingerprint")]
     Md5,
+    /// A text with only such lines trusts nobody.
     #[error("no line of the known_hosts text can be used")]
     NothingUsable {
+        /// The first line that could not be read.
         #[source]
         first: Option<UnreadableLine>,
     },

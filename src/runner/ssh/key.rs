@@ -25,26 +25,37 @@ pub struct Key {
 /// Why a text is not a usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
+    /// As secrets are in runs from forks.
     #[error("the private key is empty")]
     Empty,
+    /// The wrong one of the two files.
     #[error("the text is a public key, not the private one")]
     Public,
+    /// OpenSSH and the library read other formats.
     #[error("the text is a PuTTY key")]
     Putty,
+    /// By what its BEGIN line says.
     #[error("the text is a {0}, not a private key")]
     OtherPem(String),
+    /// Which one is meant cannot be told.
     #[error("the text holds more than one private key")]
     Several,
+    /// Often the last line was not copied.
     #[error("the private key is cut off: its END line is missing")]
     NoEnd,
+    /// It would have to be decoded first.
     #[error("the private key is wrapped in base64 once more")]
     Wrapped,
+    /// Its base64 or its lengths are wrong.
     #[error("the private key is damaged")]
     Damaged,
+    /// By the name in the key: security keys, DSA.
     #[error("private keys of type {0} are not supported")]
     Unsupported(String),
+    /// It cannot be opened without.
     #[error("the private key is encrypted and no passphrase is given")]
     PassphraseMissing,
+    /// Nothing in it looks like a key.
     #[error("the text is not a private key")]
     Garbage,
 }

@@ -25,20 +25,26 @@ pub struct KnownHosts {
 pub struct UnreadableLine {
     /// Counted from 1.
     pub number: usize,
+    /// What is wrong with it.
     pub reason: LineProblem,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LineProblem {
+    /// Only `@revoked` and `@cert-authority` are known.
     #[error("unknown marker {0:?}")]
     Marker(String),
+    /// It has too few fields.
     #[error("it needs a host, a key type and a key")]
     Incomplete,
+    /// As a `.pub` file has it.
     #[error("it is a bare public key: the host's name must come before it")]
     NoHost,
+    /// It is not `|1|salt|hash`.
     #[error("the hashed host name is damaged")]
     Hash,
+    /// Its key cannot be used.
     #[error(transparent)]
     Key(#[from] BadHostKey),
 }
@@ -46,6 +52,7 @@ pub enum LineProblem {
 /// What the text says about a key shown by a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKeyVerdict {
+    /// A line pins this very key for this host.
     Trusted,
     /// No line names this host.
     Unknown,
@@ -53,6 +60,7 @@ pub enum HostKeyVerdict {
     Mismatch(Vec<KeyType>),
     /// The key was withdrawn by this line.
     Revoked {
+        /// Counted from 1.
         line: usize,
     },
 }

@@ -42,7 +42,9 @@ pub use session::{SshConnection, connect_with_backoff};
 pub struct SshTarget {
     /// A name or an IP address.
     pub address: String,
+    /// Of the SSH server, usually 22.
     pub port: u16,
+    /// Who is let in.
     pub user: String,
 }
 
