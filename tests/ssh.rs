@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use belay_model::secret::Secret;
 use belay_runner::ssh::{
-    Class, Command, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, KeyError, Limits, Loss,
-    SshError, Target, Verdict, connect_with_backoff, host_name,
+    Class, ConnectLimits, ExecLimits, Exit, HostKeyVerdict, HostKeys, Interrupt, Key, KeyError,
+    Loss, RemoteCommand, SshConnection, SshError, SshTarget, connect_with_backoff, host_name,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -90,8 +90,8 @@ impl Server {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    fn target(&self) -> Target {
-        Target {
+    fn target(&self) -> SshTarget {
+        SshTarget {
             address: "127.0.0.1".into(),
             port: self.port,
             user: whoami(),
@@ -122,11 +122,11 @@ impl Server {
         fs::copy(public, self.path("authorized_keys")).unwrap();
     }
 
-    fn open(&self, keys: &HostKeys, key: &Key) -> Result<Connection, SshError> {
-        Connection::open(&self.target(), keys, key, &limits())
+    fn open(&self, keys: &HostKeys, key: &Key) -> Result<SshConnection, SshError> {
+        SshConnection::open(&self.target(), keys, key, &limits())
     }
 
-    fn connect(&self) -> Connection {
+    fn connect(&self) -> SshConnection {
         self.open(&self.known(&["ed25519"]), &self.key()).unwrap()
     }
 
@@ -221,8 +221,8 @@ fn until(fact: impl Fn() -> bool) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The client
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> ConnectLimits {
+    ConnectLimits {
         connect: Duration::from_secs(5),
         handshake: Duration::from_secs(10),
         silence: Duration::from_secs(4),
@@ -239,12 +239,12 @@ fn exec_limits() -> ExecLimits {
     }
 }
 
-fn sh(script: &str) -> Command {
-    Command::new(&["sh", "-c", script]).unwrap()
+fn sh(script: &str) -> RemoteCommand {
+    RemoteCommand::new(&["sh", "-c", script]).unwrap()
 }
 
 /// Runs a script with the given input; returns the exit and what it printed.
-fn run(connection: &Connection, script: &str, input: &[u8]) -> Result<(Exit, String), SshError> {
+fn run(connection: &SshConnection, script: &str, input: &[u8]) -> Result<(Exit, String), SshError> {
     let mut output = Vec::new();
     let exit = connection.exec(
         &sh(script),
@@ -515,7 +515,7 @@ fn an_unknown_host_is_refused_with_the_line_that_would_trust_it() {
 #[test]
 fn a_host_is_known_by_the_name_that_it_is_called() {
     let server = Server::usual();
-    let target = Target {
+    let target = SshTarget {
         address: "LocalHost".into(),
         ..server.target()
     };
@@ -525,9 +525,9 @@ fn a_host_is_known_by_the_name_that_it_is_called() {
         server.public_host_key("ed25519")
     );
     let by_name = HostKeys::parse(&line).unwrap();
-    Connection::open(&target, &by_name, &server.key(), &limits()).unwrap();
+    SshConnection::open(&target, &by_name, &server.key(), &limits()).unwrap();
     let by_address = server.known(&["ed25519"]);
-    let error = Connection::open(&target, &by_address, &server.key(), &limits())
+    let error = SshConnection::open(&target, &by_address, &server.key(), &limits())
         .err()
         .unwrap();
     assert!(
@@ -782,12 +782,12 @@ fn known_hosts_are_read_as_ssh_keygen_reads_them() {
             let (kind, base64) = key.split_once(' ').unwrap();
             let key = belay_runner::ssh::HostKey::parse(kind, base64).unwrap();
             match ours.judge(&name, &key) {
-                Verdict::Trusted => found.push(index + 1),
-                Verdict::Revoked { line } => {
+                HostKeyVerdict::Trusted => found.push(index + 1),
+                HostKeyVerdict::Revoked { line } => {
                     assert_eq!(line, index + 1);
                     found.push(line);
                 }
-                Verdict::Unknown | Verdict::Mismatch(_) => {}
+                HostKeyVerdict::Unknown | HostKeyVerdict::Mismatch(_) => {}
             }
         }
         assert_eq!(found, theirs, "{name}");
@@ -853,7 +853,7 @@ fn fifty_megabytes_come_back_from_cat_as_they_went() {
     let (mut seen, mut length) = (Sha256::new(), 0);
     let exit = connection
         .exec(
-            &Command::new(&["cat"]).unwrap(),
+            &RemoteCommand::new(&["cat"]).unwrap(),
             &mut Noise::new(LENGTH),
             &mut |chunk| {
                 seen.update(chunk);
@@ -950,7 +950,7 @@ fn status_output_and_complaints_are_told_apart() {
 fn a_command_that_does_not_exist_is_127() {
     let server = Server::usual();
     let connection = server.connect();
-    let command = Command::new(&["/nowhere/belay-agent", "status"]).unwrap();
+    let command = RemoteCommand::new(&["/nowhere/belay-agent", "status"]).unwrap();
     let exit = connection
         .exec(&command, &mut io::empty(), &mut ignore, exec_limits())
         .unwrap();
@@ -1018,7 +1018,7 @@ fn words_arrive_as_they_were_given() {
     let mut output = Vec::new();
     let exit = connection
         .exec(
-            &Command::new(&words).unwrap(),
+            &RemoteCommand::new(&words).unwrap(),
             &mut io::empty(),
             &mut |chunk| {
                 output.extend_from_slice(chunk);
@@ -1109,7 +1109,7 @@ fn an_input_that_has_nothing_yet_is_asked_again() {
     };
     let exit = connection
         .exec(
-            &Command::new(&["cat"]).unwrap(),
+            &RemoteCommand::new(&["cat"]).unwrap(),
             &mut input,
             &mut |chunk| {
                 output.extend_from_slice(chunk);
@@ -1143,7 +1143,7 @@ fn keys_are_renewed_in_the_middle_of_a_transfer() {
     let mut length = 0;
     let exit = connection
         .exec(
-            &Command::new(&["cat"]).unwrap(),
+            &RemoteCommand::new(&["cat"]).unwrap(),
             &mut Noise::new(10_000_000),
             &mut |chunk| {
                 length += chunk.len();
@@ -1338,7 +1338,7 @@ fn a_failing_input_is_told_and_ends_the_command() {
 
 #[test]
 fn nobody_listening_is_transient_and_tried_again() {
-    let target = Target {
+    let target = SshTarget {
         address: "127.0.0.1".into(),
         port: free_port(),
         user: "deploy".into(),
@@ -1365,17 +1365,17 @@ fn a_port_that_says_nothing_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = Server::usual();
-    let target = Target {
+    let target = SshTarget {
         address: "127.0.0.1".into(),
         port,
         user: "deploy".into(),
     };
-    let short = Limits {
+    let short = ConnectLimits {
         handshake: Duration::from_millis(700),
         ..limits()
     };
     let begun = Instant::now();
-    let error = Connection::open(&target, &server.known(&["ed25519"]), &server.key(), &short)
+    let error = SshConnection::open(&target, &server.known(&["ed25519"]), &server.key(), &short)
         .err()
         .unwrap();
     assert!(matches!(error, SshError::TimedOut { .. }), "{error:?}");
@@ -1393,12 +1393,12 @@ fn a_port_that_hangs_up_is_transient() {
     let port = listener.local_addr().unwrap().port();
     let hangs_up = thread::spawn(move || drop(listener.accept()));
     let server = Server::usual();
-    let target = Target {
+    let target = SshTarget {
         address: "127.0.0.1".into(),
         port,
         user: "deploy".into(),
     };
-    let error = Connection::open(
+    let error = SshConnection::open(
         &target,
         &server.known(&["ed25519"]),
         &server.key(),
@@ -1416,7 +1416,7 @@ fn an_interrupt_stops_connecting() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = Server::usual();
-    let target = Target {
+    let target = SshTarget {
         address: "127.0.0.1".into(),
         port,
         user: "deploy".into(),
@@ -1424,7 +1424,7 @@ fn an_interrupt_stops_connecting() {
     let limits = limits();
     limits.interrupt.raise();
     let begun = Instant::now();
-    let error = Connection::open(&target, &server.known(&["ed25519"]), &server.key(), &limits)
+    let error = SshConnection::open(&target, &server.known(&["ed25519"]), &server.key(), &limits)
         .err()
         .unwrap();
     assert_eq!(error.class(), Class::Interrupted);

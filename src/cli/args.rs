@@ -111,8 +111,15 @@ pub(super) enum HostCommand {
     /// Check the prerequisites and suggest fixes
     #[command(after_help = "Examples:
   belay doctor --ssh-key key --known-hosts known_hosts
-  belay doctor --json")]
-    Doctor(LookArgs),
+  belay doctor --json
+  belay doctor --report")]
+    Doctor {
+        /// Print a report for an issue form, without anything private
+        #[arg(long, conflicts_with = "json")]
+        report: bool,
+        #[command(flatten)]
+        look: LookArgs,
+    },
 }
 
 /// Commands that find out by themselves what there is to contact, if anything.

@@ -46,7 +46,10 @@ fn typed(
         }),
         HostCommand::Backup(look) => operation(Operation::Backup, look, inputs),
         HostCommand::Status(look) => operation(Operation::Status, look, inputs),
-        HostCommand::Doctor(look) => operation(Operation::Doctor, look, inputs),
+        HostCommand::Doctor { report, look } => Ok(Inputs {
+            report,
+            ..operation(Operation::Doctor, look, inputs)?
+        }),
     }
 }
 

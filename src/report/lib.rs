@@ -25,6 +25,7 @@ pub mod sentence;
 pub mod status;
 pub mod story;
 pub mod summary;
+pub mod support;
 pub mod words;
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 //! a checklist must never stand in the way of a pull request.
 
 use super::actions::Annotation;
-use super::github::{GitHubClient, Kept, Sticky};
-use super::session::{Session, runtime};
+use super::github::{CommentChange, GitHubClient, GitHubError, Sticky};
+use super::link::LinkError;
+use super::session::{Session, SessionError, runtime};
 use belay_model::config::Settings;
 use belay_model::request::event::{Origin, PullRequest};
 use belay_model::request::tag::next_tags;
@@ -20,14 +21,14 @@ use belay_report::three_lines;
 use belay_wire::{HostFacts, Verb};
 
 /// Looks, and keeps the comment. Returns the exit code.
-pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
+pub(crate) fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
     let Some(origin) = session.origin() else {
         return EXIT_BUG;
     };
     // A configuration that cannot be read is red: it is the pull request's own.
     let settings = match session.release_settings() {
         Ok(settings) => settings,
-        Err(failure) => return refused(session, &failure),
+        Err(error) => return refused(session, &error.into()),
     };
     let Ok(runtime) = runtime() else {
         return EXIT_BUG;
@@ -42,10 +43,10 @@ pub fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
     ));
     let seen = Seen {
         commit: pull.head_sha.clone(),
-        reviewed: github.reviewed,
-        next_tags: github.next_tags,
+        reviewed: github.reviewed.map_err(|why| why.to_string()),
+        next_tags: github.next_tags.map_err(|why| why.to_string()),
         endpoints: endpoints(&settings, &host),
-        host: host.map(|host| host.seen),
+        host: host.map(|host| host.seen).map_err(|why| why.to_string()),
         words_of_live: github.words_of_live,
         settings: settings_seen(&settings),
     };
@@ -80,11 +81,11 @@ fn refused(session: &Session<'_>, failure: &Failure) -> u8 {
     Word::Refused.exit_code()
 }
 
-fn posted(session: &Session<'_>, pull: &PullRequest, kept: Kept) -> u8 {
+fn posted(session: &Session<'_>, pull: &PullRequest, kept: CommentChange) -> u8 {
     let what = match kept {
-        Kept::Written => "written",
-        Kept::Unchanged => "up to date already",
-        Kept::Newer => "left to a newer run",
+        CommentChange::Written => "written",
+        CommentChange::Unchanged => "up to date already",
+        CommentChange::Newer => "left to a newer run",
     };
     let line = format!("the checklist of pull request {} is {what}", pull.number);
     let _ = session.actions.line(&line);
@@ -113,9 +114,34 @@ fn standing(pull: &PullRequest, next: Vec<String>) -> Standing {
     }
 }
 
+/// Why something could not be looked at. The comment says so in its place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotSeen {
+    #[error("there is no token")]
+    NoToken,
+    #[error("this workflow gives no SSH key")]
+    NoKey,
+    #[error("{}", .0.in_words())]
+    GitHub(#[from] GitHubError),
+    #[error("{}", .0.error)]
+    Host(Failure),
+}
+
+impl From<SessionError> for NotSeen {
+    fn from(error: SessionError) -> NotSeen {
+        NotSeen::Host(error.into())
+    }
+}
+
+impl From<LinkError> for NotSeen {
+    fn from(error: LinkError) -> NotSeen {
+        NotSeen::Host(error.into())
+    }
+}
+
 struct GitHubSeen {
-    reviewed: Result<Reviewed, String>,
-    next_tags: Result<Vec<String>, String>,
+    reviewed: Result<Reviewed, NotSeen>,
+    next_tags: Result<Vec<String>, NotSeen>,
     words_of_live: Option<String>,
 }
 
@@ -126,10 +152,9 @@ async fn look_at_github(
     environment: &str,
 ) -> GitHubSeen {
     let Some(client) = client else {
-        let no_token = || "there is no token".to_owned();
         return GitHubSeen {
-            reviewed: Err(no_token()),
-            next_tags: Err(no_token()),
+            reviewed: Err(NotSeen::NoToken),
+            next_tags: Err(NotSeen::NoToken),
             words_of_live: None,
         };
     };
@@ -141,7 +166,7 @@ async fn look_at_github(
     };
     GitHubSeen {
         reviewed,
-        next_tags: tags.map(next).map_err(|error| error.in_words()),
+        next_tags: tags.map(next).map_err(NotSeen::from),
         // Only of use when there is no other source, and then its absence says enough.
         words_of_live: client.words_of_live(environment).await.ok().flatten(),
     }
@@ -153,13 +178,10 @@ pub(super) async fn reviewed(
     origin: &Origin,
     pull_request: u64,
     commit: &str,
-) -> Result<Reviewed, String> {
-    let reviews = client.reviews(pull_request).await;
-    let checks = client.checks(commit, origin.run_id).await;
-    match (reviews, checks) {
-        (Ok(reviews), Ok(checks)) => Ok(Reviewed::of(&reviews, &checks)),
-        (Err(error), _) | (_, Err(error)) => Err(error.in_words()),
-    }
+) -> Result<Reviewed, NotSeen> {
+    let reviews = client.reviews(pull_request).await?;
+    let checks = client.checks(commit, origin.run_id).await?;
+    Ok(Reviewed::of(&reviews, &checks))
 }
 
 /// What was seen of the host, and how its endpoints answered there.
@@ -168,14 +190,12 @@ struct OnHost {
     answers: Vec<Endpoint>,
 }
 
-fn look_at_host(session: &Session<'_>, settings: &Settings) -> Result<OnHost, String> {
+fn look_at_host(session: &Session<'_>, settings: &Settings) -> Result<OnHost, NotSeen> {
     if session.inputs.ssh_key.is_none() {
-        return Err("this workflow gives no SSH key".to_owned());
+        return Err(NotSeen::NoKey);
     }
-    let link = session.link(settings).map_err(|failure| failure.error)?;
-    let facts: HostFacts = link
-        .ask(Verb::Facts, &[], None::<&()>)
-        .map_err(|error| error.failure().error)?;
+    let link = session.link(settings)?;
+    let facts: HostFacts = link.ask(Verb::Facts, &[], None::<&()>)?;
     let timeout = settings.health.timeout.get().as_millis().to_string();
     let urls = [&settings.health.primary, &settings.health.backup];
     let answers = urls.into_iter().flatten().map(|url| {
@@ -185,7 +205,7 @@ fn look_at_host(session: &Session<'_>, settings: &Settings) -> Result<OnHost, St
             &["--url", &url, "--timeout", &timeout],
             None::<&()>,
         );
-        let answer = answer.map_err(|error| error.failure().error);
+        let answer = answer.map_err(|error| NotSeen::from(error).to_string());
         Endpoint { url, answer }
     });
     Ok(OnHost {
@@ -211,7 +231,7 @@ fn host_seen(facts: &HostFacts) -> HostSeen {
 }
 
 /// The host's own endpoints, and the public one as users reach it.
-fn endpoints(settings: &Settings, host: &Result<OnHost, String>) -> Vec<Endpoint> {
+fn endpoints(settings: &Settings, host: &Result<OnHost, NotSeen>) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = match host {
         Ok(host) => host.answers.clone(),
         Err(why) => [&settings.health.primary, &settings.health.backup]
@@ -219,7 +239,7 @@ fn endpoints(settings: &Settings, host: &Result<OnHost, String>) -> Vec<Endpoint
             .flatten()
             .map(|url| Endpoint {
                 url: url.to_string(),
-                answer: Err(why.clone()),
+                answer: Err(why.to_string()),
             })
             .collect(),
     };

@@ -13,13 +13,14 @@ use belay_model::transaction::outcome::{Failure, ServiceLog, Word};
 use belay_model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
 use belay_model::versions::release::RollbackTo;
 use belay_report::doctor::{doctor_text, is_bad};
+use belay_report::support::support_markdown;
 use belay_wire::{BackupFacts, HostFacts, Restarted, Verb};
 
 /// Lines of each service's log to show.
 const LOG_LINES: &str = "50";
 
 /// Runs an operation and returns the exit code.
-pub fn run(session: &Session<'_>, operation: Operation) -> u8 {
+pub(crate) fn run(session: &Session<'_>, operation: Operation) -> u8 {
     match try_run(session, operation) {
         Ok(code) => code,
         Err(failure) => {
@@ -46,9 +47,15 @@ fn try_run(session: &Session<'_>, operation: Operation) -> Result<u8, Failure> {
 }
 
 fn examine(session: &Session<'_>) -> Result<u8, Failure> {
-    let findings = doctor::examine(session);
-    show(session, &findings, || doctor_text(&findings))?;
-    Ok(match is_bad(&findings) {
+    let seen = doctor::examine(session);
+    let findings = &seen.findings;
+    if session.inputs.report {
+        let report = doctor::support_report(session, &seen);
+        print_lines(session.actions, &support_markdown(&report))?;
+    } else {
+        show(session, findings, || doctor_text(findings))?;
+    }
+    Ok(match is_bad(findings) {
         true => Word::Refused.exit_code(),
         false => 0,
     })
@@ -56,9 +63,7 @@ fn examine(session: &Session<'_>) -> Result<u8, Failure> {
 
 fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     let link = session.link(settings)?;
-    let facts: HostFacts = link
-        .ask(Verb::Facts, &[], None::<&()>)
-        .map_err(|e| e.failure())?;
+    let facts: HostFacts = link.ask(Verb::Facts, &[], None::<&()>)?;
     let report = present::status(
         settings.app.as_str(),
         settings.environment.as_str(),
@@ -73,9 +78,7 @@ fn status(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
 fn backup(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     let link = session.link(settings)?;
     let plan = plan_of(session, settings, "backup")?;
-    let made: BackupFacts = link
-        .ask(Verb::Backup, &[], Some(&plan))
-        .map_err(|e| e.failure())?;
+    let made: BackupFacts = link.ask(Verb::Backup, &[], Some(&plan))?;
     let lines = present::backups(std::slice::from_ref(&made));
     show(session, &made, || {
         belay_report::backups_text(&lines, jiff::Timestamp::now())
@@ -103,7 +106,7 @@ fn plan_of(session: &Session<'_>, settings: &Settings, what: &str) -> Result<Pla
     };
     let project = settings.project.as_ref().map(|p| p.as_str().to_owned());
     let mut plan = plan::compose(work, settings, project, run);
-    plan.holder.what = what.to_owned();
+    what.clone_into(&mut plan.holder.what);
     Ok(plan)
 }
 
@@ -114,9 +117,7 @@ fn restart(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
         Some(service) => vec!["--service", service],
         None => vec![],
     };
-    let done: Vec<Restarted> = link
-        .ask(Verb::Restart, &words, Some(&plan))
-        .map_err(|e| e.failure())?;
+    let done: Vec<Restarted> = link.ask(Verb::Restart, &words, Some(&plan))?;
     show(session, &done, || restarted_text(&done))?;
     Ok(0)
 }
@@ -140,9 +141,7 @@ fn backups(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     } else {
         &[]
     };
-    let all: Vec<BackupFacts> = link
-        .ask(Verb::Backups, words, None::<&()>)
-        .map_err(|e| e.failure())?;
+    let all: Vec<BackupFacts> = link.ask(Verb::Backups, words, None::<&()>)?;
     let lines = present::backups(&all);
     show(session, &all, || {
         belay_report::backups_text(&lines, jiff::Timestamp::now())
@@ -161,9 +160,7 @@ fn logs(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
     if let Some(service) = &session.inputs.service {
         words.extend(["--service", service]);
     }
-    let logs: Vec<ServiceLog> = link
-        .ask(Verb::Logs, &words, None::<&()>)
-        .map_err(|e| e.failure())?;
+    let logs: Vec<ServiceLog> = link.ask(Verb::Logs, &words, None::<&()>)?;
     if session.inputs.json {
         return show(session, &logs, String::new).map(|()| 0);
     }
@@ -181,7 +178,8 @@ fn show<T: serde::Serialize>(
     text: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     if session.inputs.json {
-        let json = serde_json::to_string_pretty(value).map_err(|e| Failure::of(&e))?;
+        // What is shown is plain data, which always serialises.
+        let json = serde_json::to_string_pretty(value).unwrap_or_default();
         return print_lines(session.actions, &json);
     }
     let text = text();

@@ -20,7 +20,7 @@ use belay_report::released::{
 const MOST_COMMENTS: usize = 50;
 
 /// Looks up what the run changed, and completes the checklists. Returns what there is to say in the log.
-pub async fn follow_up(
+pub(crate) async fn follow_up(
     session: &Session<'_>,
     client: &GitHubClient,
     origin: &Origin,
@@ -28,13 +28,16 @@ pub async fn follow_up(
 ) -> Vec<String> {
     match changes(client, outcome).await {
         Ok(changes) => outcome.changes = changes,
-        Err(why) => return vec![format!("which pull requests are in it is not known: {why}")],
+        Err(error) => {
+            let why = error.in_words();
+            return vec![format!("which pull requests are in it is not known: {why}")];
+        }
     }
     complete_checklists(session, client, origin, outcome).await
 }
 
 /// Looks up what the run changed, or tried to.
-async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Changes>, String> {
+async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Changes>, GitHubError> {
     let (Some(from), Some(to)) = (&outcome.previous_revision, &outcome.revision) else {
         // The first version, or one after something that was adopted.
         return Ok(None);
@@ -44,18 +47,11 @@ async fn changes(client: &GitHubClient, outcome: &Outcome) -> Result<Option<Chan
     if from == to || !has_changed || !is_about_versions {
         return Ok(None);
     }
-    let compared = |error: GitHubError| error.in_words();
     Ok(Some(Changes {
         from: from.clone(),
         to: to.clone(),
-        came: client
-            .pull_requests_between(from, to)
-            .await
-            .map_err(compared)?,
-        went: client
-            .pull_requests_between(to, from)
-            .await
-            .map_err(compared)?,
+        came: client.pull_requests_between(from, to).await?,
+        went: client.pull_requests_between(to, from).await?,
     }))
 }
 
@@ -73,7 +69,7 @@ async fn complete_checklists(
         Ok(settings) if settings.environment.as_str() == outcome.environment => settings,
         Ok(_) | Err(_) => return vec![],
     };
-    let desk = Desk {
+    let update = ChecklistUpdate {
         client,
         origin,
         outcome,
@@ -82,13 +78,13 @@ async fn complete_checklists(
     let mut told = vec![];
     if let Some(standing) = standing_after(outcome) {
         for pull in newest(&changes.came) {
-            let done = desk.complete(pull, &standing).await;
+            let done = update.complete(pull, &standing).await;
             told.push(tell(pull, "completed", done));
         }
     }
     if let Some(standing) = standing_of_gone(outcome) {
         for pull in newest(&changes.went) {
-            let done = desk.take_back(pull, &standing).await;
+            let done = update.take_back(pull, &standing).await;
             told.push(tell(pull, "marked as rolled back", done));
         }
     }
@@ -97,7 +93,8 @@ async fn complete_checklists(
 
 fn newest(compared: &Compared) -> &[PullRequestOf] {
     let all = &compared.pull_requests;
-    &all[all.len().saturating_sub(MOST_COMMENTS)..]
+    let (_, newest) = all.split_at(all.len().saturating_sub(MOST_COMMENTS));
+    newest
 }
 
 fn tell(pull: &PullRequestOf, what: &str, done: Result<(), GitHubError>) -> String {
@@ -111,19 +108,22 @@ fn tell(pull: &PullRequestOf, what: &str, done: Result<(), GitHubError>) -> Stri
     }
 }
 
-struct Desk<'a> {
+/// What every comment of this run is made from.
+struct ChecklistUpdate<'a> {
     client: &'a GitHubClient,
     origin: &'a Origin,
     outcome: &'a Outcome,
     settings: SettingsSeen,
 }
 
-impl Desk<'_> {
+impl ChecklistUpdate<'_> {
     async fn complete(&self, pull: &PullRequestOf, standing: &Standing) -> Result<(), GitHubError> {
         let commit = pull.head.clone().unwrap_or_default();
         let seen = Released {
             outcome: self.outcome,
-            reviewed: reviewed(self.client, self.origin, pull.number, &commit).await,
+            reviewed: reviewed(self.client, self.origin, pull.number, &commit)
+                .await
+                .map_err(|why| why.to_string()),
             commit,
             settings: self.settings.clone(),
         };

@@ -13,24 +13,24 @@ use belay_model::composition::image::{Content, ImageStore, Manifest, PackingErro
 
 /// The runner's Docker.
 #[derive(Clone, Copy, Debug)]
-pub struct Engine {
+pub(crate) struct RunnerDocker {
     store: ImageStore,
-    pub builder: Builder,
+    pub(crate) builder: Builder,
 }
 
 /// An image of the runner's, for the host's platform.
 #[derive(Clone, Debug)]
-pub struct Identified {
-    pub content: Content,
+pub(crate) struct Identified {
+    pub(crate) content: Content,
     /// How the engine has packed it, where it keeps images packed.
-    pub manifest: Option<Manifest>,
+    pub(crate) manifest: Option<Manifest>,
     /// Its layers when unpacked, in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 /// Why it is not known what an image is.
 #[derive(Debug, thiserror::Error)]
-pub enum EngineError {
+pub(crate) enum RunnerDockerError {
     #[error(transparent)]
     Program(#[from] ProgramError),
     #[error("it is made for {there}, and not for {wanted}")]
@@ -47,34 +47,34 @@ pub enum EngineError {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+struct LocalImage {
     id: String,
     size: u64,
     architecture: String,
     #[serde(default, rename = "RootFS")]
-    root_fs: RootFs,
+    root_fs: LocalLayers,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RootFs {
+struct LocalLayers {
     #[serde(default)]
     layers: Option<Vec<String>>,
 }
 
-impl Engine {
+impl RunnerDocker {
     /// Asks Docker what it is like.
-    pub fn find() -> Result<Engine, EngineError> {
+    pub(crate) fn find() -> Result<RunnerDocker, RunnerDockerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Info {
+        struct DockerInfo {
             #[serde(default)]
             driver_status: Option<Vec<Vec<String>>>,
             #[serde(default)]
             server_errors: Option<Vec<String>>,
         }
         let printed = run(&argv(["docker", "info", "--format", "{{json .}}"]))?;
-        let info: Info =
+        let info: DockerInfo =
             serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
                 what: "docker info".to_owned(),
                 source,
@@ -82,21 +82,25 @@ impl Engine {
         // Without an engine the client ends well all the same.
         let errors = info.server_errors.unwrap_or_default();
         if !errors.is_empty() {
-            return Err(EngineError::NotRunning(errors.join("; ")));
+            return Err(RunnerDockerError::NotRunning(errors.join("; ")));
         }
-        Ok(Engine {
+        Ok(RunnerDocker {
             store: ImageStore::of(info.driver_status.as_deref().unwrap_or_default()),
             builder: builder(),
         })
     }
 
     /// Whether there is an image of that name.
-    pub fn has(&self, reference: &str) -> bool {
+    pub(crate) fn has(&self, reference: &str) -> bool {
         inspect(reference).is_ok()
     }
 
     /// What the image of that name is, for a host of this architecture.
-    pub fn identify(&self, reference: &str, architecture: &str) -> Result<Identified, EngineError> {
+    pub(crate) fn identify(
+        &self,
+        reference: &str,
+        architecture: &str,
+    ) -> Result<Identified, RunnerDockerError> {
         let inspected = inspect(reference)?;
         match self.store {
             ImageStore::Graph => by_id(inspected, architecture),
@@ -106,9 +110,9 @@ impl Engine {
 }
 
 /// An ID of a graph driver is the image's identity, and there is one platform.
-fn by_id(inspected: Inspected, architecture: &str) -> Result<Identified, EngineError> {
+fn by_id(inspected: LocalImage, architecture: &str) -> Result<Identified, RunnerDockerError> {
     if inspected.architecture != architecture {
-        return Err(EngineError::OtherPlatform {
+        return Err(RunnerDockerError::OtherPlatform {
             there: inspected.architecture,
             wanted: architecture.to_owned(),
         });
@@ -126,39 +130,39 @@ fn by_id(inspected: Inspected, architecture: &str) -> Result<Identified, EngineE
 /// The containerd store tells an image's identity by its archive alone.
 fn by_archive(
     reference: &str,
-    inspected: &Inspected,
+    inspected: &LocalImage,
     architecture: &str,
-) -> Result<Identified, EngineError> {
+) -> Result<Identified, RunnerDockerError> {
     let mut save = program::command("docker")
         .args(["save", reference])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(EngineError::Save)?;
+        .map_err(RunnerDockerError::Save)?;
     let stream = save
         .stdout
         .take()
-        .ok_or_else(|| EngineError::Save(std::io::Error::other("it gave no stream")))?;
+        .ok_or_else(|| RunnerDockerError::Save(std::io::Error::other("it gave no stream")))?;
     let found = belay_archive::find(stream, &inspected.id, architecture);
     if found.is_ok() {
         // It has usually more to say than anybody needs.
         let _ = save.kill();
     }
-    let ended = save.wait_with_output().map_err(EngineError::Save)?;
+    let ended = save.wait_with_output().map_err(RunnerDockerError::Save)?;
     let packed = found.map_err(|error| match error {
         ArchiveError::Packing(PackingError::OtherPlatform { there, wanted }) => {
-            EngineError::OtherPlatform { there, wanted }
+            RunnerDockerError::OtherPlatform { there, wanted }
         }
-        _ if ended.status.code().is_some_and(|code| code != 0) => EngineError::SaveFailed {
+        _ if ended.status.code().is_some_and(|code| code != 0) => RunnerDockerError::SaveFailed {
             status: ended.status,
             said: String::from_utf8_lossy(&ended.stderr).trim().to_owned(),
         },
-        other => EngineError::Archive(other),
+        other => RunnerDockerError::Archive(other),
     })?;
     // A manifest that stands for itself says nothing of a platform; its config does.
     if packed.architecture != architecture {
-        return Err(EngineError::OtherPlatform {
+        return Err(RunnerDockerError::OtherPlatform {
             there: packed.architecture,
             wanted: architecture.to_owned(),
         });
@@ -188,7 +192,7 @@ fn unpacked_size(reference: &str, architecture: &str) -> Option<u64> {
     size.filter(|size| *size > 0)
 }
 
-fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
+fn inspect(reference: &str) -> Result<LocalImage, ProgramError> {
     let words = ["docker", "image", "inspect", "--format", "{{json .}}"];
     let printed = run(&[&argv(words)[..], &[reference.to_owned()]].concat())?;
     serde_json::from_slice(&printed).map_err(|source| ProgramError::Answer {
@@ -197,7 +201,7 @@ fn inspect(reference: &str) -> Result<Inspected, ProgramError> {
     })
 }
 
-/// BuildKit by its plugin where there is one, unless the user wants the builder that came before it.
+/// `BuildKit` by its plugin where there is one, unless the user wants the builder that came before it.
 fn builder() -> Builder {
     // As Docker's client reads it, which is written in Go (strconv.ParseBool).
     let off = ["0", "f", "F", "false", "False", "FALSE"];
@@ -209,7 +213,7 @@ fn builder() -> Builder {
 }
 
 /// The name of the builder that buildx uses: the one of `docker/setup-buildx-action`, say.
-pub fn builder_name() -> Option<String> {
+pub(crate) fn builder_name() -> Option<String> {
     if let Ok(name) = std::env::var("BUILDX_BUILDER") {
         return Some(name);
     }

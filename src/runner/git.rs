@@ -122,17 +122,17 @@ fn git(dir: &Path, arguments: &[&str]) -> Result<String, GitError> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    Err(classify(&String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What git's words mean. It has one exit status for everything (128); the words are the same in every version since 1.5,
+/// in the language that [`command`] asks for.
+fn classify(said: &str) -> GitError {
     if said.contains("not a git repository") {
-        return Err(GitError::OutsideRepository);
+        return GitError::OutsideRepository;
     }
-    Err(GitError::Refused(
-        said.lines()
-            .next()
-            .unwrap_or("it gave no reason")
-            .escape_debug()
-            .to_string(),
-    ))
+    let first = said.lines().next().unwrap_or("it gave no reason");
+    GitError::Refused(first.escape_debug().to_string())
 }
 
 fn command(dir: &Path) -> Command {

@@ -4,11 +4,11 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::engine::{Engine, EngineError, Identified, builder_name};
-use super::program::{argv, run, run_telling};
+use super::engine::{Identified, RunnerDocker, RunnerDockerError, builder_name};
+use super::program::{ProgramError, argv, run, run_telling};
 use super::ssh::Interrupt;
 use belay_model::composition::build::{Build, BuildProblem, Builder, declared};
 use belay_model::composition::compose::repository;
@@ -21,49 +21,145 @@ use belay_model::transaction::plan::{ImageSource, PlannedImage};
 use belay_wire::HostFacts;
 
 /// What an image is made for.
-pub struct Making<'a> {
-    pub settings: &'a Settings,
-    pub project: &'a str,
-    pub tag: &'a str,
-    pub revision: &'a str,
+pub(crate) struct Making<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) project: &'a str,
+    pub(crate) tag: &'a str,
+    pub(crate) revision: &'a str,
     /// Where the source code is found, for the image's labels.
-    pub repository_url: Option<&'a str>,
+    pub(crate) repository_url: Option<&'a str>,
     /// The directory of the Compose file.
-    pub directory: &'a Path,
-    pub facts: &'a HostFacts,
+    pub(crate) directory: &'a Path,
+    pub(crate) facts: &'a HostFacts,
     /// The runner's Docker, once something asks for it: an application that builds nothing needs none.
-    pub engine: OnceCell<Engine>,
-    pub interrupt: &'a Interrupt,
+    pub(crate) engine: OnceCell<RunnerDocker>,
+    pub(crate) interrupt: &'a Interrupt,
 }
 
 impl Making<'_> {
-    fn engine(&self) -> Result<Engine, Failure> {
+    fn engine(&self) -> Result<RunnerDocker, ImageError> {
         if let Some(engine) = self.engine.get() {
             return Ok(*engine);
         }
-        let found = Engine::find().map_err(|e| {
-            Failure::of(&e)
-                .next("Docker has to run on the runner, to build images and to send them")
-        })?;
+        let found = RunnerDocker::find().map_err(ImageError::NoEngine)?;
         Ok(*self.engine.get_or_init(|| found))
+    }
+}
+
+/// Why there is no image to send. The host was not touched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImageError {
+    /// The runner's Docker does not answer.
+    #[error(transparent)]
+    NoEngine(RunnerDockerError),
+    /// The Compose file's builds cannot be carried out.
+    #[error(transparent)]
+    Builds(BuildProblem),
+    /// A service's Dockerfile cannot be read.
+    #[error("could not read {} of service {service}", path.display())]
+    Dockerfile {
+        /// Where it should be.
+        path: PathBuf,
+        /// Whose it is.
+        service: String,
+        /// Why it cannot be read.
+        source: std::io::Error,
+    },
+    /// Its last lines say why.
+    #[error("the image of {service} could not be built{}", with_builder(builder.as_deref()))]
+    Build {
+        /// Whose image it is.
+        service: String,
+        /// The builder that was chosen, where it is not Docker's own.
+        builder: Option<String>,
+        /// How the builder ended.
+        source: ProgramError,
+    },
+    /// An image that belay.yml names is neither here nor to be had.
+    #[error("the image {name} of {service} is not here")]
+    NotGiven {
+        /// The image's name in belay.yml.
+        name: String,
+        /// Whose image it is.
+        service: String,
+        /// How the pull ended.
+        source: ProgramError,
+    },
+    /// The image could not be given its name.
+    #[error(transparent)]
+    Tag(ProgramError),
+    /// The host's processor cannot run it.
+    #[error("the image of {of} is made for {there}, but the host is {wanted}")]
+    OtherPlatform {
+        /// A service, or the gateway.
+        of: String,
+        /// Its architecture.
+        there: String,
+        /// The host's.
+        wanted: String,
+        /// What to do: it depends on who makes the image.
+        next: String,
+    },
+    /// It is not known what the image is.
+    #[error(transparent)]
+    Unidentified(RunnerDockerError),
+    /// `images.test` ended with an error.
+    #[error("the test of the image of {service} failed")]
+    Test {
+        /// Whose image was tested.
+        service: String,
+        /// How the test ended.
+        source: ProgramError,
+    },
+    /// belay.yml makes a rule of it.
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Failure {
+        let lines = Failure::of(&error);
+        match error {
+            ImageError::NoEngine(_) => {
+                lines.next("Docker has to run on the runner, to build images and to send them")
+            }
+            ImageError::Builds(_) => lines.next("mend the build section in the Compose file"),
+            ImageError::Dockerfile { .. } => {
+                lines.next("check build.context and build.dockerfile in the Compose file")
+            }
+            ImageError::Build { .. } => {
+                lines.next("build it in a checkout of this tag to see the same error")
+            }
+            ImageError::NotGiven { .. } => {
+                lines.next("build or pull it in an earlier step of the workflow")
+            }
+            ImageError::OtherPlatform { next, .. } => lines.next(next),
+            ImageError::Test { .. } => {
+                lines.next("run images.test of belay.yml in the image to see why")
+            }
+            ImageError::TooLarge(_) => {
+                lines.next("make the image smaller, or change `images` in belay.yml")
+            }
+            ImageError::Tag(_) | ImageError::Unidentified(_) => lines,
+        }
     }
 }
 
 /// Images that are ready to be sent.
 #[derive(Debug, Default)]
-pub struct Made {
-    pub images: Vec<PlannedImage>,
+pub(crate) struct BuiltImages {
+    pub(crate) images: Vec<PlannedImage>,
     /// How they are packed, where the runner's engine keeps them packed.
-    pub packing: Vec<Naming>,
-    pub reports: Vec<ImageReport>,
-    pub warnings: Vec<String>,
-    pub build_ms: Option<u64>,
-    pub test_ms: Option<u64>,
+    pub(crate) packing: Vec<Naming>,
+    pub(crate) reports: Vec<ImageReport>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) build_ms: Option<u64>,
+    pub(crate) test_ms: Option<u64>,
 }
 
 /// The variables that a `build` section may use. The run's own environment is not among them: an image must not depend on
 /// the machine that it was built on.
-pub fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
+pub(crate) fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("BELAY_TAG".to_owned(), tag.to_owned()),
         ("BELAY_REVISION".to_owned(), revision.to_owned()),
@@ -71,12 +167,12 @@ pub fn variables(tag: &str, revision: &str) -> BTreeMap<String, String> {
 }
 
 /// Builds, tests and measures every image that is Belay's to bring. Nothing of it touches the host.
-pub fn make(
+pub(crate) fn make(
     making: &Making<'_>,
     builds: &[Build],
     tell: &mut dyn FnMut(&[u8]),
-) -> Result<Made, Failure> {
-    let mut made = Made::default();
+) -> Result<BuiltImages, ImageError> {
+    let mut made = BuiltImages::default();
     let began = Instant::now();
     for build in builds.iter().filter(|b| !is_given(making, &b.service)) {
         let reference = build_one(making, build, tell)?;
@@ -113,7 +209,7 @@ fn build_one(
     making: &Making<'_>,
     build: &Build,
     tell: &mut dyn FnMut(&[u8]),
-) -> Result<String, Failure> {
+) -> Result<String, ImageError> {
     let directory = making.directory.display().to_string();
     let reference = reference(making, &build.service);
     let offered: Vec<(String, String)> =
@@ -122,13 +218,10 @@ fn build_one(
         .directory
         .join(&build.context)
         .join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-    let text = std::fs::read_to_string(&dockerfile).map_err(|e| {
-        Failure::new(format!(
-            "could not read {} of service {}: {e}",
-            dockerfile.display(),
-            build.service
-        ))
-        .next("check build.context and build.dockerfile in the Compose file")
+    let text = std::fs::read_to_string(&dockerfile).map_err(|source| ImageError::Dockerfile {
+        path: dockerfile,
+        service: build.service.clone(),
+        source,
     })?;
     let platform = platform(making);
     let builder = making.engine()?.builder;
@@ -140,24 +233,23 @@ fn build_one(
         &labels(making),
         &declared(&text, &offered),
     );
-    run_telling(&argv, making.interrupt, tell).map_err(|e| {
-        Failure::new(format!(
-            "the image of {} could not be built{}: {}",
-            build.service,
-            with_builder(builder),
-            Failure::of(&e).error
-        ))
-        .next("build it in a checkout of this tag to see the same error")
+    run_telling(&argv, making.interrupt, tell).map_err(|source| ImageError::Build {
+        service: build.service.clone(),
+        builder: chosen_builder(builder),
+        source,
     })?;
     Ok(reference)
 }
 
 /// Which builder was chosen, for an error: it need not be Docker's own.
-fn with_builder(builder: Builder) -> String {
-    let name = match builder {
+fn chosen_builder(builder: Builder) -> Option<String> {
+    match builder {
         Builder::Docker => None,
         Builder::Buildx => builder_name().filter(|name| name != "default"),
-    };
+    }
+}
+
+fn with_builder(name: Option<&str>) -> String {
     name.map_or(String::new(), |name| format!(" with the builder {name}"))
 }
 
@@ -203,27 +295,27 @@ fn take_given(
     service: &str,
     name: &str,
     tell: &mut dyn FnMut(&[u8]),
-) -> Result<String, Failure> {
+) -> Result<String, ImageError> {
     if !making.engine()?.has(name) {
-        run_telling(&argv(["docker", "pull", name]), making.interrupt, tell).map_err(|e| {
-            Failure::new(format!(
-                "the image {name} of {service} is not here: {}",
-                Failure::of(&e).error
-            ))
-            .next("build or pull it in an earlier step of the workflow")
+        run_telling(&argv(["docker", "pull", name]), making.interrupt, tell).map_err(|source| {
+            ImageError::NotGiven {
+                name: name.to_owned(),
+                service: service.to_owned(),
+                source,
+            }
         })?;
     }
     let reference = reference(making, service);
-    run(&argv(["docker", "tag", name, &reference])).map_err(|e| Failure::of(&e))?;
+    run(&argv(["docker", "tag", name, &reference])).map_err(ImageError::Tag)?;
     Ok(reference)
 }
 
 /// The gateway's image, where the runner is to send it.
 fn add_gateway(
     making: &Making<'_>,
-    made: &mut Made,
+    made: &mut BuiltImages,
     tell: &mut dyn FnMut(&[u8]),
-) -> Result<(), Failure> {
+) -> Result<(), ImageError> {
     let Gateway::On {
         image,
         source: config::ImageSource::Stream,
@@ -235,20 +327,20 @@ fn add_gateway(
     let platform = format!("linux/{}", making.facts.engine.architecture);
     let pull = format!("docker pull --platform {platform} {}", image.as_str());
     let next = format!("run `{pull}` in an earlier step of the workflow");
-    let identified = identify(making, "the gateway", &reference, &next)?;
+    let identified = identify(making, "the gateway", &reference, next)?;
     plan_it(made, GATEWAY_SERVICE, reference, identified);
     Ok(())
 }
 
 fn add(
     making: &Making<'_>,
-    made: &mut Made,
+    made: &mut BuiltImages,
     service: &str,
     reference: String,
-) -> Result<(), Failure> {
+) -> Result<(), ImageError> {
     let architecture = &making.facts.engine.architecture;
     let next = format!("set `images.platform: linux/{architecture}` in belay.yml");
-    let identified = identify(making, service, &reference, &next)?;
+    let identified = identify(making, service, &reference, next)?;
     let mut before = making.facts.images.iter();
     made.reports.push(ImageReport {
         service: service.to_owned(),
@@ -262,7 +354,7 @@ fn add(
     Ok(())
 }
 
-fn plan_it(made: &mut Made, service: &str, reference: String, identified: Identified) {
+fn plan_it(made: &mut BuiltImages, service: &str, reference: String, identified: Identified) {
     let Identified {
         content,
         manifest,
@@ -289,16 +381,18 @@ fn identify(
     making: &Making<'_>,
     of: &str,
     reference: &str,
-    next: &str,
-) -> Result<Identified, Failure> {
+    next: String,
+) -> Result<Identified, ImageError> {
     let wanted = &making.facts.engine.architecture;
     let found = making.engine()?.identify(reference, wanted);
     found.map_err(|error| match error {
-        EngineError::OtherPlatform { there, wanted } => Failure::new(format!(
-            "the image of {of} is made for {there}, but the host is {wanted}"
-        ))
-        .next(next),
-        other => Failure::of(&other),
+        RunnerDockerError::OtherPlatform { there, wanted } => ImageError::OtherPlatform {
+            of: of.to_owned(),
+            there,
+            wanted,
+            next,
+        },
+        other => ImageError::Unidentified(other),
     })
 }
 
@@ -306,9 +400,9 @@ fn identify(
 fn test_all(
     making: &Making<'_>,
     builds: &[Build],
-    made: &mut Made,
+    made: &mut BuiltImages,
     tell: &mut dyn FnMut(&[u8]),
-) -> Result<(), Failure> {
+) -> Result<(), ImageError> {
     let Some((program, words)) = making.settings.images.test.split_first() else {
         return Ok(());
     };
@@ -334,13 +428,9 @@ fn test_all(
             &image.reference,
         ]);
         argv.extend(words.iter().cloned());
-        run_telling(&argv, making.interrupt, tell).map_err(|e| {
-            Failure::new(format!(
-                "the test of the image of {} failed: {}",
-                image.service,
-                Failure::of(&e).error
-            ))
-            .next("run images.test of belay.yml in the image to see why")
+        run_telling(&argv, making.interrupt, tell).map_err(|source| ImageError::Test {
+            service: image.service.clone(),
+            source,
         })?;
     }
     made.test_ms = (!tested.is_empty()).then(|| elapsed_ms(began));
@@ -348,7 +438,7 @@ fn test_all(
 }
 
 /// Compares sizes with the budget and with the version before; whether that refuses or warns is the settings' choice.
-fn judge_sizes(making: &Making<'_>, made: &mut Made) -> Result<(), Failure> {
+fn judge_sizes(making: &Making<'_>, made: &mut BuiltImages) -> Result<(), ImageError> {
     let images = &making.settings.images;
     for report in &made.reports {
         if report.is_over_budget() {
@@ -376,27 +466,22 @@ fn judge_sizes(making: &Making<'_>, made: &mut Made) -> Result<(), Failure> {
     Ok(())
 }
 
-fn excess(rule: Excess, text: String, warnings: &mut Vec<String>) -> Result<(), Failure> {
+fn excess(rule: Excess, text: String, warnings: &mut Vec<String>) -> Result<(), ImageError> {
     match rule {
         Excess::Warn => {
             warnings.push(text);
             Ok(())
         }
-        Excess::Fail => {
-            Err(Failure::new(text).next("make the image smaller, or change `images` in belay.yml"))
-        }
+        Excess::Fail => Err(ImageError::TooLarge(text)),
     }
 }
 
 fn mb(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    // In tenths, rounded, by whole numbers: a size has more digits than a float.
+    let tenths = bytes.saturating_add(50_000) / 100_000;
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 fn elapsed_ms(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The failure of a Compose file whose builds cannot be carried out.
-pub fn build_failure(problem: &BuildProblem) -> Failure {
-    Failure::of(problem).next("mend the build section in the Compose file")
 }

@@ -41,6 +41,8 @@ pub struct Inputs {
     pub json: bool,
     /// For backups: read each back whole.
     pub verify: bool,
+    /// For the doctor: a report for somebody who helps.
+    pub report: bool,
     /// For logs and restart.
     pub service: Option<String>,
 }
@@ -83,6 +85,7 @@ impl Inputs {
             },
             json: false,
             verify: false,
+            report: false,
             service: text("BELAY_SERVICE"),
         })
     }

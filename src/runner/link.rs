@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::random;
 use super::ssh::{
-    Class, Command, CommandError, Connection, ExecLimits, Exit, HostKeys, Interrupt, Key, Limits,
-    SshError, Target, connect_with_backoff,
+    Class, CommandError, ConnectLimits, ExecLimits, Exit, HostKeys, Interrupt, Key, RemoteCommand,
+    SshConnection, SshError, SshTarget, connect_with_backoff,
 };
 use belay_model::digest::sha256;
 use belay_model::transaction::journal::Entry;
@@ -22,35 +22,45 @@ use belay_model::transaction::outcome::Failure;
 use belay_wire::{Answer, Line, Verb};
 
 const CONNECT_ATTEMPTS: u32 = 5;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
+const CONNECT_DEADLINE: Duration = Duration::from_mins(1);
 /// The longest silence of an agent that is at work: it says "still here" every 2 s where it waits.
 const SILENCE: Duration = Duration::from_secs(30);
-const SHORT: Duration = Duration::from_secs(120);
-const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_mins(2);
+const LONG: Duration = Duration::from_hours(1);
 
 /// Where a host is and how it is entered.
-pub struct Access {
-    pub target: Target,
-    pub host_keys: HostKeys,
-    pub key: Key,
+pub(crate) struct HostAccess {
+    pub(crate) target: SshTarget,
+    pub(crate) host_keys: HostKeys,
+    pub(crate) key: Key,
     /// The application's root on the host.
-    pub root: String,
-    pub interrupt: Interrupt,
+    pub(crate) root: String,
+    pub(crate) interrupt: Interrupt,
 }
 
 /// Why the host could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     #[error(transparent)]
     Ssh(#[from] SshError),
     #[error(transparent)]
-    Command(#[from] CommandError),
+    RemoteCommand(#[from] CommandError),
     #[error("could not read Belay's own program")]
     OwnProgram(#[source] io::Error),
     #[error("this Belay runs on {ours}, but the host is {theirs}")]
     Architecture { ours: String, theirs: String },
     #[error("could not {what} on the host: {said}")]
-    Remote { what: String, said: String },
+    Remote { what: &'static str, said: String },
+    /// The same, in the folder that Belay was given there.
+    #[error("could not {what} on the host: {said}")]
+    Root {
+        what: &'static str,
+        said: String,
+        /// The application's root.
+        root: String,
+        /// Who it has to belong to.
+        user: String,
+    },
     #[error("the agent on the host gave no answer to {verb}: {said}")]
     NoAnswer { verb: &'static str, said: String },
     /// The agent's own refusal.
@@ -58,38 +68,44 @@ pub enum LinkError {
     Failed(Failure),
 }
 
-impl LinkError {
-    /// The failure in three lines; nothing was begun on the host when one of these ends a run.
-    pub fn failure(&self) -> Failure {
-        match self {
-            LinkError::Failed(failure) => failure.clone(),
-            LinkError::Ssh(error) => Failure::of(error).next(error.hint()),
+/// Nothing was begun on the host when one of these ends a run.
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Failure {
+        let lines = Failure::of(&error);
+        match error {
+            LinkError::Failed(failure) => failure,
+            LinkError::Ssh(error) => lines.next(error.hint()),
             LinkError::Architecture { .. } => {
-                Failure::of(self).next("run the workflow on a runner of the host's architecture")
+                lines.next("run the workflow on a runner of the host's architecture")
             }
-            LinkError::Command(_)
+            LinkError::Root { root, user, .. } => lines.host("nothing was changed").next(format!(
+                "make sure that {root} exists and belongs to {user}: sudo install -d -o {user} {root}"
+            )),
+            LinkError::RemoteCommand(_)
             | LinkError::OwnProgram(_)
             | LinkError::Remote { .. }
-            | LinkError::NoAnswer { .. } => Failure::of(self),
+            | LinkError::NoAnswer { .. } => lines,
         }
     }
+}
 
+impl LinkError {
     /// Whether contact was lost, so that asking again may help.
-    pub fn is_lost_contact(&self) -> bool {
+    pub(crate) fn is_lost_contact(&self) -> bool {
         matches!(self, LinkError::Ssh(error) if matches!(error.class(), Class::Transient | Class::LinkLost))
     }
 }
 
 /// An open line to a host with an agent on it.
-pub struct Link {
-    access: Access,
-    connection: Connection,
+pub(crate) struct Link {
+    access: HostAccess,
+    connection: SshConnection,
     agent: String,
 }
 
 impl Link {
     /// Connects, and makes sure that exactly this program is there as the agent.
-    pub fn open(access: Access) -> Result<Self, LinkError> {
+    pub(crate) fn open(access: HostAccess) -> Result<Self, LinkError> {
         let connection = connect(&access)?;
         let program = OwnProgram::read()?;
         let agent = format!("{}/.belay/bin/{}/belay", access.root, program.sha256);
@@ -106,33 +122,33 @@ impl Link {
     }
 
     /// The host, for people.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!("{}@{}", self.access.target.user, self.access.target)
     }
 
     /// Whether somebody asked the run to stop.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.access.interrupt.is_raised()
     }
 
     /// The switch that stops it.
-    pub fn interrupt(&self) -> &Interrupt {
+    pub(crate) fn interrupt(&self) -> &Interrupt {
         &self.access.interrupt
     }
 
     /// Lets the line be used once more after an interruption, for so long: for telling the host about it.
-    pub fn use_once_more(&mut self, time: Duration) {
+    pub(crate) fn use_once_more(&mut self, time: Duration) {
         self.access.interrupt = Interrupt::after(time);
     }
 
     /// Gives up the connection and makes a new one.
-    pub fn reconnect(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn reconnect(&mut self) -> Result<(), LinkError> {
         self.connection = connect(&self.access)?;
         Ok(())
     }
 
     /// Asks a verb, with a value on its standard input.
-    pub fn ask<T: DeserializeOwned>(
+    pub(crate) fn ask<T: DeserializeOwned>(
         &self,
         verb: Verb,
         words: &[&str],
@@ -148,7 +164,7 @@ impl Link {
     }
 
     /// Asks a verb, with a stream on its standard input.
-    pub fn ask_with_stream<T: DeserializeOwned>(
+    pub(crate) fn ask_with_stream<T: DeserializeOwned>(
         &self,
         verb: Verb,
         words: &[&str],
@@ -162,7 +178,7 @@ impl Link {
                 printed.extend_from_slice(bytes);
                 ControlFlow::Continue(())
             },
-            self.limits(patience(verb)),
+            self.limits(&timeouts_of(verb)),
         )?;
         let answer = printed
             .split(|b| *b == b'\n')
@@ -180,7 +196,7 @@ impl Link {
 
     /// Tells the records of a transaction from number `from` on, as they come, until it is over, contact is lost, or
     /// `on_entry` breaks; after a break the connection is of no more use.
-    pub fn follow(
+    pub(crate) fn follow(
         &self,
         tx: &str,
         from: u64,
@@ -206,7 +222,7 @@ impl Link {
                 }
                 ControlFlow::Continue(())
             },
-            self.limits(Patience {
+            self.limits(&Timeouts {
                 deadline: LONG,
                 idle: SILENCE,
             }),
@@ -214,7 +230,7 @@ impl Link {
         Ok(stopped)
     }
 
-    fn agent_command(&self, verb: Verb, words: &[&str]) -> Result<Command, LinkError> {
+    fn agent_command(&self, verb: Verb, words: &[&str]) -> Result<RemoteCommand, LinkError> {
         let mut argv = vec![
             self.agent.as_str(),
             "agent",
@@ -223,13 +239,13 @@ impl Link {
             self.access.root.as_str(),
         ];
         argv.extend_from_slice(words);
-        Ok(Command::new(&argv)?)
+        Ok(RemoteCommand::new(&argv)?)
     }
 
-    fn limits(&self, patience: Patience) -> ExecLimits {
+    fn limits(&self, timeouts: &Timeouts) -> ExecLimits {
         ExecLimits {
-            deadline: patience.deadline,
-            idle: patience.idle,
+            deadline: timeouts.deadline,
+            idle: timeouts.idle,
             interrupt: self.access.interrupt.clone(),
         }
     }
@@ -240,7 +256,7 @@ impl Link {
         let ours = format!("Linux {}", std::env::consts::ARCH);
         if !exit.success() || theirs.is_empty() {
             return Err(LinkError::Remote {
-                what: "ask for the architecture".to_owned(),
+                what: "ask for the architecture",
                 said: last_words(&exit),
             });
         }
@@ -272,8 +288,8 @@ impl Link {
             "make the agent's directory",
         )?;
         let output = format!("of={part}");
-        let command = Command::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
-        let limits = self.limits(Patience {
+        let command = RemoteCommand::new(&["dd", output.as_str(), "bs=1M", "conv=fsync"])?;
+        let limits = self.limits(&Timeouts {
             deadline: LONG,
             idle: SHORT,
         });
@@ -285,14 +301,14 @@ impl Link {
         )?;
         if !exit.success() {
             return Err(LinkError::Remote {
-                what: "store the agent".to_owned(),
+                what: "store the agent",
                 said: last_words(&exit),
             });
         }
         if self.hash_of(&part)?.as_deref() != Some(program.sha256.as_str()) {
             self.must(&["rm", "-f", "--", &part], "remove a truncated agent")?;
             return Err(LinkError::Remote {
-                what: "store the agent".to_owned(),
+                what: "store the agent",
                 said: "what arrived is not what was sent".to_owned(),
             });
         }
@@ -303,32 +319,29 @@ impl Link {
         )
     }
 
-    fn must(&self, argv: &[&str], what: &str) -> Result<(), LinkError> {
+    fn must(&self, argv: &[&str], what: &'static str) -> Result<(), LinkError> {
         let (exit, _) = self.run(argv)?;
         if exit.success() {
             return Ok(());
         }
-        let error = LinkError::Remote {
-            what: what.to_owned(),
+        Err(LinkError::Root {
+            what,
             said: last_words(&exit),
-        };
-        let root = &self.access.root;
-        Err(LinkError::Failed(error.failure().host("nothing was changed").next(format!(
-            "make sure that {root} exists and belongs to {user}: sudo install -d -o {user} {root}",
-            user = self.access.target.user
-        ))))
+            root: self.access.root.clone(),
+            user: self.access.target.user.clone(),
+        })
     }
 
     fn run(&self, argv: &[&str]) -> Result<(Exit, String), LinkError> {
         let mut printed = vec![];
         let exit = self.connection.exec(
-            &Command::new(argv)?,
+            &RemoteCommand::new(argv)?,
             &mut io::empty(),
             &mut |bytes| {
                 printed.extend_from_slice(bytes);
                 ControlFlow::Continue(())
             },
-            self.limits(Patience {
+            self.limits(&Timeouts {
                 deadline: SHORT,
                 idle: SHORT,
             }),
@@ -337,10 +350,10 @@ impl Link {
     }
 }
 
-fn connect(access: &Access) -> Result<Connection, LinkError> {
-    let limits = Limits {
+fn connect(access: &HostAccess) -> Result<SshConnection, LinkError> {
+    let limits = ConnectLimits {
         interrupt: access.interrupt.clone(),
-        ..Limits::default()
+        ..ConnectLimits::default()
     };
     Ok(connect_with_backoff(
         &access.target,
@@ -353,19 +366,19 @@ fn connect(access: &Access) -> Result<Connection, LinkError> {
     )?)
 }
 
-struct Patience {
+struct Timeouts {
     deadline: Duration,
     idle: Duration,
 }
 
 /// How long each verb may take and be silent. A backup works without a word until it is done.
-fn patience(verb: Verb) -> Patience {
+fn timeouts_of(verb: Verb) -> Timeouts {
     match verb {
-        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask | Verb::Examine => Patience {
+        Verb::Confirm | Verb::Extend | Verb::Abort | Verb::Ask | Verb::Examine => Timeouts {
             deadline: SHORT,
             idle: SILENCE,
         },
-        Verb::Follow | Verb::Begin => Patience {
+        Verb::Follow | Verb::Begin => Timeouts {
             deadline: LONG,
             idle: SILENCE,
         },
@@ -376,7 +389,7 @@ fn patience(verb: Verb) -> Patience {
         | Verb::Backups
         | Verb::Logs
         | Verb::LookBack
-        | Verb::Restart => Patience {
+        | Verb::Restart => Timeouts {
             deadline: LONG,
             idle: LONG,
         },
@@ -386,7 +399,7 @@ fn patience(verb: Verb) -> Patience {
 /// Keeps asking across lost connections until an answer comes, or contact stays lost for longer than the patience.
 ///
 /// `attempt` gets the link and is called again after each reconnection.
-pub fn persistently<T>(
+pub(crate) fn persistently<T>(
     link: &mut Link,
     patience: Duration,
     mut attempt: impl FnMut(&mut Link) -> Result<T, LinkError>,

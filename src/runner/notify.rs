@@ -21,8 +21,25 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A longer pause than this is not waited for, even when it is asked for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Sends the outcome where it is wanted; says in words what kept it from arriving.
-pub fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<(), String> {
+/// What kept a notification from arriving.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotifyError {
+    /// Not said which: the text is a secret even so.
+    #[error("notify-url is no address")]
+    Address,
+    /// No HTTP client could be made.
+    #[error("{0}")]
+    Client(reqwest::Error),
+    /// The last of the answers.
+    #[error("it answered {}", .0.as_u16())]
+    Answered(StatusCode),
+    /// The last of the attempts, in a few words.
+    #[error("{}", belay_prober::why(.0))]
+    NotReached(reqwest::Error),
+}
+
+/// Sends the outcome where it is wanted.
+pub(crate) fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<(), NotifyError> {
     if !wishes.want(outcome) {
         return Ok(());
     }
@@ -30,43 +47,38 @@ pub fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<(), Str
         .expose()
         .trim()
         .parse()
-        .map_err(|_| "notify-url is no address".to_owned())?;
+        .map_err(|_| NotifyError::Address)?;
     let body = message(outcome, Tongue::of(&parsed));
-    send(parsed, &body, PAUSE)
+    send(&parsed, &body, PAUSE)
 }
 
-fn send(url: url::Url, body: &Value, pause: Duration) -> Result<(), String> {
+fn send(url: &url::Url, body: &Value, first_pause: Duration) -> Result<(), NotifyError> {
     let client = Client::builder()
         .timeout(ANSWER)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("belay/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| error.without_url().to_string())?;
-    let mut pause = pause;
-    let mut trouble = String::new();
-    for tried in 1..=TRIES {
-        let wait = match client.post(url.clone()).json(body).send() {
+        .map_err(|error| NotifyError::Client(error.without_url()))?;
+    let mut pause = first_pause;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let (trouble, wait) = match client.post(url.clone()).json(body).send() {
             Ok(answer) if answer.status().is_success() => return Ok(()),
             Ok(answer) => {
-                let status = answer.status();
-                trouble = format!("it answered {}", status.as_u16());
-                if !may_become_better(status) {
-                    break;
-                }
-                asked_to_wait(&answer).unwrap_or(pause)
+                let wait = asked_to_wait(&answer).unwrap_or(pause);
+                let is_final = !may_become_better(answer.status());
+                let trouble = NotifyError::Answered(answer.status());
+                (trouble, Some(wait).filter(|_| !is_final))
             }
-            Err(error) => {
-                trouble = belay_prober::why(&error.without_url());
-                pause
-            }
+            Err(error) => (NotifyError::NotReached(error.without_url()), Some(pause)),
         };
-        if tried == TRIES || wait > LONGEST_PAUSE {
-            break;
+        match wait {
+            Some(wait) if tried < TRIES && wait <= LONGEST_PAUSE => std::thread::sleep(wait),
+            Some(_) | None => return Err(trouble),
         }
-        std::thread::sleep(wait);
         pause *= 2;
     }
-    Err(trouble)
 }
 
 fn may_become_better(status: StatusCode) -> bool {
@@ -123,7 +135,8 @@ mod tests {
 
     fn sent(answers: Vec<&'static str>) -> (Result<(), String>, usize) {
         let (url, received) = webhook(answers);
-        let done = send(url, &json!({"text": "x"}), Duration::from_millis(1));
+        let done = send(&url, &json!({"text": "x"}), Duration::from_millis(1));
+        let done = done.map_err(|error| error.to_string());
         let bodies: Vec<String> = received.try_iter().collect();
         assert!(bodies.iter().all(|body| body == r#"{"text":"x"}"#));
         (done, bodies.len())
@@ -150,7 +163,8 @@ mod tests {
         let url = format!("http://{}/secret-part", closed.local_addr().expect("bound"));
         drop(closed);
         let url = url.parse().expect("an address");
-        let error = send(url, &json!({}), Duration::from_millis(1)).expect_err("nobody listens");
+        let error = send(&url, &json!({}), Duration::from_millis(1)).expect_err("nobody listens");
+        let error = format!("{error} {error:?}");
         assert!(!error.contains("secret-part"), "{error}");
     }
 }

@@ -15,10 +15,10 @@ use belay_report::plan::{
 use belay_wire::{BackupFacts, HostFacts, ServiceState};
 
 use super::choices::rollback_choices;
-use super::deploy::Planned;
+use super::deploy::DryRunPlan;
 
 /// The state of a host, for people and programs.
-pub fn status(
+pub(crate) fn status(
     app: &str,
     environment: &str,
     host: &str,
@@ -89,7 +89,7 @@ fn service(service: &ServiceState) -> ServiceReport {
 }
 
 /// Backups, newest first.
-pub fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
+pub(crate) fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
     facts
         .iter()
         .rev()
@@ -108,8 +108,8 @@ pub fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
 }
 
 /// What a dry run found.
-pub fn plan(planned: &Planned) -> PlanReport {
-    let Planned {
+pub(crate) fn plan(planned: &DryRunPlan) -> PlanReport {
+    let DryRunPlan {
         plan,
         facts,
         settings,

@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A program of the runner that failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
+pub(crate) enum ProgramError {
     #[error("could not run {program}")]
     Start {
         program: String,
@@ -49,7 +49,7 @@ const SECRETS: [&str; 5] = [
 ];
 
 /// A program of the runner, with the job's environment but for Belay's own secrets.
-pub fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     for name in SECRETS {
         command.env_remove(name);
@@ -61,19 +61,18 @@ pub fn command(program: &str) -> Command {
 const LAST_LINES: usize = 15;
 
 /// Runs a program to its end and returns what it printed; each line also goes to `tell` as it comes. An interrupt ends it.
-pub fn run_telling(
+pub(crate) fn run_telling(
     argv: &[String],
     interrupt: &Interrupt,
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<Vec<u8>, ProgramError> {
     let start = |source| ProgramError::Start {
-        program: argv[0].clone(),
+        program: name(argv),
         source,
     };
     let (mut reader, writer) = std::io::pipe().map_err(start)?;
-    let mut command = command(&argv[0]);
+    let mut command = of_words(argv);
     command
-        .args(&argv[1..])
         // A group of its own: docker lets other programs work, and all of them are to end.
         .process_group(0)
         .stdin(Stdio::null())
@@ -97,8 +96,9 @@ pub fn run_telling(
         if read == 0 {
             break;
         }
-        tell(&buffer[..read]);
-        printed.extend_from_slice(&buffer[..read]);
+        let (chunk, _) = buffer.split_at(read);
+        tell(chunk);
+        printed.extend_from_slice(chunk);
     }
     let status = child.wait().map_err(start)?;
     if status.success() {
@@ -130,13 +130,12 @@ fn end(child: &mut Child) {
 }
 
 /// Runs a program quietly and returns its standard output.
-pub fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
-    let output = command(&argv[0])
-        .args(&argv[1..])
+pub(crate) fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
+    let output = of_words(argv)
         .stdin(Stdio::null())
         .output()
         .map_err(|source| ProgramError::Start {
-            program: argv[0].clone(),
+            program: name(argv),
             source,
         })?;
     if output.status.success() {
@@ -150,6 +149,17 @@ pub fn run(argv: &[String]) -> Result<Vec<u8>, ProgramError> {
     })
 }
 
+/// The program that an argument list names first, with the others.
+fn of_words(argv: &[String]) -> Command {
+    let mut command = command(&name(argv));
+    command.args(argv.iter().skip(1));
+    command
+}
+
+fn name(argv: &[String]) -> String {
+    argv.first().cloned().unwrap_or_default()
+}
+
 /// The program and its verb; the rest would hide what matters.
 fn describe(argv: &[String]) -> String {
     argv.iter().take(3).cloned().collect::<Vec<_>>().join(" ")
@@ -161,11 +171,12 @@ fn last_lines(printed: &[u8]) -> String {
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    let (_, last) = lines.split_at(lines.len().saturating_sub(LAST_LINES));
+    last.join("\n")
 }
 
 /// Words as an argument list.
-pub fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
+pub(crate) fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 

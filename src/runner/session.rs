@@ -5,36 +5,125 @@
 use std::path::{Path, PathBuf};
 
 use super::actions::{Actions, Annotation};
-use super::github::{Connection, GitHubClient, Patience};
+use super::github::{ApiAccess, GitHubClient, RetryPolicy};
 use super::inputs::{Env, Inputs};
-use super::link::{Access, Link};
-use super::ssh::{HostKeys, Interrupt, Key, Target};
+use super::link::{HostAccess, Link, LinkError};
+use super::ssh::{HostKeys, HostKeysError, Interrupt, Key, KeyError, SshTarget};
 use belay_model::config::{COMPOSE_FILES, Config, Problem, Settings, render_problems};
-use belay_model::request::event::{Event, Origin, Trigger};
+use belay_model::request::event::{Event, EventError, Origin, Trigger};
 use belay_model::request::tag::TagKind;
 use belay_model::transaction::outcome::Failure;
 use belay_model::yaml::YamlError;
 
+/// Why a run has not what it needs. The host was not changed, and but for the last it was not contacted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// Nothing may be printed that could not be hidden first.
+    #[error("could not hide a secret from the log")]
+    Mask(#[source] std::io::Error),
+    /// The file of the event, which the Actions runner writes.
+    #[error("could not read the event {path}")]
+    EventFile {
+        /// From `GITHUB_EVENT_PATH`.
+        path: String,
+        /// Of the disk, or of the JSON in it.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The event is not one that makes sense.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// belay.yml is there and cannot be read.
+    #[error("could not read {}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Each is annotated at its place already.
+    #[error("the configuration has problems:\n{}", render_problems(.0))]
+    Problems(Vec<Problem>),
+    /// A YAML file of the repository, annotated at its place already.
+    #[error("{name}: {error}")]
+    Yaml {
+        /// The file's path in the repository.
+        name: String,
+        /// What the reader says, with its place.
+        error: YamlError,
+    },
+    /// None of the usual names, or not the one that is set.
+    #[error("there is no Compose file: {}", .0.join(", "))]
+    NoComposeFile(Vec<String>),
+    /// Neither belay.yml nor an input names one.
+    #[error("no host is set")]
+    NoHost,
+    /// The input is empty.
+    #[error("no SSH key was given")]
+    NoKey,
+    /// The key's text is not one.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The pinned host keys cannot be understood.
+    #[error(transparent)]
+    HostKeys(#[from] HostKeysError),
+    /// The host cannot be entered.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Failure {
+        let lines = Failure::of(&error);
+        let untouched = || lines.clone().host("it was not contacted");
+        match error {
+            SessionError::Mask(_)
+            | SessionError::EventFile { .. }
+            | SessionError::Event(_)
+            | SessionError::ConfigFile { .. } => lines,
+            SessionError::Problems(_) => lines
+                .host("nothing was changed")
+                .next("mend these lines; docs/configuration.md lists every setting"),
+            SessionError::Yaml { .. } => {
+                untouched().next("mend the file; `docker compose config` reads it the same way")
+            }
+            SessionError::NoComposeFile(_) => untouched()
+                .next("set `compose:` in belay.yml to the file's path in the repository"),
+            SessionError::NoHost => {
+                untouched()
+                .next("set `host:` in belay.yml, or give it as the input host or with --host")
+            }
+            SessionError::NoKey => untouched().next(
+                "give the private key as the input ssh-key or with --ssh-key FILE; runs from forks get no secrets",
+            ),
+            SessionError::Key(error) => untouched().next(error.hint()),
+            SessionError::HostKeys(error) => untouched().next(error.hint()),
+            SessionError::Link(error) => error.into(),
+        }
+    }
+}
+
 /// One run of Belay.
-pub struct Session<'a> {
-    pub env: &'a Env,
+pub(crate) struct Session<'a> {
+    pub(crate) env: &'a Env,
     /// Everything that was asked for, the event's own inputs included.
-    pub inputs: Inputs,
-    pub actions: &'a Actions,
-    pub event: Option<Event>,
+    pub(crate) inputs: Inputs,
+    pub(crate) actions: &'a Actions,
+    pub(crate) event: Option<Event>,
     /// The directory of the repository.
-    pub dir: PathBuf,
-    pub interrupt: Interrupt,
+    pub(crate) dir: PathBuf,
+    pub(crate) interrupt: Interrupt,
 }
 
 impl<'a> Session<'a> {
     /// Reads the event, where there is one, and hides the secrets from the log before anything is printed.
-    pub fn open(
+    pub(crate) fn open(
         env: &'a Env,
         inputs: &'a Inputs,
         actions: &'a Actions,
         interrupt: Interrupt,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, SessionError> {
         let secrets = [
             &inputs.ssh_key,
             &inputs.ssh_key_passphrase,
@@ -42,9 +131,7 @@ impl<'a> Session<'a> {
             &inputs.notify_url,
         ];
         for secret in secrets.into_iter().flatten() {
-            actions
-                .mask(secret)
-                .map_err(|e| Failure::new(format!("could not hide a secret from the log: {e}")))?;
+            actions.mask(secret).map_err(SessionError::Mask)?;
         }
         let dir = env
             .get("GITHUB_WORKSPACE")
@@ -68,22 +155,22 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub fn trigger(&self) -> Option<&Trigger> {
+    pub(crate) fn trigger(&self) -> Option<&Trigger> {
         self.event.as_ref().map(|event| &event.trigger)
     }
 
-    pub fn origin(&self) -> Option<&Origin> {
+    pub(crate) fn origin(&self) -> Option<&Origin> {
         self.event.as_ref().map(|event| &event.origin)
     }
 
     /// The repository's page, where there is one.
-    pub fn repository_url(&self) -> Option<String> {
+    pub(crate) fn repository_url(&self) -> Option<String> {
         self.origin()
             .map(|origin| format!("{}/{}", origin.server_url, origin.repository))
     }
 
     /// Reads belay.yml in a directory and lays the inputs over it. Every problem is annotated at its place.
-    pub fn config(&self, dir: &Path) -> Result<Config, Failure> {
+    pub(crate) fn config(&self, dir: &Path) -> Result<Config, SessionError> {
         let name = self
             .inputs
             .config
@@ -94,34 +181,33 @@ impl<'a> Session<'a> {
             Ok(text) => text,
             // Every setting has a default, and the host may come from the inputs.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => {
-                return Err(Failure::new(format!(
-                    "could not read {}: {error}",
-                    path.display()
-                )));
-            }
+            Err(source) => return Err(SessionError::ConfigFile { path, source }),
         };
         Config::load(&text, &name.display().to_string())
             .and_then(|config| config.with(&self.inputs.overrides))
-            .map_err(|problems| self.problems(&problems))
+            .map_err(|problems| self.problems(problems))
     }
 
     /// The settings of an environment.
-    pub fn settings(&self, config: &Config, environment: &str) -> Result<Settings, Failure> {
+    pub(crate) fn settings(
+        &self,
+        config: &Config,
+        environment: &str,
+    ) -> Result<Settings, SessionError> {
         config
             .for_environment(environment)
-            .map_err(|problems| self.problems(&problems))
+            .map_err(|problems| self.problems(problems))
     }
 
     /// The settings of the environment that releases go to.
-    pub fn release_settings(&self) -> Result<Settings, Failure> {
+    pub(crate) fn release_settings(&self) -> Result<Settings, SessionError> {
         let config = self.config(&self.dir)?;
         let environment = config.environment_of(TagKind::Release);
         self.settings(&config, environment.unwrap_or("production"))
     }
 
-    fn problems(&self, problems: &[Problem]) -> Failure {
-        for problem in problems {
+    fn problems(&self, problems: Vec<Problem>) -> SessionError {
+        for problem in &problems {
             let annotation = Annotation::new("Configuration", &problem.message).at(
                 &problem.file,
                 u32::try_from(problem.line).unwrap_or(0),
@@ -130,41 +216,36 @@ impl<'a> Session<'a> {
             // The failure below says the same; a log that cannot be written to is no reason to say less.
             let _ = self.actions.error(&annotation);
         }
-        Failure::new(format!(
-            "the configuration has problems:\n{}",
-            render_problems(problems)
-        ))
-        .host("nothing was changed")
-        .next("mend these lines; docs/configuration.md lists every setting")
+        SessionError::Problems(problems)
     }
 
     /// GitHub's API, for a run in a workflow that has a token.
-    pub fn github(&self, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
+    pub(crate) fn github(&self, runtime: &tokio::runtime::Runtime) -> Option<GitHubClient> {
         let origin = self.origin()?;
         // The client starts a task of its own when it is made, and panics where there is no runtime to start it in.
         let _inside = runtime.enter();
-        let connection = Connection {
+        let connection = ApiAccess {
             api_url: origin.api_url.clone(),
             token: self.inputs.token.clone()?,
             repository: origin.repository.clone(),
         };
-        GitHubClient::new(&connection, Patience::default()).ok()
+        GitHubClient::new(&connection, RetryPolicy::default()).ok()
     }
 
     /// Opens the line to the host of an environment.
-    pub fn link(&self, settings: &Settings) -> Result<Link, Failure> {
-        Link::open(self.access(settings)?).map_err(|error| error.failure())
+    pub(crate) fn link(&self, settings: &Settings) -> Result<Link, SessionError> {
+        Ok(Link::open(self.access(settings)?)?)
     }
 
     /// The public half of the key, where the private one tells it.
-    pub fn public_key(&self) -> Option<String> {
+    pub(crate) fn public_key(&self) -> Option<String> {
         let text = self.inputs.ssh_key.as_ref()?;
         let key = Key::parse(text, self.inputs.ssh_key_passphrase.clone()).ok()?;
         key.public().map(str::to_owned)
     }
 
     /// A problem of a file of the repository, annotated at its place where it has one.
-    pub fn file_problem(&self, path: &Path, error: &YamlError) -> Failure {
+    pub(crate) fn file_problem(&self, path: &Path, error: YamlError) -> SessionError {
         let name = path.strip_prefix(&self.dir).unwrap_or(path);
         let name = name.display().to_string();
         if let Some((line, column)) = error.place() {
@@ -174,26 +255,16 @@ impl<'a> Session<'a> {
             // The failure says the same.
             let _ = self.actions.error(&annotation);
         }
-        Failure::new(format!("{name}: {error}"))
-            .host("it was not contacted")
-            .next("mend the file; `docker compose config` reads it the same way")
+        SessionError::Yaml { name, error }
     }
 
-    fn access(&self, settings: &Settings) -> Result<Access, Failure> {
-        let host = settings.host.as_ref().ok_or_else(|| {
-            untouched("no host is set")
-                .next("set `host:` in belay.yml, or give it as the input host or with --host")
-        })?;
-        let key_text = self.inputs.ssh_key.as_ref().ok_or_else(|| {
-            untouched("no SSH key was given")
-                .next("give the private key as the input ssh-key or with --ssh-key FILE; runs from forks get no secrets")
-        })?;
-        let key = Key::parse(key_text, self.inputs.ssh_key_passphrase.clone())
-            .map_err(|e| untouched(&Failure::of(&e).error).next(e.hint()))?;
-        let host_keys = HostKeys::parse(self.inputs.known_hosts.as_deref().unwrap_or_default())
-            .map_err(|e| untouched(&Failure::of(&e).error).next(e.hint()))?;
-        Ok(Access {
-            target: Target {
+    fn access(&self, settings: &Settings) -> Result<HostAccess, SessionError> {
+        let host = settings.host.as_ref().ok_or(SessionError::NoHost)?;
+        let key_text = self.inputs.ssh_key.as_ref().ok_or(SessionError::NoKey)?;
+        let key = Key::parse(key_text, self.inputs.ssh_key_passphrase.clone())?;
+        let host_keys = HostKeys::parse(self.inputs.known_hosts.as_deref().unwrap_or_default())?;
+        Ok(HostAccess {
+            target: SshTarget {
                 address: host.address.as_str().to_owned(),
                 port: host.port,
                 user: host.user.as_str().to_owned(),
@@ -207,30 +278,28 @@ impl<'a> Session<'a> {
 }
 
 /// Where GitHub's API is waited for: on the thread that asks.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
 }
 
-/// A failure of a run that has not contacted the host.
-pub fn untouched(error: &str) -> Failure {
-    Failure::new(error).host("it was not contacted")
-}
-
-fn read_event(env: &Env) -> Result<Event, Failure> {
+fn read_event(env: &Env) -> Result<Event, SessionError> {
     let path = env
         .get("GITHUB_EVENT_PATH")
         .map(String::as_str)
         .unwrap_or_default();
-    let unreadable = |why: String| Failure::new(format!("could not read the event {path}: {why}"));
-    let text = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
-    let payload = serde_json::from_slice(&text).map_err(|e| unreadable(e.to_string()))?;
-    Event::parse(env, &payload).map_err(|e| Failure::of(&e))
+    let unreadable = |source| SessionError::EventFile {
+        path: path.to_owned(),
+        source,
+    };
+    let text = std::fs::read(path).map_err(unreadable)?;
+    let payload = serde_json::from_slice(&text).map_err(|e| unreadable(e.into()))?;
+    Ok(Event::parse(env, &payload)?)
 }
 
 /// The Compose file of a repository: the settings' choice, else the first usual name that exists.
-pub fn compose_file(dir: &Path, settings: &Settings) -> Result<PathBuf, Failure> {
+pub(crate) fn compose_file(dir: &Path, settings: &Settings) -> Result<PathBuf, SessionError> {
     let candidates: Vec<&str> = match &settings.compose {
         Some(path) => vec![path.as_str()],
         None => COMPOSE_FILES.to_vec(),
@@ -240,10 +309,7 @@ pub fn compose_file(dir: &Path, settings: &Settings) -> Result<PathBuf, Failure>
         .map(|name| dir.join(name))
         .find(|path| path.is_file())
         .ok_or_else(|| {
-            untouched(&format!(
-                "there is no Compose file: {}",
-                candidates.join(", ")
-            ))
-            .next("set `compose:` in belay.yml to the file's path in the repository")
+            let names = candidates.iter().map(|name| (*name).to_owned());
+            SessionError::NoComposeFile(names.collect())
         })
 }

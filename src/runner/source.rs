@@ -9,7 +9,7 @@ use super::program::{ProgramError, run};
 
 /// A directory with the files of one commit.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     dir: PathBuf,
     /// The repository whose worktree this is, when it was laid out for this run.
     laid_out_from: Option<PathBuf>,
@@ -17,7 +17,7 @@ pub struct Source {
 
 /// Why there are no files to deploy.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     #[error("could not lay out commit {revision}")]
     LayOut {
         revision: String,
@@ -34,7 +34,7 @@ pub enum SourceError {
 
 impl Source {
     /// The files of a commit of the repository around `dir`.
-    pub fn at(dir: &Path, revision: &str) -> Result<Source, SourceError> {
+    pub(crate) fn at(dir: &Path, revision: &str) -> Result<Source, SourceError> {
         if head(dir).as_deref() == Some(revision) {
             return Ok(Source {
                 dir: dir.to_owned(),
@@ -72,14 +72,14 @@ impl Source {
     }
 
     /// The files as they lie there, whatever their commit: for work that deploys nothing.
-    pub fn here(dir: &Path) -> Source {
+    pub(crate) fn here(dir: &Path) -> Source {
         Source {
             dir: dir.to_owned(),
             laid_out_from: None,
         }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 }
@@ -105,7 +105,7 @@ impl Drop for Source {
 }
 
 /// The commit that is checked out.
-pub fn head(dir: &Path) -> Option<String> {
+pub(crate) fn head(dir: &Path) -> Option<String> {
     let printed = git(dir, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).ok()?;
     Some(String::from_utf8_lossy(&printed).trim().to_owned())
 }

@@ -18,6 +18,7 @@ const SHOWN: usize = 60;
 
 /// Explains `text` by the rules of the repository around `dir` and the environments of `config`, and returns what to
 /// print and the exit code: 0 accepted, 10 refused.
+#[must_use]
 pub fn run(text: &str, json: bool, dir: &Path, config: &Config) -> (String, u8) {
     let facts = repository_facts(dir, text);
     let environment_of = |kind| config.environment_of(kind).map(str::to_owned);

@@ -5,13 +5,10 @@
 //! Where there is a public URL it is asked all through the transaction, as users ask it.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::link::{Link, LinkError, persistently};
-use super::random;
-use super::ssh::Interrupt;
-use belay_model::judgement::health::HealthRules;
+use super::{public_check, random};
 use belay_model::judgement::measure::Measured;
 use belay_model::secret::Secret;
 use belay_model::transaction::journal::{self, Entry, Event, Holder};
@@ -24,20 +21,17 @@ use belay_report::words::clock;
 use belay_wire::{Begun, Confirmed, Verb};
 
 /// How long contact may stay lost before the runner gives up watching.
-const LOST_PATIENCE: Duration = Duration::from_secs(180);
+const LOST_PATIENCE: Duration = Duration::from_mins(3);
 
 /// How long a cancelled run may talk to the host. GitHub's runner sends SIGTERM 7.5 s after SIGINT, and until then GitHub is
 /// to be told, too.
 const FAREWELL: Duration = Duration::from_millis(3500);
 
-/// How often the runner looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// For a new connection after the check, in milliseconds.
 const MARGIN_MS: u64 = 10_000;
 
 /// Somebody who wants to know how it goes.
-pub trait Watcher {
+pub(crate) trait Watcher {
     fn entry(&mut self, entry: &Entry);
     fn line(&mut self, text: &str);
     /// Output of another program, as it comes.
@@ -47,16 +41,16 @@ pub trait Watcher {
 }
 
 /// What confirms this transaction, and nothing else.
-pub struct Nonce(Secret);
+pub(crate) struct Nonce(Secret);
 
 impl Nonce {
     /// A new one, from the kernel's random numbers.
-    pub fn new() -> std::io::Result<Nonce> {
+    pub(crate) fn new() -> std::io::Result<Nonce> {
         Ok(Nonce(Secret::new(random::hex()?)))
     }
 
     /// The rule that goes into the plan: the host learns only the hash.
-    pub fn rule(&self, within_ms: u64) -> ConfirmRule {
+    pub(crate) fn rule(&self, within_ms: u64) -> ConfirmRule {
         ConfirmRule::Runner {
             nonce_sha256: belay_model::digest::sha256(self.0.expose().as_bytes()),
             within_ms,
@@ -65,7 +59,7 @@ impl Nonce {
 }
 
 /// Carries a plan out on the host and fills in the outcome.
-pub fn carry_out(
+pub(crate) fn carry_out(
     link: &mut Link,
     plan: &Plan,
     nonce: &Nonce,
@@ -75,29 +69,33 @@ pub fn carry_out(
     let mut watch = Watch {
         entries: vec![],
         confirmed: false,
-        users: Users::default(),
+        public: PublicProbe::default(),
     };
-    let mut watched = match begin(link, plan) {
+    let watched = match begin(link, plan) {
         Ok(Begun::Running { .. }) => watch.until_it_is_over(link, plan, nonce, watcher),
         Ok(Begun::Busy { holder }) => return refuse(outcome, Holder::busy(Some(&holder))),
         Ok(Begun::Refused(failure)) => return refuse(outcome, failure),
         // The plan may have arrived all the same.
-        Err(error) if link.is_interrupted() => Err(error.failure()),
-        Err(error) => return lost_before_begin(outcome, &error),
+        Err(error) if link.is_interrupted() => Err(error),
+        Err(error) => return lost_before_begin(outcome, error),
     };
-    if watched.is_err() && link.is_interrupted() {
-        outcome.cancelled = true;
-        watched = match watch.cancel(link, plan, watcher) {
-            Parting::NothingBegan => {
-                outcome.serving = outcome.previous.clone();
-                return refuse(outcome, cancelled());
+    let unseen = match watched {
+        Ok(()) => None,
+        Err(_) if link.is_interrupted() => {
+            outcome.cancelled = true;
+            match watch.cancel(link, plan, watcher) {
+                Parting::NothingBegan => {
+                    outcome.serving = outcome.previous.clone();
+                    return refuse(outcome, cancelled());
+                }
+                Parting::HostDecides(failure) => Some(failure),
             }
-            Parting::HostDecides(failure) => Err(failure),
-        };
-    }
+        }
+        Err(error) => Some(error.into()),
+    };
     settle(outcome, &watch.entries);
-    outcome.requests.public = watch.users.finish();
-    if let Err(failure) = watched
+    outcome.requests.public = watch.public.finish();
+    if let Some(failure) = unseen
         && outcome.word == Word::Unknown
     {
         outcome.settles_by = settles_by(plan, &watch.entries);
@@ -106,7 +104,7 @@ pub fn carry_out(
 }
 
 /// The failure of a run that was cancelled before the host had begun anything.
-pub fn cancelled() -> Failure {
+pub(crate) fn cancelled() -> Failure {
     Failure::new(CANCELLED).next("run it again when it is wanted")
 }
 
@@ -144,7 +142,7 @@ fn detached(plan: &Plan, entries: &[Entry]) -> Failure {
 
 /// Takes back what a cancelled run has sent so far for a transaction that was not begun. Best effort: what stays is removed
 /// by a later Prune.
-pub fn take_back(link: &mut Link, tx: &str) {
+pub(crate) fn take_back(link: &mut Link, tx: &str) {
     link.use_once_more(FAREWELL);
     let _ = link
         .reconnect()
@@ -152,7 +150,7 @@ pub fn take_back(link: &mut Link, tx: &str) {
 }
 
 /// Has the host go back, or not even begin.
-pub fn withdraw(link: &Link, tx: &str, reason: &str) -> Result<Confirmed, LinkError> {
+pub(crate) fn withdraw(link: &Link, tx: &str, reason: &str) -> Result<Confirmed, LinkError> {
     let words = ["--tx", tx, "--reason", reason];
     link.ask(Verb::Abort, &words, None::<&()>)
 }
@@ -170,13 +168,13 @@ fn refuse(outcome: &mut Outcome, failure: Failure) {
 }
 
 /// Whether the plan reached the host is not known; if it did, the host unwinds it without a confirmation.
-fn lost_before_begin(outcome: &mut Outcome, error: &LinkError) {
-    outcome.failure = Some(error.failure());
+fn lost_before_begin(outcome: &mut Outcome, error: LinkError) {
     outcome.word = if error.is_lost_contact() {
         Word::Unknown
     } else {
         Word::Refused
     };
+    outcome.failure = Some(error.into());
 }
 
 /// The last time at which the host may still be waiting for a confirmation.
@@ -216,17 +214,17 @@ fn baked_at(entries: &[Entry]) -> Option<jiff::Timestamp> {
 struct Watch {
     entries: Vec<Entry>,
     confirmed: bool,
-    users: Users,
+    public: PublicProbe,
 }
 
 /// The public URL as users see it, measured from before the first candidate starts until the last old container is gone.
 #[derive(Default)]
-struct Users {
+struct PublicProbe {
     prober: Option<Box<dyn Prober>>,
     measured: Option<Measured>,
 }
 
-impl Users {
+impl PublicProbe {
     fn look(&mut self, plan: &Plan, entries: &[Entry]) {
         match entries.last().map(|entry| &entry.event) {
             Some(Event::Started { step: Step::Start }) => {
@@ -295,7 +293,7 @@ impl Watch {
         plan: &Plan,
         nonce: &Nonce,
         watcher: &mut dyn Watcher,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), LinkError> {
         loop {
             self.follow(link, plan, watcher)?;
             if self.confirmed || !awaits_confirmation(&self.entries) {
@@ -312,17 +310,17 @@ impl Watch {
         link: &mut Link,
         plan: &Plan,
         watcher: &mut dyn Watcher,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), LinkError> {
         let waits = !self.confirmed && !matches!(plan.confirm, ConfirmRule::Host);
-        let (entries, users) = (&mut self.entries, &mut self.users);
+        let (entries, public) = (&mut self.entries, &mut self.public);
         let stopped = persistently(link, LOST_PATIENCE, |link| {
-            let from = entries.len() as u64;
+            let from = next_number(entries);
             link.follow(&plan.tx, from, &mut |entry| {
                 // The records of a reconnection may overlap with those before it.
-                if entry.n == entries.len() as u64 {
+                if entry.n == next_number(entries) {
                     watcher.entry(&entry);
                     entries.push(entry);
-                    users.look(plan, entries);
+                    public.look(plan, entries);
                 }
                 match waits && awaits_confirmation(entries) {
                     true => ControlFlow::Break(()),
@@ -330,12 +328,16 @@ impl Watch {
                 }
             })
         });
-        match stopped {
-            Ok(None) => Ok(()),
-            Ok(Some(failure)) => Err(failure),
-            Err(error) => Err(error.failure()),
+        match stopped? {
+            None => Ok(()),
+            Some(failure) => Err(LinkError::Failed(failure)),
         }
     }
+}
+
+/// The number of the record after these.
+pub(crate) fn next_number(entries: &[Entry]) -> u64 {
+    u64::try_from(entries.len()).unwrap_or(u64::MAX)
 }
 
 fn awaits_confirmation(entries: &[Entry]) -> bool {
@@ -354,14 +356,14 @@ fn confirm(
     plan: &Plan,
     nonce: &Nonce,
     watcher: &mut dyn Watcher,
-) -> Result<(), Failure> {
+) -> Result<(), LinkError> {
     let wait = link.reconnect();
     extend(link, plan, watcher);
-    if let Err(trouble) = public_health(&plan.health, link.interrupt()) {
+    if let Err(trouble) = public_check::check(&plan.health, link.interrupt()) {
         watcher.line(&format!("not confirmed: {trouble}"));
-        wait.map_err(|e| e.failure())?;
+        wait?;
         let reason = format!("the runner's own check failed: {trouble}");
-        withdraw(link, &plan.tx, &reason).map_err(|e| e.failure())?;
+        withdraw(link, &plan.tx, &reason)?;
         return Ok(());
     }
     let confirmed: Result<Confirmed, LinkError> = persistently(link, LOST_PATIENCE, |link| {
@@ -374,7 +376,7 @@ fn confirm(
     match confirmed {
         Ok(Confirmed::Committed) => watcher.line("confirmed"),
         Ok(Confirmed::Unwound { .. }) => {
-            watcher.line("the confirmation came too late: the host goes back")
+            watcher.line("the confirmation came too late: the host goes back");
         }
         // The journal has the last word; following on tells it.
         Err(error) => watcher.line(&format!("could not confirm: {error}")),
@@ -396,60 +398,5 @@ fn extend(link: &Link, plan: &Plan, watcher: &mut dyn Watcher) {
     // Without it the host may go back while the check goes on, and says so.
     if let Err(error) = link.ask::<()>(Verb::Extend, &words, None::<&()>) {
         watcher.line(&format!("could not ask the host to wait: {error}"));
-    }
-}
-
-/// Asks the public URL until it has answered well often enough, the deadline is over, or the run is to stop. A slow answer
-/// is left behind with the thread that waits for it.
-fn public_health(rules: &HealthRules, interrupt: &Interrupt) -> Result<(), String> {
-    let (report, reports) = mpsc::channel();
-    let (rules, stop) = (rules.clone(), interrupt.clone());
-    std::thread::spawn(move || report.send(ask_public_url(&rules, &stop)));
-    while !interrupt.is_raised() {
-        match reports.recv_timeout(LOOK) {
-            Ok(health) => return health,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err("its thread ended early".to_owned()),
-        }
-    }
-    Err(CANCELLED.to_owned())
-}
-
-fn ask_public_url(rules: &HealthRules, stop: &Interrupt) -> Result<(), String> {
-    let Some(url) = &rules.public else {
-        return Ok(());
-    };
-    let client = reqwest::blocking::Client::builder()
-        .timeout(Duration::from_millis(rules.timeout_ms))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|e| e.to_string())?;
-    let began = Instant::now();
-    let mut good = 0;
-    loop {
-        let trouble = match client.get(url).send() {
-            Ok(answer) if answer.status().is_success() => {
-                good += 1;
-                if good >= rules.successes {
-                    return Ok(());
-                }
-                None
-            }
-            Ok(answer) => Some(format!("{url} answered {}", answer.status().as_u16())),
-            Err(error) => Some(format!(
-                "{url} could not be reached from the runner: {error}"
-            )),
-        };
-        if let Some(trouble) = trouble {
-            good = 0;
-            // The host's own watch was well a moment ago.
-            if began.elapsed() >= Duration::from_millis(rules.public_patience_ms()) {
-                return Err(trouble);
-            }
-        }
-        stop.sleep(Duration::from_millis(rules.interval_ms));
-        if stop.is_raised() {
-            return Err(CANCELLED.to_owned());
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use belay_model::reviewing::checklist::{Item, Judge, boxes, mark, tick};
 use belay_model::reviewing::sticky::{Around, Mark, compose};
-use belay_runner::github::{GitHubClient, GitHubError, Kept, Patience, Sticky};
+use belay_runner::github::{CommentChange, GitHubClient, GitHubError, RetryPolicy, Sticky};
 
 use crate::fake_github::world::{Comment, Fault};
 use crate::ledger::Stage;
@@ -69,11 +69,11 @@ async fn it_is_made_once_and_changed_only_when_it_says_something_else() {
     let Some(stage) = Stage::new() else { return };
     let client = stage.client();
     let kept = client.keep_comment(&sticky(1), &says("a")).await;
-    assert_eq!(kept.expect("kept"), Kept::Written);
+    assert_eq!(kept.expect("kept"), CommentChange::Written);
     let kept = client.keep_comment(&sticky(2), &says("a")).await;
-    assert_eq!(kept.expect("kept"), Kept::Unchanged);
+    assert_eq!(kept.expect("kept"), CommentChange::Unchanged);
     let kept = client.keep_comment(&sticky(3), &says("b")).await;
-    assert_eq!(kept.expect("kept"), Kept::Written);
+    assert_eq!(kept.expect("kept"), CommentChange::Written);
     let all = comments(&stage);
     assert_eq!((all.len(), all[0].edits), (1, 1), "{all:?}");
     let mark = Mark::read(&all[0].body).expect("ours");
@@ -97,7 +97,7 @@ async fn ticks_and_words_of_people_stay() {
     let kept = client.keep_comment(&sticky(2), &says("a")).await;
     assert_eq!(
         kept.expect("kept"),
-        Kept::Unchanged,
+        CommentChange::Unchanged,
         "the tick stands for the same"
     );
     client
@@ -164,7 +164,7 @@ async fn a_newer_runs_comment_is_left_alone() {
         .await
         .expect("kept");
     let kept = client.keep_comment(&sticky(4), &says("old")).await;
-    assert_eq!(kept.expect("kept"), Kept::Newer);
+    assert_eq!(kept.expect("kept"), CommentChange::Newer);
     assert!(comments(&stage)[0].body.contains("new"));
 }
 
@@ -182,11 +182,11 @@ async fn what_a_deployment_has_written_is_left_to_deployments() {
         .expect("kept");
     // Its run began before the event's, and ends after it.
     let kept = client.keep_comment(&released(5), &says("live")).await;
-    assert_eq!(kept.expect("kept"), Kept::Written);
+    assert_eq!(kept.expect("kept"), CommentChange::Written);
     let kept = client.keep_comment(&sticky(10), &says("merged")).await;
-    assert_eq!(kept.expect("kept"), Kept::Newer);
+    assert_eq!(kept.expect("kept"), CommentChange::Newer);
     let kept = client.keep_comment(&released(6), &says("gone")).await;
-    assert_eq!(kept.expect("kept"), Kept::Written);
+    assert_eq!(kept.expect("kept"), CommentChange::Written);
     assert!(comments(&stage)[0].body.contains("gone"));
     stage.assert_lawful();
 }
@@ -196,14 +196,14 @@ async fn nothing_to_say_writes_nothing() {
     let Some(stage) = Stage::new() else { return };
     let client = stage.client();
     let kept = client.keep_comment(&sticky(1), &|_| None).await;
-    assert_eq!(kept.expect("kept"), Kept::Unchanged);
+    assert_eq!(kept.expect("kept"), CommentChange::Unchanged);
     assert_eq!(comments(&stage).len(), 0);
     client
         .keep_comment(&sticky(1), &says("a"))
         .await
         .expect("kept");
     let kept = client.keep_comment(&sticky(2), &|_| None).await;
-    assert_eq!(kept.expect("kept"), Kept::Unchanged);
+    assert_eq!(kept.expect("kept"), CommentChange::Unchanged);
     assert_eq!(comments(&stage)[0].edits, 0);
 }
 
@@ -252,7 +252,7 @@ async fn it_is_found_on_a_later_page() {
 async fn a_token_that_may_not_write_is_told_with_the_line_to_add() {
     let Some(stage) = Stage::new() else { return };
     let connection = stage.connection("ghs_read-only");
-    let client = GitHubClient::new(&connection, Patience::default()).expect("a client");
+    let client = GitHubClient::new(&connection, RetryPolicy::default()).expect("a client");
     let refused = client.keep_comment(&sticky(1), &says("a")).await;
     let error = refused.expect_err("refused");
     assert!(matches!(error, GitHubError::Forbidden { .. }), "{error:?}");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use belay_model::request::event::Repository;
 use belay_model::secret::Secret;
 use belay_runner::github::{
-    Connection, Ending, GitHubClient, GitHubError, Ledger, Opening, Patience, Record, Restored,
-    RunState, State, Task, finalize,
+    ApiAccess, DeploymentTask, FinalStatus, GitHubClient, GitHubError, Ledger, Opening,
+    RecordPolicy, Restored, RetryPolicy, State, WorkflowState, finalize,
 };
 use serde_json::json;
 
@@ -21,6 +21,37 @@ const OLD: &str = "1111111111111111111111111111111111111111";
 const NEW: &str = "2222222222222222222222222222222222222222";
 const RUN: u64 = 77;
 const LOG: &str = "https://github.com/octo-org/shop/actions/runs/77/job/5";
+
+fn final_status(state: State, description: String) -> FinalStatus {
+    FinalStatus {
+        state,
+        description,
+        environment_url: None,
+    }
+}
+
+fn deployed(tag: &str, environment_url: Option<String>) -> FinalStatus {
+    FinalStatus {
+        environment_url,
+        ..final_status(State::Success, format!("{tag} is live"))
+    }
+}
+
+fn rolled_back(cause: &str, previous: &str) -> FinalStatus {
+    final_status(
+        State::Failure,
+        format!("{cause}; rolled back to {previous}"),
+    )
+}
+
+fn lost_sight(settled_by: &str) -> FinalStatus {
+    let text = format!("lost sight of the host; it settles itself by {settled_by}");
+    final_status(State::Error, text)
+}
+
+fn refused(cause: &str) -> FinalStatus {
+    final_status(State::Failure, format!("refused, nothing changed: {cause}"))
+}
 
 /// A stand-in and everything to talk to it.
 pub(crate) struct Stage {
@@ -41,8 +72,8 @@ impl Stage {
         })
     }
 
-    pub(crate) fn connection(&self, token: &str) -> Connection {
-        Connection {
+    pub(crate) fn connection(&self, token: &str) -> ApiAccess {
+        ApiAccess {
             api_url: format!("{}{}", self.fake.api_url(), self.base),
             token: Secret::new(token),
             repository: Repository::parse("octo-org/shop").expect("a repository"),
@@ -50,9 +81,9 @@ impl Stage {
     }
 
     /// Pauses are noted instead of waited for.
-    pub(crate) fn patience(&self) -> Patience {
+    pub(crate) fn patience(&self) -> RetryPolicy {
         let pauses = Arc::clone(&self.pauses);
-        Patience::with_pause(move |length| {
+        RetryPolicy::with_pause(move |length| {
             pauses.lock().expect("no panic").push(length);
             Box::pin(async {})
         })
@@ -171,8 +202,8 @@ impl Stage {
 
 fn opening(tag: &str, sha: &str) -> Opening {
     Opening {
-        record: Record::Auto,
-        task: Task::Deploy,
+        record: RecordPolicy::Auto,
+        task: DeploymentTask::Deploy,
         environment: "production".into(),
         production: true,
         sha: sha.into(),
@@ -205,7 +236,7 @@ async fn deploy(stage: &Stage) -> Ledger {
     ledger.phase("2/3 health check").await;
     ledger.phase("2/3 health check").await;
     ledger.phase("3/3 confirm").await;
-    ledger.finish(&Ending::deployed("v1.2.0", live())).await;
+    ledger.finish(&deployed("v1.2.0", live())).await;
     ledger
 }
 
@@ -214,7 +245,7 @@ async fn fail(stage: &Stage) -> Ledger {
     let mut ledger = stage.open(opening("v1.2.0", NEW)).await;
     ledger.phase("2/3 health check").await;
     ledger
-        .finish(&Ending::rolled_back("health check failed", Some("v1.1.0")))
+        .finish(&rolled_back("health check failed", "v1.1.0"))
         .await;
     let restored = Restored {
         sha: OLD.into(),
@@ -293,7 +324,7 @@ async fn outside_production_github_itself_retires_the_one_before() {
         ..opening("dev-20261124", NEW)
     };
     let mut ledger = stage.open(opening).await;
-    ledger.finish(&Ending::deployed("dev-20261124", None)).await;
+    ledger.finish(&deployed("dev-20261124", None)).await;
     assert_eq!(
         stage.last_words(),
         ["deploy 1111 inactive", "deploy 2222 success"]
@@ -356,7 +387,7 @@ async fn after_a_rollback_the_version_before_is_what_github_shows() {
 async fn a_killed_run_is_settled_by_finalize_once() {
     let Some(stage) = Stage::new() else { return };
     drop(stage.open(opening("v1.2.0", NEW)).await);
-    let (file, cancelled) = (stage.file(), Ending::cut_short());
+    let (file, cancelled) = (stage.file(), FinalStatus::cut_short());
     let settle = || finalize(Some(stage.client()), &file, &cancelled);
     assert_eq!(settle().await, Vec::<String>::new());
     assert_eq!(stage.last_words(), ["deploy 2222 error"]);
@@ -374,13 +405,13 @@ async fn a_killed_run_is_settled_by_finalize_once() {
 async fn what_is_said_for_now_is_followed_by_a_last_word() {
     let Some(stage) = Stage::new() else { return };
     let mut left = stage.open(opening("v1.2.0", NEW)).await;
-    left.leave(&Ending::lost_sight("12:30 UTC")).await;
+    left.leave(&lost_sight("12:30 UTC")).await;
     assert!(!left.is_finished());
     assert_eq!(stage.last_words(), ["deploy 2222 error"]);
     drop(left);
     let resumed = Ledger::resume(Some(stage.client()), &stage.file()).expect("readable");
     let mut resumed = resumed.expect("there is a last word to say");
-    resumed.finish(&Ending::deployed("v1.2.0", None)).await;
+    resumed.finish(&deployed("v1.2.0", None)).await;
     assert!(resumed.is_finished());
     assert_eq!(stage.last_words(), ["deploy 2222 success"]);
     stage.assert_lawful();
@@ -392,13 +423,17 @@ async fn finalize_after_a_proper_end_tells_nothing() {
     deploy(&stage).await;
     let before = stage.told().len();
     assert!(
-        finalize(Some(stage.client()), &stage.file(), &Ending::cut_short())
-            .await
-            .is_empty()
+        finalize(
+            Some(stage.client()),
+            &stage.file(),
+            &FinalStatus::cut_short()
+        )
+        .await
+        .is_empty()
     );
     let nowhere = stage.dir.path().join("none.json");
     assert!(
-        finalize(Some(stage.client()), &nowhere, &Ending::cut_short())
+        finalize(Some(stage.client()), &nowhere, &FinalStatus::cut_short())
             .await
             .is_empty()
     );
@@ -434,7 +469,7 @@ async fn finalize_finds_a_deployment_whose_creation_was_cut_off() {
     );
     stage.fake.clear_faults();
     assert_eq!(
-        finalize(Some(stage.client()), &file, &Ending::cut_short()).await,
+        finalize(Some(stage.client()), &file, &FinalStatus::cut_short()).await,
         Vec::<String>::new()
     );
     assert_eq!(stage.last_words(), ["deploy 2222 error"]);
@@ -445,7 +480,12 @@ async fn finalize_finds_a_deployment_whose_creation_was_cut_off() {
 async fn an_unreadable_record_is_a_warning() {
     let Some(stage) = Stage::new() else { return };
     std::fs::write(stage.file(), "{\"half").expect("written");
-    let warnings = finalize(Some(stage.client()), &stage.file(), &Ending::cut_short()).await;
+    let warnings = finalize(
+        Some(stage.client()),
+        &stage.file(),
+        &FinalStatus::cut_short(),
+    )
+    .await;
     assert!(
         warnings[0].starts_with("could not read what GitHub was told"),
         "{warnings:?}"
@@ -573,7 +613,7 @@ async fn a_github_that_is_gone_is_told_nothing_and_nothing_breaks() {
     )
     .await;
     ledger.phase("1/3 backup").await;
-    ledger.finish(&Ending::deployed("v1.2.0", None)).await;
+    ledger.finish(&deployed("v1.2.0", None)).await;
     assert_eq!(ledger.deployment_id(), None);
     let last = ledger.warnings().last().expect("a warning");
     assert!(
@@ -608,7 +648,7 @@ async fn a_record_that_could_not_be_opened_is_made_up_at_the_end() {
     let mut ledger = stage.open(opening("v1.2.0", NEW)).await;
     ledger.phase("2/3 health check").await;
     stage.fake.clear_faults();
-    ledger.finish(&Ending::deployed("v1.2.0", live())).await;
+    ledger.finish(&deployed("v1.2.0", live())).await;
     assert_eq!(stage.last_words(), ["deploy 2222 success"]);
     stage.assert_lawful();
 }
@@ -645,7 +685,7 @@ async fn a_token_that_may_only_read_ends_in_one_warning() {
         "1/3 backup",
     )
     .await;
-    ledger.finish(&Ending::deployed("v1.2.0", None)).await;
+    ledger.finish(&deployed("v1.2.0", None)).await;
     assert_eq!(stage.posts().len(), 1);
     assert_eq!(ledger.warnings().len(), 1, "{:?}", ledger.warnings());
     stage.assert_lawful();
@@ -877,10 +917,10 @@ async fn a_record_is_only_kept_as_the_input_says() {
         record,
         ..opening("v1.2.0", NEW)
     };
-    let mut silent = stage.open(with(Record::None)).await;
-    silent.finish(&Ending::deployed("v1.2.0", None)).await;
+    let mut silent = stage.open(with(RecordPolicy::None)).await;
+    silent.finish(&deployed("v1.2.0", None)).await;
     assert_eq!((stage.told().len(), silent.warnings().len()), (0, 0));
-    let mut adopting = stage.open(with(Record::Adopt)).await;
+    let mut adopting = stage.open(with(RecordPolicy::Adopt)).await;
     adopting.phase("2/3 health check").await;
     assert_eq!(stage.posts(), Vec::<String>::new());
     assert_eq!(
@@ -902,7 +942,7 @@ async fn without_a_token_nothing_is_told_and_that_is_said_once() {
     )
     .await;
     ledger.phase("2/3 health check").await;
-    ledger.finish(&Ending::deployed("v1.2.0", None)).await;
+    ledger.finish(&deployed("v1.2.0", None)).await;
     assert_eq!(ledger.warnings().len(), 1);
     assert!(!file.exists());
 }
@@ -911,7 +951,7 @@ async fn without_a_token_nothing_is_told_and_that_is_said_once() {
 async fn a_long_description_is_cut_before_it_is_sent() {
     let Some(stage) = Stage::new() else { return };
     let mut ledger = stage.open(opening("v1.2.0", NEW)).await;
-    ledger.finish(&Ending::refused(&"é".repeat(300))).await;
+    ledger.finish(&refused(&"é".repeat(300))).await;
     assert_eq!(stage.last_words(), ["deploy 2222 failure"]);
     stage.assert_lawful();
 }
@@ -960,15 +1000,15 @@ async fn a_run_goes_on_until_it_is_completed_or_gone() {
     let client = stage.client();
     assert_eq!(
         client.run_is_over(1).await.expect("readable"),
-        RunState::Over
+        WorkflowState::Over
     );
     assert_eq!(
         client.run_is_over(2).await.expect("readable"),
-        RunState::GoesOn
+        WorkflowState::GoesOn
     );
     assert_eq!(
         client.run_is_over(3).await.expect("readable"),
-        RunState::Over
+        WorkflowState::Over
     );
     stage.assert_lawful();
 }

@@ -100,6 +100,13 @@ impl Actions {
         self.write(&format!("{}\n", log_lines(text.as_bytes())))
     }
 
+    /// Prints each line of a text of ours, as a courtesy: standard output that is gone takes nobody's deployment with it.
+    pub fn say(&self, text: &str) {
+        for line in text.lines() {
+            let _ = self.line(line);
+        }
+    }
+
     /// Prints foreign output: cleaned, and with the runner told not to look for commands until a word that nobody can
     /// guess. Either guard would do; the second one covers what we do not know about the runner's parser.
     pub fn remote(&self, bytes: &[u8]) -> io::Result<()> {

@@ -8,7 +8,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
+use super::client::{GitHubClient, LARGE_PAGES};
+use super::error::{ApiCall, GitHubError};
 use belay_model::reviewing::sticky::{Around, Mark, body, compose};
 
 /// How often a comment is written at most until it says what it shall.
@@ -21,11 +22,11 @@ struct Comment {
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
-    user: Option<User>,
+    user: Option<CommentAuthor>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct User {
+struct CommentAuthor {
     #[serde(default)]
     login: String,
     #[serde(default, rename = "type")]
@@ -34,7 +35,8 @@ struct User {
 
 /// What became of a comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum CommentChange {
+    /// It is new, or says something new.
     Written,
     /// It says so already.
     Unchanged,
@@ -45,8 +47,11 @@ pub enum Kept {
 /// Which comment, and on whose behalf.
 #[derive(Clone, Debug)]
 pub struct Sticky {
+    /// Its number.
     pub pull_request: u64,
+    /// Each environment has a comment of its own.
     pub environment: String,
+    /// The workflow run that writes it: of two, the newer counts.
     pub run: u64,
     /// The login of a person whose token it is; a token of a workflow or an app has a bot.
     pub author: Option<String>,
@@ -74,13 +79,13 @@ impl GitHubClient {
         &self,
         sticky: &Sticky,
         write: Write<'_>,
-    ) -> Result<Kept, GitHubError> {
-        let mut kept = Kept::Unchanged;
+    ) -> Result<CommentChange, GitHubError> {
+        let mut kept = CommentChange::Unchanged;
         for tried in 0..WRITINGS {
             match self.keep_once(sticky, write).await {
-                Ok(Kept::Written) => kept = Kept::Written,
-                Ok(Kept::Unchanged) => return Ok(kept),
-                Ok(Kept::Newer) => return Ok(Kept::Newer),
+                Ok(CommentChange::Written) => kept = CommentChange::Written,
+                Ok(CommentChange::Unchanged) => return Ok(kept),
+                Ok(CommentChange::Newer) => return Ok(CommentChange::Newer),
                 // It may have arrived all the same, which the next look tells.
                 Err(error) if error.is_outage() && tried + 1 < WRITINGS => {
                     if !self.pause_after(&error, 0).await {
@@ -94,27 +99,35 @@ impl GitHubClient {
     }
 
     /// A look, and a writing where it is needed.
-    async fn keep_once(&self, sticky: &Sticky, write: Write<'_>) -> Result<Kept, GitHubError> {
+    async fn keep_once(
+        &self,
+        sticky: &Sticky,
+        write: Write<'_>,
+    ) -> Result<CommentChange, GitHubError> {
         let own = self.own_comments(sticky).await?;
-        let Some(comment) = own.first() else {
+        let Some((comment, later)) = own.split_first() else {
             return self.create(sticky, write).await;
         };
         // Another run was as quick; the older comment stays.
-        for later in &own[1..] {
+        for later in later {
             self.delete_comment(later.id).await?;
         }
         self.update(sticky, comment, write).await
     }
 
-    async fn create(&self, sticky: &Sticky, write: Write<'_>) -> Result<Kept, GitHubError> {
+    async fn create(
+        &self,
+        sticky: &Sticky,
+        write: Write<'_>,
+    ) -> Result<CommentChange, GitHubError> {
         let Some(new) = write(None) else {
-            return Ok(Kept::Unchanged);
+            return Ok(CommentChange::Unchanged);
         };
         let text = compose(&sticky.mark(1), &new, &Around::default());
         let path = self.comments_path(sticky);
-        self.post(Call::WriteComment, &path, &json!({"body": text}))
+        self.post(ApiCall::WriteComment, &path, &json!({"body": text}))
             .await
-            .map(|_| Kept::Written)
+            .map(|_| CommentChange::Written)
     }
 
     async fn update(
@@ -122,31 +135,31 @@ impl GitHubClient {
         sticky: &Sticky,
         comment: &Comment,
         write: Write<'_>,
-    ) -> Result<Kept, GitHubError> {
+    ) -> Result<CommentChange, GitHubError> {
         let old = comment.body.as_deref().unwrap_or_default();
         let Some(mark) = Mark::read(old) else {
-            return Ok(Kept::Unchanged);
+            return Ok(CommentChange::Unchanged);
         };
         if mark.is_ahead_of(sticky.run, sticky.is_release) {
-            return Ok(Kept::Newer);
+            return Ok(CommentChange::Newer);
         }
         let Some(new) = write(Some(old)) else {
-            return Ok(Kept::Unchanged);
+            return Ok(CommentChange::Unchanged);
         };
         if body(old).map(unix_lines).as_deref() == Some(new.trim_matches('\n')) {
-            return Ok(Kept::Unchanged);
+            return Ok(CommentChange::Unchanged);
         }
         let mark = sticky.mark(mark.revision.saturating_add(1));
         let text = compose(&mark, &new, &Around::read(old));
         let path = self.path(&["issues", "comments", &comment.id.to_string()]);
-        self.patch(Call::WriteComment, &path, &json!({"body": text}))
+        self.patch(ApiCall::WriteComment, &path, &json!({"body": text}))
             .await?;
-        Ok(Kept::Written)
+        Ok(CommentChange::Written)
     }
 
     async fn delete_comment(&self, id: u64) -> Result<(), GitHubError> {
         let path = self.path(&["issues", "comments", &id.to_string()]);
-        match self.delete(Call::WriteComment, &path).await {
+        match self.delete(ApiCall::WriteComment, &path).await {
             // The other run was quicker.
             Err(GitHubError::Refused { status: 404, .. }) => Ok(()),
             done => done.map(drop),
@@ -157,7 +170,7 @@ impl GitHubClient {
     /// of ours.
     async fn own_comments(&self, sticky: &Sticky) -> Result<Vec<Comment>, GitHubError> {
         let path = self.comments_path(sticky) + LARGE_PAGES;
-        let mut own: Vec<Comment> = self.all(Call::ReadComments, path, |page| page).await?;
+        let mut own: Vec<Comment> = self.all(ApiCall::ReadComments, path, |page| page).await?;
         own.retain(|comment| is_own(comment, sticky));
         own.sort_by_key(|comment| comment.id);
         Ok(own)

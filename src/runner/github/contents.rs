@@ -5,7 +5,8 @@
 
 use serde::Deserialize;
 
-use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
+use super::client::{GitHubClient, LARGE_PAGES};
+use super::error::{ApiCall, GitHubError};
 use belay_model::versions::changes::{Compared, PullRequestOf};
 
 /// Most commits whose pull requests are looked up, one request each; the newest ones.
@@ -14,11 +15,11 @@ const MOST_COMMITS: usize = 250;
 #[derive(Deserialize)]
 struct Comparison {
     #[serde(default)]
-    commits: Vec<Commit>,
+    commits: Vec<ComparedCommit>,
 }
 
 #[derive(Deserialize)]
-struct Commit {
+struct ComparedCommit {
     sha: String,
 }
 
@@ -32,7 +33,7 @@ struct SeenPull {
     #[serde(default)]
     merged_at: Option<String>,
     #[serde(default)]
-    head: Option<Commit>,
+    head: Option<ComparedCommit>,
 }
 
 impl GitHubClient {
@@ -46,9 +47,9 @@ impl GitHubClient {
         let commits = self.commits_between(from, to).await?;
         let left_out = commits.len().saturating_sub(MOST_COMMITS);
         let mut found: Vec<PullRequestOf> = vec![];
-        for sha in &commits[left_out..] {
+        for sha in commits.iter().skip(left_out) {
             let path = self.path(&["commits", sha, "pulls"]) + LARGE_PAGES;
-            let pulls: Vec<SeenPull> = self.all(Call::ReadPulls, path, |page| page).await?;
+            let pulls: Vec<SeenPull> = self.all(ApiCall::ReadPulls, path, |page| page).await?;
             for pull in pulls {
                 if pull.merged_at.is_some() && !found.iter().any(|p| p.number == pull.number) {
                     found.push(pull.into());
@@ -68,7 +69,7 @@ impl GitHubClient {
         let between = format!("{from}...{to}");
         let path = self.path(&["compare", &between]) + LARGE_PAGES;
         let unwrap = |page: Comparison| page.commits;
-        let commits: Vec<Commit> = self.all(Call::Compare, path, unwrap).await?;
+        let commits: Vec<ComparedCommit> = self.all(ApiCall::Compare, path, unwrap).await?;
         Ok(commits.into_iter().map(|commit| commit.sha).collect())
     }
 }

@@ -1,13 +1,15 @@
 //! Deployments and statuses, one function for each thing that is asked or told. Runs on the runner.
 //!
 //! What GitHub answers is read tolerantly: every field that Belay can do without may be missing, and states that do not
-//! exist yet are [`SeenState::Unknown`]. What Belay writes carries a [`Mark`] in its payload, by which a write whose
+//! exist yet are [`SeenState::Unknown`]. What Belay writes carries a [`DeploymentMark`] in its payload, by which a write whose
 //! answer was lost is found again; only when it is not found is it sent once more.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::client::{Answer, Call, GitHubClient, GitHubError};
+use super::answer::ApiAnswer;
+use super::client::GitHubClient;
+use super::error::{ApiCall, GitHubError};
 use crate::percent::percent_encode;
 
 /// GitHub's limit for descriptions, in characters. Its API description does not state it, its server enforces it.
@@ -24,12 +26,14 @@ const ACTIONS_BOT: &str = "github-actions[bot]";
 /// What a deployment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Task {
+pub enum DeploymentTask {
+    /// A version goes live.
     Deploy,
+    /// An earlier version goes live again.
     Rollback,
 }
 
-impl Task {
+impl DeploymentTask {
     fn word(self) -> &'static str {
         match self {
             Self::Deploy => "deploy",
@@ -42,12 +46,19 @@ impl Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Whether it is live is not known, or nobody could put it right.
     Error,
+    /// It is not live, and what was live before still is.
     Failure,
+    /// It was live, and was replaced.
     Inactive,
+    /// The host is at work.
     InProgress,
+    /// Nothing was begun.
     Queued,
+    /// GitHub's own word for a beginning; Belay does not write it.
     Pending,
+    /// It is live.
     Success,
 }
 
@@ -70,6 +81,7 @@ pub enum SeenState {
 
 impl SeenState {
     /// Something is still expected to happen.
+    #[must_use]
     pub fn is_unfinished(self) -> bool {
         match self {
             Self::InProgress | Self::Queued | Self::Pending | Self::Waiting => true,
@@ -94,10 +106,13 @@ impl PartialEq<State> for SeenState {
 
 /// What Belay writes into the payload, under `belay`, to know its own deployments again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct DeploymentMark {
+    /// The workflow run that made it.
     pub run_id: u64,
+    /// Which attempt of that run.
     #[serde(default)]
     pub attempt: u32,
+    /// The version, by its tag.
     #[serde(default)]
     pub tag: String,
     /// The number of the release on the host.
@@ -108,7 +123,7 @@ pub struct Mark {
     pub rollback_of: Option<u64>,
 }
 
-impl Mark {
+impl DeploymentMark {
     /// Whether the other one was made by the same attempt of the same run, for the same purpose.
     fn is_same_attempt(&self, other: &Self) -> bool {
         (self.run_id, self.attempt, &self.tag, self.rollback_of)
@@ -119,12 +134,18 @@ impl Mark {
 /// A deployment to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDeployment {
+    /// The commit in full: a tag may be moved.
     pub sha: String,
+    /// The environment's name on GitHub.
     pub environment: String,
-    pub task: Task,
+    /// What it is for.
+    pub task: DeploymentTask,
+    /// Words for people, cut to what GitHub takes.
     pub description: String,
+    /// Whether people use the environment directly.
     pub production: bool,
-    pub mark: Mark,
+    /// By what it is known again.
+    pub mark: DeploymentMark,
 }
 
 impl NewDeployment {
@@ -148,9 +169,13 @@ impl NewDeployment {
 /// A status to be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusUpdate {
+    /// How it stands.
     pub state: State,
+    /// Words for people, cut to what GitHub takes.
     pub description: String,
+    /// Where the application is found, shown as "View deployment".
     pub environment_url: Option<String>,
+    /// The page with the log.
     pub log_url: Option<String>,
     /// Retire earlier deployments of the environment. GitHub does it only for those that are not production.
     pub auto_inactive: bool,
@@ -178,11 +203,15 @@ impl StatusUpdate {
 /// A deployment as GitHub tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Deployment {
+    /// GitHub's number.
     pub id: u64,
+    /// The commit; empty where GitHub leaves it out.
     #[serde(default)]
     pub sha: String,
+    /// The environment's name.
     #[serde(default)]
     pub environment: String,
+    /// As whoever made it called it.
     #[serde(default)]
     pub task: String,
     #[serde(default)]
@@ -199,7 +228,8 @@ struct Creator {
 
 impl Deployment {
     /// Belay's mark, when Belay made it. The payload may be an object or a text that holds one.
-    pub fn mark(&self) -> Option<Mark> {
+    #[must_use]
+    pub fn mark(&self) -> Option<DeploymentMark> {
         let parsed: Value;
         let payload = match &self.payload {
             Value::String(text) => {
@@ -208,7 +238,7 @@ impl Deployment {
             }
             object => object,
         };
-        Mark::deserialize(payload.get("belay")?).ok()
+        DeploymentMark::deserialize(payload.get("belay")?).ok()
     }
 
     /// Made by GitHub Actions itself, because the job names an environment.
@@ -249,8 +279,11 @@ impl Status {
 /// Whether an address is that of the run or of something in it; run 12 is not run 123.
 fn names_run(url: &str, run_id: u64) -> bool {
     let needle = format!("/runs/{run_id}");
-    url.match_indices(&needle)
-        .any(|(at, _)| !url[at + needle.len()..].starts_with(|next: char| next.is_ascii_digit()))
+    url.match_indices(&needle).any(|(at, _)| {
+        !url.split_at(at + needle.len())
+            .1
+            .starts_with(|next: char| next.is_ascii_digit())
+    })
 }
 
 /// What the deployments of an environment show.
@@ -264,8 +297,10 @@ pub struct Survey {
 
 /// Whether a workflow run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunState {
+pub enum WorkflowState {
+    /// It ended, or is not known any more.
     Over,
+    /// It may still say something.
     GoesOn,
 }
 
@@ -288,7 +323,7 @@ impl GitHubClient {
     }
 
     async fn try_create(&self, new: &NewDeployment) -> Result<Deployment, GitHubError> {
-        let call = Call::CreateDeployment;
+        let call = ApiCall::CreateDeployment;
         let answer = self
             .post(call, &self.path(&["deployments"]), &new.body())
             .await?;
@@ -306,8 +341,8 @@ impl GitHubClient {
     ) -> Result<Option<Deployment>, GitHubError> {
         let mut page = Some(self.deployments_path(&new.environment, Some(&new.sha)));
         while let Some(path) = page {
-            let answer = self.get(Call::ListDeployments, &path).await?;
-            let deployments: Vec<Deployment> = answer.read(Call::ListDeployments)?;
+            let answer = self.get(ApiCall::ListDeployments, &path).await?;
+            let deployments: Vec<Deployment> = answer.read(ApiCall::ListDeployments)?;
             let own = |deployment: &Deployment| {
                 deployment.task == new.task.word()
                     && deployment
@@ -330,8 +365,8 @@ impl GitHubClient {
         run_id: u64,
     ) -> Result<Option<Deployment>, GitHubError> {
         let path = self.deployments_path(environment, Some(sha));
-        let answer = self.get(Call::ListDeployments, &path).await?;
-        let mut deployments: Vec<Deployment> = answer.read(Call::ListDeployments)?;
+        let answer = self.get(ApiCall::ListDeployments, &path).await?;
+        let mut deployments: Vec<Deployment> = answer.read(ApiCall::ListDeployments)?;
         deployments.retain(Deployment::is_from_actions);
         newest_first(&mut deployments);
         for deployment in deployments.into_iter().take(ADOPT_LOOK_BACK) {
@@ -362,10 +397,10 @@ impl GitHubClient {
     /// Sets a status that nobody will miss: sent once, whatever happens.
     pub async fn set_status_once(&self, id: u64, update: &StatusUpdate) -> Result<(), GitHubError> {
         let path = self.path(&["deployments", &id.to_string(), "statuses"]);
-        let answer = self.post(Call::SetStatus, &path, &update.body()).await?;
+        let answer = self.post(ApiCall::SetStatus, &path, &update.body()).await?;
         match answer.status {
             201 => Ok(()),
-            _ => Err(answer.refusal(Call::SetStatus)),
+            _ => Err(answer.refusal(ApiCall::SetStatus)),
         }
     }
 
@@ -409,8 +444,8 @@ impl GitHubClient {
         let mut seen = 0;
         let mut page = Some(self.deployments_path(environment, None));
         while let Some(path) = page {
-            let answer = self.get(Call::ListDeployments, &path).await?;
-            let mut deployments: Vec<Deployment> = answer.read(Call::ListDeployments)?;
+            let answer = self.get(ApiCall::ListDeployments, &path).await?;
+            let mut deployments: Vec<Deployment> = answer.read(ApiCall::ListDeployments)?;
             newest_first(&mut deployments);
             for deployment in deployments {
                 let enough = survey.live.is_some() && seen >= UNFINISHED_LOOK_BACK;
@@ -449,40 +484,40 @@ impl GitHubClient {
     }
 
     /// Whether a workflow run has ended. One that GitHub does not know any more has.
-    pub async fn run_is_over(&self, run_id: u64) -> Result<RunState, GitHubError> {
+    pub async fn run_is_over(&self, run_id: u64) -> Result<WorkflowState, GitHubError> {
         #[derive(Deserialize)]
-        struct Run {
+        struct WorkflowRun {
             #[serde(default)]
             status: Option<String>,
         }
-        let call = Call::ReadRun;
+        let call = ApiCall::ReadRun;
         let answer = match self
             .get(call, &self.path(&["actions", "runs", &run_id.to_string()]))
             .await
         {
             Err(GitHubError::Refused {
                 status: 404 | 410, ..
-            }) => return Ok(RunState::Over),
+            }) => return Ok(WorkflowState::Over),
             answer => answer?,
         };
-        let run: Run = answer.read(call)?;
+        let run: WorkflowRun = answer.read(call)?;
         match run.status.as_deref() {
-            Some("completed") => Ok(RunState::Over),
-            _ => Ok(RunState::GoesOn),
+            Some("completed") => Ok(WorkflowState::Over),
+            _ => Ok(WorkflowState::GoesOn),
         }
     }
 
     /// The commit that a tag names now, annotated or not; `None` when there is no such tag.
     pub async fn resolve_tag(&self, tag: &str) -> Result<Option<String>, GitHubError> {
         #[derive(Deserialize)]
-        struct Commit {
+        struct TaggedCommit {
             sha: String,
         }
-        let call = Call::ResolveTag;
+        let call = ApiCall::ResolveTag;
         // `tags/` keeps a branch of the same name from answering.
         let path = self.path(&["commits", &format!("tags/{tag}")]);
         match self.get(call, &path).await {
-            Ok(answer) => Ok(Some(answer.read::<Commit>(call)?.sha)),
+            Ok(answer) => Ok(Some(answer.read::<TaggedCommit>(call)?.sha)),
             Err(GitHubError::Refused {
                 status: 404 | 422, ..
             }) => Ok(None),
@@ -494,9 +529,12 @@ impl GitHubClient {
     async fn statuses(&self, id: u64) -> Result<Vec<Status>, GitHubError> {
         let path = self.path(&["deployments", &id.to_string(), "statuses"]);
         let answer = self
-            .get(Call::ListStatuses, &format!("{path}?per_page={PER_PAGE}"))
+            .get(
+                ApiCall::ListStatuses,
+                &format!("{path}?per_page={PER_PAGE}"),
+            )
             .await?;
-        let mut statuses: Vec<Status> = answer.read(Call::ListStatuses)?;
+        let mut statuses: Vec<Status> = answer.read(ApiCall::ListStatuses)?;
         statuses.sort_by_key(|status| std::cmp::Reverse(status.id));
         Ok(statuses)
     }
@@ -514,7 +552,7 @@ impl GitHubClient {
     }
 }
 
-fn next(answer: &Answer) -> Option<String> {
+fn next(answer: &ApiAnswer) -> Option<String> {
     answer.next().map(str::to_owned)
 }
 
@@ -554,7 +592,7 @@ mod tests {
 
     #[test]
     fn the_payload_is_read_as_object_and_as_text() {
-        let mark = Mark {
+        let mark = DeploymentMark {
             run_id: 7,
             attempt: 1,
             tag: "v1.2.0".into(),

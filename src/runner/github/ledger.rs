@@ -9,154 +9,30 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::client::{GitHubClient, GitHubError};
+use super::client::GitHubClient;
 use super::deployments::{
-    Deployment, Mark, NewDeployment, RunState, State, StatusUpdate, Survey, Task,
+    Deployment, DeploymentMark, DeploymentTask, NewDeployment, State, StatusUpdate, Survey,
+    WorkflowState,
 };
+use super::ending::FinalStatus;
+use super::error::GitHubError;
+use super::ledger_file::{LedgerState, Opening, RecordPolicy};
 
 const OPEN_BUDGET: Duration = Duration::from_secs(30);
 const PHASE_BUDGET: Duration = Duration::from_secs(10);
 const FINISH_BUDGET: Duration = Duration::from_secs(40);
 
-/// Which deployment carries the statuses, as the input `deployment-record` says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Record {
-    /// The one that Actions made for the job when there is one, else one of our own.
-    #[default]
-    Auto,
-    /// Always one of our own.
-    Create,
-    /// Only the one that Actions made.
-    Adopt,
-    /// None: GitHub is not told.
-    None,
-}
-
-/// What the record is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opening {
-    pub record: Record,
-    pub task: Task,
-    pub environment: String,
-    /// Whether people use this environment directly; the replaced deployment is then retired by us.
-    pub production: bool,
-    pub sha: String,
-    pub tag: String,
-    #[serde(default)]
-    pub seq: Option<u64>,
-    pub run_id: u64,
-    pub run_attempt: u32,
-    /// The page with the log, shown as "View logs".
-    pub log_url: String,
-}
-
-/// The last word on a deployment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    pub state: State,
-    pub description: String,
-    pub environment_url: Option<String>,
-}
-
-impl Ending {
-    fn new(state: State, description: impl Into<String>) -> Self {
-        Self {
-            state,
-            description: description.into(),
-            environment_url: None,
-        }
-    }
-
-    /// It serves.
-    pub fn deployed(tag: &str, environment_url: Option<String>) -> Self {
-        Self {
-            environment_url,
-            ..Self::new(State::Success, format!("{tag} is live"))
-        }
-    }
-
-    /// It served already.
-    pub fn unchanged(tag: &str, environment_url: Option<String>) -> Self {
-        Self {
-            environment_url,
-            ..Self::new(
-                State::Success,
-                format!("{tag} was live already; nothing changed"),
-            )
-        }
-    }
-
-    /// It was refused before anything changed on the host.
-    pub fn refused(cause: &str) -> Self {
-        Self::new(State::Failure, format!("refused, nothing changed: {cause}"))
-    }
-
-    /// It failed, and the version before serves again. `previous`: `None` when it was the first one.
-    pub fn rolled_back(cause: &str, previous: Option<&str>) -> Self {
-        let back = previous.map_or_else(
-            || "removed again".to_owned(),
-            |previous| format!("rolled back to {previous}"),
-        );
-        Self::new(State::Failure, format!("{cause}; {back}"))
-    }
-
-    /// It failed, and so did the way back.
-    pub fn stuck() -> Self {
-        Self::new(State::Error, "ROLLBACK FAILED – manual action needed")
-    }
-
-    /// The run was ended before it had the host begin anything.
-    pub fn cut_short() -> Self {
-        Self::new(
-            State::Error,
-            "the run was ended before anything was changed on the host",
-        )
-    }
-
-    /// The runner lost sight of the host, which settles by itself until the given time.
-    pub fn lost_sight(settled_by: &str) -> Self {
-        Self::new(
-            State::Error,
-            format!("lost sight of the host; it settles itself by {settled_by}"),
-        )
-    }
-
-    fn abandoned() -> Self {
-        Self::new(State::Error, "abandoned: its run ended without a result")
-    }
-
-    fn update(&self, log_url: &str) -> StatusUpdate {
-        StatusUpdate {
-            state: self.state,
-            description: self.description.clone(),
-            environment_url: self.environment_url.clone(),
-            log_url: Some(log_url.to_owned()),
-            auto_inactive: self.state == State::Success,
-        }
-    }
-}
-
 /// The version that serves again after an automatic rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
+    /// Its commit in full.
     pub sha: String,
+    /// Its tag.
     pub tag: String,
+    /// The number of its release, where it is known.
     pub seq: Option<u64>,
+    /// Where the application is found.
     pub environment_url: Option<String>,
-}
-
-/// What the file keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    #[serde(flatten)]
-    opening: Opening,
-    deployment_id: Option<u64>,
-    /// The deployment that was live before.
-    live: Option<u64>,
-    finished: bool,
 }
 
 /// Whether talking to GitHub makes sense at the moment.
@@ -180,7 +56,7 @@ enum Finality {
 #[derive(Debug)]
 pub struct Ledger {
     client: Option<GitHubClient>,
-    kept: Kept,
+    kept: LedgerState,
     file: PathBuf,
     reach: Reach,
     /// A creation was sent whose answer is not known, so the next one looks first.
@@ -199,14 +75,8 @@ impl Ledger {
         state: State,
         description: &str,
     ) -> Self {
-        let kept = Kept {
-            opening,
-            deployment_id: None,
-            live: None,
-            finished: false,
-        };
-        let mut ledger = Self::over(client, kept, file);
-        if ledger.client.is_none() && ledger.kept.opening.record != Record::None {
+        let mut ledger = Self::over(client, LedgerState::new(opening), file);
+        if ledger.client.is_none() && ledger.kept.opening.record != RecordPolicy::None {
             ledger.warn(
                 "GitHub is not told about this deployment: there is no token or no repository"
                     .to_owned(),
@@ -223,14 +93,9 @@ impl Ledger {
 
     /// Goes on where another process stopped. `None`: there is nothing to settle.
     pub fn resume(client: Option<GitHubClient>, file: &Path) -> io::Result<Option<Self>> {
-        let bytes = match std::fs::read(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes?,
-        };
-        let kept: Kept = serde_json::from_slice(&bytes)?;
-        if kept.finished {
+        let Some(kept) = LedgerState::read(file)?.filter(|kept| !kept.finished) else {
             return Ok(None);
-        }
+        };
         let mut ledger = Self::over(client, kept, file);
         ledger.look_first = true;
         Ok(Some(ledger))
@@ -256,21 +121,22 @@ impl Ledger {
     }
 
     /// Says the last word, once, and retires the deployment that was replaced.
-    pub async fn finish(&mut self, ending: &Ending) {
+    pub async fn finish(&mut self, ending: &FinalStatus) {
         self.end(ending, Finality::Last).await;
     }
 
     /// Says how it stands where this process leaves it. The last word is still to come, from `belay finalize`.
-    pub async fn leave(&mut self, ending: &Ending) {
+    pub async fn leave(&mut self, ending: &FinalStatus) {
         self.end(ending, Finality::ForNow).await;
     }
 
     /// Whether everything was said that this process, or a later one, has to say.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
         self.kept.finished || self.client().is_none()
     }
 
-    async fn end(&mut self, ending: &Ending, finality: Finality) {
+    async fn end(&mut self, ending: &FinalStatus, finality: Finality) {
         if self.is_finished() {
             return;
         }
@@ -299,16 +165,18 @@ impl Ledger {
     }
 
     /// What could not be told, each thing once.
+    #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// The deployment on GitHub, for the output of that name.
+    #[must_use]
     pub fn deployment_id(&self) -> Option<u64> {
         self.kept.deployment_id
     }
 
-    fn over(client: Option<GitHubClient>, kept: Kept, file: &Path) -> Self {
+    fn over(client: Option<GitHubClient>, kept: LedgerState, file: &Path) -> Self {
         Self {
             client,
             kept,
@@ -322,7 +190,7 @@ impl Ledger {
 
     /// The client, when GitHub is to be told and may be.
     fn client(&self) -> Option<&GitHubClient> {
-        let wanted = self.kept.opening.record != Record::None && self.reach != Reach::Denied;
+        let wanted = self.kept.opening.record != RecordPolicy::None && self.reach != Reach::Denied;
         self.client.as_ref().filter(|_| wanted)
     }
 
@@ -343,7 +211,7 @@ impl Ledger {
     }
 
     /// Returns whether GitHub was told.
-    async fn try_end(&mut self, ending: &Ending, finality: Finality) -> bool {
+    async fn try_end(&mut self, ending: &FinalStatus, finality: Finality) -> bool {
         let Some(id) = self.ensure_deployment().await else {
             return false;
         };
@@ -366,10 +234,10 @@ impl Ledger {
         let new = NewDeployment {
             sha: restored.sha.clone(),
             environment: opening.environment.clone(),
-            task: Task::Rollback,
+            task: DeploymentTask::Rollback,
             description: format!("rolled back from {} to {}", opening.tag, restored.tag),
             production: opening.production,
-            mark: Mark {
+            mark: DeploymentMark {
                 run_id: opening.run_id,
                 attempt: opening.run_attempt,
                 tag: restored.tag.clone(),
@@ -380,9 +248,9 @@ impl Ledger {
         let Some(deployment) = self.create(&new).await else {
             return;
         };
-        let ending = Ending {
+        let ending = FinalStatus {
             environment_url: restored.environment_url.clone(),
-            ..Ending::new(State::Success, format!("{} is live again", restored.tag))
+            ..FinalStatus::new(State::Success, format!("{} is live again", restored.tag))
         };
         let update = ending.update(&self.kept.opening.log_url);
         if self.set_status(deployment.id, &update).await {
@@ -415,9 +283,9 @@ impl Ledger {
             return Some(id);
         }
         let deployment = match self.kept.opening.record {
-            Record::None => None,
-            Record::Create => self.create_own().await,
-            Record::Adopt => {
+            RecordPolicy::None => None,
+            RecordPolicy::Create => self.create_own().await,
+            RecordPolicy::Adopt => {
                 let adopted = self.adopt().await;
                 if adopted.is_none() && self.reach == Reach::Fine {
                     self.warn(
@@ -427,7 +295,7 @@ impl Ledger {
                 }
                 adopted
             }
-            Record::Auto => match self.adopt().await {
+            RecordPolicy::Auto => match self.adopt().await {
                 Some(adopted) => Some(adopted),
                 None if self.reach == Reach::Fine => self.create_own().await,
                 // Whether there is one to adopt is not known, and two would be wrong.
@@ -460,8 +328,8 @@ impl Ledger {
     async fn create_own(&mut self) -> Option<Deployment> {
         let opening = &self.kept.opening;
         let what = match opening.task {
-            Task::Deploy => "deploy",
-            Task::Rollback => "roll back to",
+            DeploymentTask::Deploy => "deploy",
+            DeploymentTask::Rollback => "roll back to",
         };
         let new = NewDeployment {
             sha: opening.sha.clone(),
@@ -469,7 +337,7 @@ impl Ledger {
             task: opening.task,
             description: format!("{what} {}", opening.tag),
             production: opening.production,
-            mark: Mark {
+            mark: DeploymentMark {
                 run_id: opening.run_id,
                 attempt: opening.run_attempt,
                 tag: opening.tag.clone(),
@@ -547,14 +415,14 @@ impl Ledger {
             if Some(deployment.id) == self.kept.deployment_id || !self.run_is_over(&mark).await {
                 continue;
             }
-            let update = Ending::abandoned().update(&self.kept.opening.log_url);
+            let update = FinalStatus::abandoned().update(&self.kept.opening.log_url);
             if !self.set_status(deployment.id, &update).await {
                 return;
             }
         }
     }
 
-    async fn run_is_over(&mut self, mark: &Mark) -> bool {
+    async fn run_is_over(&mut self, mark: &DeploymentMark) -> bool {
         if mark.run_id == self.kept.opening.run_id {
             // An earlier attempt of this run is over, or this one would not run.
             return mark.attempt < self.kept.opening.run_attempt;
@@ -563,7 +431,7 @@ impl Ledger {
             return false;
         };
         match client.run_is_over(mark.run_id).await {
-            Ok(state) => state == RunState::Over,
+            Ok(state) => state == WorkflowState::Over,
             // Not being allowed to read runs says nothing about deployments.
             Err(error @ GitHubError::Forbidden { .. }) => {
                 self.warn(error.in_words());
@@ -579,7 +447,7 @@ impl Ledger {
     fn progress(&self, state: State, description: &str) -> StatusUpdate {
         StatusUpdate {
             auto_inactive: false,
-            ..Ending::new(state, description).update(&self.kept.opening.log_url)
+            ..FinalStatus::new(state, description).update(&self.kept.opening.log_url)
         }
     }
 
@@ -607,7 +475,7 @@ impl Ledger {
     }
 
     fn keep(&mut self) {
-        if let Err(error) = write_whole(&self.file, &self.kept) {
+        if let Err(error) = self.kept.write(&self.file) {
             self.warn(format!(
                 "could not keep what GitHub was told in {}: {error}",
                 self.file.display()
@@ -617,7 +485,11 @@ impl Ledger {
 }
 
 /// Settles the record that a killed step left behind. Returns what could not be told.
-pub async fn finalize(client: Option<GitHubClient>, file: &Path, ending: &Ending) -> Vec<String> {
+pub async fn finalize(
+    client: Option<GitHubClient>,
+    file: &Path,
+    ending: &FinalStatus,
+) -> Vec<String> {
     match Ledger::resume(client, file) {
         Ok(None) => Vec::new(),
         Ok(Some(mut ledger)) => {
@@ -629,16 +501,4 @@ pub async fn finalize(client: Option<GitHubClient>, file: &Path, ending: &Ending
             file.display()
         )],
     }
-}
-
-/// Readers see the old text or the new one.
-fn write_whole(file: &Path, kept: &Kept) -> io::Result<()> {
-    let dir = file
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut aside = tempfile::NamedTempFile::new_in(dir)?;
-    serde_json::to_writer(&mut aside, kept)?;
-    aside.persist(file).map_err(|error| error.error)?;
-    Ok(())
 }

@@ -9,17 +9,25 @@
 //! Promises: nothing here decides the fate of a deployment. Reads are repeated a few times; a write is never repeated
 //! without looking first whether it happened after all; every failure ends as a warning in the ledger.
 
+mod answer;
 pub mod client;
 pub mod comments;
 pub mod contents;
 pub mod deployments;
+mod ending;
+mod error;
 pub mod ledger;
+mod ledger_file;
 pub mod pulls;
 pub mod rules;
 
-pub use client::{Connection, GitHubClient, GitHubError, Patience};
-pub use comments::{Kept, Sticky};
+pub use client::{ApiAccess, GitHubClient, RetryPolicy};
+pub use comments::{CommentChange, Sticky};
 pub use deployments::{
-    Deployment, Mark, NewDeployment, RunState, SeenState, State, StatusUpdate, Task,
+    Deployment, DeploymentMark, DeploymentTask, NewDeployment, SeenState, State, StatusUpdate,
+    WorkflowState,
 };
-pub use ledger::{Ending, Ledger, Opening, Record, Restored, finalize};
+pub use ending::FinalStatus;
+pub use error::{ApiCall, GitHubError};
+pub use ledger::{Ledger, Restored, finalize};
+pub use ledger_file::{Opening, RecordPolicy};

@@ -3,11 +3,12 @@
 
 use serde::Deserialize;
 
-use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
+use super::client::{GitHubClient, LARGE_PAGES};
+use super::error::{ApiCall, GitHubError};
 use belay_model::reviewing::review::{Check, CheckState, Opinion, Review};
 
 #[derive(Deserialize)]
-struct User {
+struct Reviewer {
     #[serde(default)]
     login: String,
 }
@@ -15,7 +16,7 @@ struct User {
 #[derive(Deserialize)]
 struct SeenReview {
     #[serde(default)]
-    user: Option<User>,
+    user: Option<Reviewer>,
     #[serde(default)]
     state: String,
 }
@@ -48,7 +49,7 @@ impl GitHubClient {
     /// The reviews of a pull request, in the order in which they were given.
     pub async fn reviews(&self, pull_request: u64) -> Result<Vec<Review>, GitHubError> {
         let path = self.path(&["pulls", &pull_request.to_string(), "reviews"]) + LARGE_PAGES;
-        let seen: Vec<SeenReview> = self.all(Call::ReadReviews, path, |page| page).await?;
+        let seen: Vec<SeenReview> = self.all(ApiCall::ReadReviews, path, |page| page).await?;
         let review = |seen: SeenReview| Review {
             author: seen.user.map(|user| user.login).unwrap_or_default(),
             opinion: match seen.state.as_str() {
@@ -65,7 +66,7 @@ impl GitHubClient {
     pub async fn checks(&self, commit: &str, own_run: u64) -> Result<Vec<Check>, GitHubError> {
         let path = self.path(&["commits", commit, "check-runs"]) + LARGE_PAGES;
         let unwrap = |page: CheckRuns| page.check_runs;
-        let seen: Vec<CheckRun> = self.all(Call::ReadChecks, path, unwrap).await?;
+        let seen: Vec<CheckRun> = self.all(ApiCall::ReadChecks, path, unwrap).await?;
         let own = format!("/runs/{own_run}/");
         let is_own = |run: &CheckRun| {
             let url = run.details_url.as_deref().unwrap_or_default();
@@ -83,7 +84,7 @@ impl GitHubClient {
     pub async fn version_tags(&self) -> Result<Vec<String>, GitHubError> {
         // This list comes whole.
         let path = self.path(&["git", "matching-refs", "tags/v"]);
-        let seen: Vec<Reference> = self.all(Call::ReadTags, path, |page| page).await?;
+        let seen: Vec<Reference> = self.all(ApiCall::ReadTags, path, |page| page).await?;
         let tag = |reference: Reference| {
             let name = reference.name.strip_prefix("refs/tags/")?;
             Some(name.to_owned())

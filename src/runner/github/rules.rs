@@ -4,13 +4,14 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Call, GitHubClient, GitHubError, LARGE_PAGES};
+use super::client::{GitHubClient, LARGE_PAGES};
+use super::error::{ApiCall, GitHubError};
 use belay_model::request::tag_rules::{
     EnvironmentRules, MayDeploy, NameRule, Operator, Ruleset, TagRule,
 };
 
 #[derive(Deserialize)]
-struct Environment {
+struct SeenEnvironment {
     #[serde(default)]
     protection_rules: Vec<ProtectionRule>,
     #[serde(default)]
@@ -100,7 +101,7 @@ impl GitHubClient {
     /// nothing: without its `ref` GitHub can only refuse it, with 422 after it has found that the token would have been
     /// allowed to, and with 403 or 404 before.
     pub async fn may_deploy(&self) -> Result<(), GitHubError> {
-        let call = Call::CreateDeployment;
+        let call = ApiCall::CreateDeployment;
         let refused = match self
             .post(call, &self.path(&["deployments"]), &json!({}))
             .await
@@ -129,12 +130,12 @@ impl GitHubClient {
         environment: &str,
     ) -> Result<Option<EnvironmentRules>, GitHubError> {
         let path = self.path(&["environments", environment]);
-        let call = Call::ReadEnvironment;
+        let call = ApiCall::ReadEnvironment;
         let answer = match self.get(call, &path).await {
             Err(GitHubError::Refused { status: 404, .. }) => return Ok(None),
             answer => answer?,
         };
-        let seen: Environment = answer.read(call)?;
+        let seen: SeenEnvironment = answer.read(call)?;
         let may_deploy = match seen.deployment_branch_policy {
             None => MayDeploy::Everything,
             Some(policy) if policy.protected_branches => MayDeploy::ProtectedBranches,
@@ -151,7 +152,7 @@ impl GitHubClient {
     async fn admitted(&self, environment: &str) -> Result<MayDeploy, GitHubError> {
         let path = format!("{environment}/deployment-branch-policies{LARGE_PAGES}");
         let unwrap = |page: Policies| page.branch_policies;
-        let policies: Vec<Policy> = self.all(Call::ReadEnvironment, path, unwrap).await?;
+        let policies: Vec<Policy> = self.all(ApiCall::ReadEnvironment, path, unwrap).await?;
         let (tags, branches): (Vec<_>, Vec<_>) = policies
             .into_iter()
             .partition(|policy| policy.kind.as_deref() == Some("tag"));
@@ -165,7 +166,7 @@ impl GitHubClient {
     /// The active rulesets for tags, those of the organization included.
     pub async fn tag_rulesets(&self) -> Result<Vec<Ruleset>, GitHubError> {
         let path = self.path(&["rulesets"]) + LARGE_PAGES + "&targets=tag";
-        let call = Call::ReadRulesets;
+        let call = ApiCall::ReadRulesets;
         let listed: Vec<ListedRuleset> = self.all(call, path, |page| page).await?;
         let mut rulesets = vec![];
         for listed in listed.iter().filter(|seen| seen.enforcement == "active") {

@@ -16,23 +16,34 @@ use thiserror::Error;
 
 /// A program and its arguments, checked to survive the way to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command(Vec<String>);
+pub struct RemoteCommand(Vec<String>);
 
 /// Why words cannot be a command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommandError {
+    /// There was not a single word.
     #[error("a command needs a program")]
     Empty,
+    /// No shell reads such a word as it is written.
     #[error("could not put argument {index} into a command: it contains a NUL or a line break")]
-    Forbidden { index: usize },
+    Forbidden {
+        /// Counted from 0, the program.
+        index: usize,
+    },
+    /// The server would not get it whole.
     #[error("could not put {length} bytes of arguments into one command, {limit} fit")]
-    TooLong { length: usize, limit: usize },
+    TooLong {
+        /// In bytes, quoted.
+        length: usize,
+        /// In bytes.
+        limit: usize,
+    },
 }
 
 /// The SSH library sends a request in one packet of at most 35,000 bytes.
 const LONGEST: usize = 32_000;
 
-impl Command {
+impl RemoteCommand {
     /// Takes the program and its arguments, one word each. Line breaks are refused because no two shells agree on them.
     pub fn new<S: AsRef<str>>(argv: &[S]) -> Result<Self, CommandError> {
         if argv
@@ -65,7 +76,7 @@ impl Command {
 }
 
 /// The quoted words, as a person could paste them.
-impl fmt::Display for Command {
+impl fmt::Display for RemoteCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, word) in self.0.iter().enumerate() {
             let space = if index == 0 { "" } else { " " };
@@ -154,7 +165,7 @@ mod tests {
     }
 
     /// What a POSIX shell makes of the quoted words.
-    fn split_by_sh(command: &Command) -> Vec<u8> {
+    fn split_by_sh(command: &RemoteCommand) -> Vec<u8> {
         let script = format!("printf '%s\\0' {command}");
         process::Command::new("sh")
             .args(["-c", &script])
@@ -170,30 +181,30 @@ mod tests {
             words in proptest::collection::vec("[^\\x00\\r\\n]{1,12}|['\"\\\\$`!*]{1,6}", 1..6)
         ) {
             let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
-            proptest::prop_assert_eq!(split_by_sh(&Command::new(&words).unwrap()), expected);
+            proptest::prop_assert_eq!(split_by_sh(&RemoteCommand::new(&words).unwrap()), expected);
         }
     }
 
     #[test]
     fn what_cannot_be_a_word_is_refused() {
-        assert_eq!(Command::new::<&str>(&[]), Err(CommandError::Empty));
-        assert_eq!(Command::new(&[""]), Err(CommandError::Empty));
+        assert_eq!(RemoteCommand::new::<&str>(&[]), Err(CommandError::Empty));
+        assert_eq!(RemoteCommand::new(&[""]), Err(CommandError::Empty));
         for bad in ["a\0b", "a\nb", "\n", "a\r"] {
             assert_eq!(
-                Command::new(&["echo", "fine", bad]),
+                RemoteCommand::new(&["echo", "fine", bad]),
                 Err(CommandError::Forbidden { index: 2 })
             );
         }
         let long = "x".repeat(40_000);
         assert!(matches!(
-            Command::new(&["echo", &long]),
+            RemoteCommand::new(&["echo", &long]),
             Err(CommandError::TooLong { .. })
         ));
     }
 
     #[test]
     fn the_line_runs_the_words_and_tells_their_status() {
-        let command = Command::new(&["sh", "-c", "echo out; echo err >&2; exit 3"]).unwrap();
+        let command = RemoteCommand::new(&["sh", "-c", "echo out; echo err >&2; exit 3"]).unwrap();
         let output = process::Command::new("sh")
             .args(["-c", &command.line(&mark())])
             .output()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Target;
+use super::SshTarget;
 use super::host_key::{HostKey, KeyType};
 use super::known_hosts::host_name;
 
@@ -30,126 +30,202 @@ pub enum Class {
 /// A failure to reach the host, to trust it, to be let in, or to see a command through.
 #[derive(Debug, Error)]
 pub enum SshError {
+    /// The name leads to no address.
     #[error("could not find the address of {target}")]
     Unresolved {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: io::Error,
     },
+    /// No TCP connection came about, at any of the addresses.
     #[error("could not connect to {target}")]
     Unreachable {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: io::Error,
     },
+    /// A part of connecting took too long.
     #[error("{target} did not finish {stage} within {} s", limit.as_secs_f32())]
     TimedOut {
-        target: Target,
-        stage: Stage,
+        /// The host.
+        target: SshTarget,
+        /// The part of connecting.
+        stage: ConnectStage,
+        /// How long it could have taken.
         limit: Duration,
     },
+    /// The host hung up while connecting.
     #[error("{target} ended the connection during {stage}")]
     Dropped {
-        target: Target,
-        stage: Stage,
+        /// The host.
+        target: SshTarget,
+        /// The part of connecting.
+        stage: ConnectStage,
+        /// The cause.
         #[source]
         source: ssh2::Error,
     },
+    /// Which methods each side has is known, so it can be said what is missing.
     #[error("could not agree on encryption with {}: {gap}", gap.target)]
     NothingInCommon {
+        /// What each side has.
         gap: Box<Incompatible>,
+        /// The cause.
         #[source]
         source: ssh2::Error,
     },
+    /// The key exchange failed for another reason.
     #[error("could not agree on keys with {target}")]
     Handshake {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: ssh2::Error,
     },
+    /// No pinned line names this host.
     #[error("the host key of {} is not known: it shows {}", seen.target, seen.key.fingerprint())]
-    HostKeyUnknown { seen: Box<SeenKey> },
+    HostKeyUnknown {
+        /// The key that was shown.
+        seen: Box<SeenKey>,
+    },
+    /// The host is pinned with other keys: somebody else may answer.
     #[error("the host key of {} is not the pinned one: it shows {}", seen.target, seen.key.fingerprint())]
     HostKeyMismatch {
+        /// The key that was shown.
         seen: Box<SeenKey>,
+        /// The types of the pinned keys.
         known: Vec<KeyType>,
     },
+    /// The key was withdrawn, so whoever has it is not trusted.
     #[error("the host key of {} was revoked by line {line} of known_hosts: {}", seen.target, seen.key.fingerprint())]
-    HostKeyRevoked { seen: Box<SeenKey>, line: usize },
+    HostKeyRevoked {
+        /// The key that was shown.
+        seen: Box<SeenKey>,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// What the host showed is no key that can be compared.
     #[error("could not read the host key of {target}")]
     HostKeyUnreadable {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: super::BadHostKey,
     },
+    /// The library could not use the private key.
     #[error("could not open the private key")]
     Key {
         /// Whether a passphrase was used.
         passphrase: Passphrase,
+        /// The cause.
         #[source]
         source: ssh2::Error,
     },
+    /// The host was trusted; it does not trust us.
     #[error("{target} does not accept the private key for user {}", target.user)]
     AuthRefused {
-        target: Target,
-        /// The line that the host's authorized_keys would need, when it can be told.
+        /// The host.
+        target: SshTarget,
+        /// The line that the host's `authorized_keys` would need, when it can be told.
         public: Option<String>,
+        /// The cause.
         #[source]
         source: ssh2::Error,
     },
+    /// The host lets us in, and runs nothing for us.
     #[error("could not start a command on {target}")]
     ExecRefused {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: ssh2::Error,
     },
+    /// Whether the command goes on is not known.
     #[error("lost the link to {target}")]
     LinkLost {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: Loss,
     },
+    /// The command took longer than it may. It may still run.
     #[error("the command on {target} did not end within {} s", limit.as_secs_f32())]
-    Deadline { target: Target, limit: Duration },
+    Deadline {
+        /// The host.
+        target: SshTarget,
+        /// How long it could have taken.
+        limit: Duration,
+    },
+    /// The command printed nothing for longer than it may. It may still run.
     #[error("the command on {target} was silent for {} s", limit.as_secs_f32())]
-    Idle { target: Target, limit: Duration },
+    Idle {
+        /// The host.
+        target: SshTarget,
+        /// How long it could have taken.
+        limit: Duration,
+    },
+    /// This side could not read what the command waits for.
     #[error("could not read what was to be sent to {target}")]
     Input {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: io::Error,
     },
+    /// This machine could not make a socket, or set it up.
     #[error("could not prepare the connection to {target}")]
     Setup {
-        target: Target,
+        /// The host.
+        target: SshTarget,
+        /// The cause.
         #[source]
         source: io::Error,
     },
+    /// This side was asked to stop.
     #[error("the work on {target} was interrupted")]
-    Interrupted { target: Target },
+    Interrupted {
+        /// The host.
+        target: SshTarget,
+    },
 }
 
 /// How a link came to be lost.
 #[derive(Debug, Error)]
 pub enum Loss {
+    /// By an error of the socket.
     #[error("the connection broke")]
     Broken(#[source] io::Error),
+    /// By silence: TCP notices a host that vanished only after minutes.
     #[error("nothing was heard from the host for {} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// By an earlier command that was left before its end.
     #[error("it was given up earlier, in the middle of a command")]
     Earlier,
 }
 
 /// The part of connecting that an error happened in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum ConnectStage {
+    /// TCP.
     Connecting,
+    /// Up to the host's key.
     KeyExchange,
+    /// Up to being let in.
     Authentication,
+    /// A command was asked for.
     Starting,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for ConnectStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connecting => "connecting",
@@ -163,12 +239,15 @@ impl fmt::Display for Stage {
 /// A purpose for which the server and belay share no method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incompatible {
-    pub target: Target,
+    /// The host.
+    pub target: SshTarget,
     /// How the server names itself.
     pub server: String,
-    /// The setting of sshd_config that lists what is allowed.
+    /// The setting of `sshd_config` that lists what is allowed.
     pub setting: &'static str,
+    /// What the server offers, separated by commas.
     pub theirs: String,
+    /// What Belay has, separated by commas.
     pub ours: String,
 }
 
@@ -191,19 +270,24 @@ impl fmt::Display for Incompatible {
 /// Whether a key was opened with a passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passphrase {
+    /// It may be the wrong one.
     Given,
+    /// The key was not encrypted.
     Absent,
 }
 
 /// A host key that was shown and not trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenKey {
-    pub target: Target,
+    /// The host that showed it.
+    pub target: SshTarget,
+    /// What it showed.
     pub key: HostKey,
 }
 
 impl SeenKey {
     /// The line that would trust this key, to be pasted once the key was compared on the host itself.
+    #[must_use]
     pub fn line(&self) -> String {
         format!(
             "{} {}",
@@ -215,19 +299,24 @@ impl SeenKey {
 
 impl SshError {
     /// Whether trying again can help.
+    #[must_use]
     pub fn class(&self) -> Class {
         match self {
             Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Dropped { .. } => {
                 Class::Transient
             }
             Self::TimedOut { stage, .. } => match stage {
-                Stage::Connecting | Stage::KeyExchange | Stage::Authentication => Class::Transient,
+                ConnectStage::Connecting
+                | ConnectStage::KeyExchange
+                | ConnectStage::Authentication => Class::Transient,
                 // The request was sent: the command may be running.
-                Stage::Starting => Class::LinkLost,
+                ConnectStage::Starting => Class::LinkLost,
             },
-            Self::LinkLost { .. } | Self::Deadline { .. } | Self::Idle { .. } => Class::LinkLost,
-            // The command may be running and has lost its input.
-            Self::Input { .. } => Class::LinkLost,
+            // Without its input, too, the command may be running.
+            Self::LinkLost { .. }
+            | Self::Deadline { .. }
+            | Self::Idle { .. }
+            | Self::Input { .. } => Class::LinkLost,
             Self::NothingInCommon { .. }
             | Self::Handshake { .. }
             | Self::HostKeyUnknown { .. }
@@ -243,6 +332,7 @@ impl SshError {
     }
 
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Unresolved { target, .. } => {

@@ -24,10 +24,15 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The types of plain host key that can be negotiated. `ssh-dss` and the SHA-1 signature of RSA cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyType {
+    /// Preferred: small, and without parameters to get wrong.
     Ed25519,
+    /// On the curve P-256.
     EcdsaP256,
+    /// On the curve P-384.
     EcdsaP384,
+    /// On the curve P-521.
     EcdsaP521,
+    /// With signatures of SHA-2 only.
     Rsa,
 }
 
@@ -41,7 +46,8 @@ impl KeyType {
         Self::Rsa,
     ];
 
-    /// The name in a known_hosts line.
+    /// The name in a `known_hosts` line.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ed25519 => "ssh-ed25519",
@@ -74,14 +80,21 @@ impl fmt::Display for KeyType {
 /// Why some bytes are not a host key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadHostKey {
+    /// Certificates and security keys among them.
     #[error("key type {0:?} is not supported")]
     Unsupported(String),
+    /// The third field of a line.
     #[error("the key is not base64")]
     NotBase64,
+    /// Its lengths do not add up.
     #[error("the key is cut off or damaged")]
     Damaged,
+    /// The second field of a line says something else than the key itself.
     #[error("the line says {line} but the key is of another type")]
-    OtherType { line: KeyType },
+    OtherType {
+        /// What the line says.
+        line: KeyType,
+    },
 }
 
 /// A plain public host key, complete and well-formed.
@@ -107,7 +120,7 @@ impl HostKey {
         })
     }
 
-    /// The key as a known_hosts line writes it.
+    /// The key as a `known_hosts` line writes it.
     pub fn parse(kind: &str, base64: &str) -> Result<Self, BadHostKey> {
         let line = KeyType::from_name(kind)
             .ok_or_else(|| BadHostKey::Unsupported(kind.escape_default().to_string()))?;
@@ -119,10 +132,12 @@ impl HostKey {
         Ok(key)
     }
 
+    #[must_use]
     pub fn kind(&self) -> KeyType {
         self.kind
     }
 
+    #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint(Sha256::digest(&self.blob).into())
     }
@@ -159,6 +174,7 @@ pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// Reads `SHA256:...`, with or without padding; anything else is `None`.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digest = BASE64.decode(text.strip_prefix("SHA256:")?).ok()?;
         Some(Self(digest.try_into().ok()?))

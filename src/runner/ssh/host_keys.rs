@@ -1,4 +1,4 @@
-//! Reads the one text by which a user pins a host: known_hosts lines, or `SHA256:` fingerprints.
+//! Reads the one text by which a user pins a host: `known_hosts` lines, or `SHA256:` fingerprints.
 //!
 //! Pure; runs on the runner. It promises to fail closed: a text from which nothing can be trusted is an error here,
 //! before anything connects.
@@ -6,33 +6,41 @@
 use thiserror::Error;
 
 use super::host_key::{Fingerprint, HostKey, KeyType};
-use super::known_hosts::{KnownHosts, Unreadable, Verdict};
+use super::known_hosts::{HostKeyVerdict, KnownHosts, UnreadableLine};
 
 /// The pinned keys of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKeys {
+    /// As OpenSSH keeps them.
     KnownHosts(KnownHosts),
+    /// Any key with one of these is trusted.
     Fingerprints(Vec<Fingerprint>),
 }
 
 /// Why a text pins nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HostKeysError {
+    /// Nothing is learnt on first use, so an empty text trusts nobody.
     #[error("no host key is pinned: the text is empty")]
     Empty,
+    /// The line that looks like one.
     #[error("could not read the fingerprint {0:?}")]
     Fingerprint(String),
+    /// MD5 can be forged.
     #[error("could not use an MD5 fingerprint")]
     Md5,
+    /// A text with only such lines trusts nobody.
     #[error("no line of the known_hosts text can be used")]
     NothingUsable {
+        /// The first line that could not be read.
         #[source]
-        first: Option<Unreadable>,
+        first: Option<UnreadableLine>,
     },
 }
 
 impl HostKeysError {
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Empty => {
@@ -53,7 +61,7 @@ impl HostKeysError {
 }
 
 impl HostKeys {
-    /// Reads known_hosts lines, or fingerprints separated by lines, commas or spaces. The output of `ssh-keygen -l` is
+    /// Reads `known_hosts` lines, or fingerprints separated by lines, commas or spaces. The output of `ssh-keygen -l` is
     /// fine too.
     pub fn parse(text: &str) -> Result<Self, HostKeysError> {
         let text = text.trim_start_matches('\u{feff}').trim();
@@ -78,16 +86,20 @@ impl HostKeys {
     }
 
     /// Judges the key that the host called `name` has shown.
-    pub fn judge(&self, name: &str, key: &HostKey) -> Verdict {
+    #[must_use]
+    pub fn judge(&self, name: &str, key: &HostKey) -> HostKeyVerdict {
         match self {
             Self::KnownHosts(known) => known.judge(name, key),
-            Self::Fingerprints(pins) if pins.contains(&key.fingerprint()) => Verdict::Trusted,
-            Self::Fingerprints(_) => Verdict::Mismatch(Vec::new()),
+            Self::Fingerprints(pins) if pins.contains(&key.fingerprint()) => {
+                HostKeyVerdict::Trusted
+            }
+            Self::Fingerprints(_) => HostKeyVerdict::Mismatch(Vec::new()),
         }
     }
 
     /// The key types to negotiate with the host called `name`. When nothing is known of it these are all of them, so
     /// that the refusal can show the key.
+    #[must_use]
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let known = match self {
             Self::KnownHosts(known) => known.types(name),
@@ -101,7 +113,8 @@ impl HostKeys {
     }
 
     /// Lines that were ignored, to be shown as warnings.
-    pub fn unreadable(&self) -> &[Unreadable] {
+    #[must_use]
+    pub fn unreadable(&self) -> &[UnreadableLine] {
         match self {
             Self::KnownHosts(known) => known.unreadable(),
             Self::Fingerprints(_) => &[],
@@ -170,7 +183,11 @@ mod tests {
         ] {
             let pinned = HostKeys::parse(&text).unwrap();
             assert!(matches!(pinned, HostKeys::Fingerprints(_)), "{text}");
-            assert_eq!(pinned.judge("anything", &key()), Verdict::Trusted, "{text}");
+            assert_eq!(
+                pinned.judge("anything", &key()),
+                HostKeyVerdict::Trusted,
+                "{text}"
+            );
             assert_eq!(pinned.types("anything"), KeyType::ALL);
         }
     }
@@ -184,7 +201,7 @@ mod tests {
         let pinned = HostKeys::parse(&text).unwrap();
         assert_eq!(
             pinned.judge("h", &key()),
-            Verdict::Mismatch(vec![KeyType::Ed25519])
+            HostKeyVerdict::Mismatch(vec![KeyType::Ed25519])
         );
         let only_revoked = format!("@revoked h {KEY} {PIN}");
         assert_eq!(
@@ -223,6 +240,6 @@ mod tests {
         let pinned = HostKeys::parse(&format!("h {KEY}")).unwrap();
         assert_eq!(pinned.types("h"), [KeyType::Ed25519]);
         assert_eq!(pinned.types("other"), KeyType::ALL);
-        assert_eq!(pinned.judge("other", &key()), Verdict::Unknown);
+        assert_eq!(pinned.judge("other", &key()), HostKeyVerdict::Unknown);
     }
 }

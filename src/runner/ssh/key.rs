@@ -25,32 +25,44 @@ pub struct Key {
 /// Why a text is not a usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
+    /// As secrets are in runs from forks.
     #[error("the private key is empty")]
     Empty,
+    /// The wrong one of the two files.
     #[error("the text is a public key, not the private one")]
     Public,
+    /// OpenSSH and the library read other formats.
     #[error("the text is a PuTTY key")]
     Putty,
+    /// By what its BEGIN line says.
     #[error("the text is a {0}, not a private key")]
     OtherPem(String),
+    /// Which one is meant cannot be told.
     #[error("the text holds more than one private key")]
     Several,
+    /// Often the last line was not copied.
     #[error("the private key is cut off: its END line is missing")]
     NoEnd,
+    /// It would have to be decoded first.
     #[error("the private key is wrapped in base64 once more")]
     Wrapped,
+    /// Its base64 or its lengths are wrong.
     #[error("the private key is damaged")]
     Damaged,
+    /// By the name in the key: security keys, DSA.
     #[error("private keys of type {0} are not supported")]
     Unsupported(String),
+    /// It cannot be opened without.
     #[error("the private key is encrypted and no passphrase is given")]
     PassphraseMissing,
+    /// Nothing in it looks like a key.
     #[error("the text is not a private key")]
     Garbage,
 }
 
 impl KeyError {
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Empty => {
@@ -105,7 +117,8 @@ impl Key {
         self.passphrase.as_ref()
     }
 
-    /// The public half as a line for authorized_keys, when the file's format shows it.
+    /// The public half as a line for `authorized_keys`, when the file's format shows it.
+    #[must_use]
     pub fn public(&self) -> Option<&str> {
         self.public.as_deref()
     }
@@ -133,7 +146,7 @@ enum Locked {
     No,
 }
 
-struct Facts {
+struct KeyFacts {
     locked: Locked,
     public: Option<String>,
 }
@@ -178,7 +191,7 @@ impl<'a> Pem<'a> {
     }
 
     /// Reads what the block says of itself without opening it.
-    fn inspect(&self) -> Result<Facts, KeyError> {
+    fn inspect(&self) -> Result<KeyFacts, KeyError> {
         let bytes = Zeroizing::new(
             BASE64
                 .decode(self.body.as_bytes())
@@ -189,7 +202,7 @@ impl<'a> Pem<'a> {
         }
         match self.label {
             "OPENSSH PRIVATE KEY" => inspect_openssh(&bytes),
-            "ENCRYPTED PRIVATE KEY" => Ok(Facts {
+            "ENCRYPTED PRIVATE KEY" => Ok(KeyFacts {
                 locked: Locked::Yes,
                 public: None,
             }),
@@ -198,7 +211,7 @@ impl<'a> Pem<'a> {
                 if !encrypted && !whole_der(&bytes) {
                     return Err(KeyError::Damaged);
                 }
-                Ok(Facts {
+                Ok(KeyFacts {
                     locked: if encrypted { Locked::Yes } else { Locked::No },
                     public: None,
                 })
@@ -258,7 +271,7 @@ fn mistake(text: &str) -> KeyError {
 }
 
 /// Reads the open part of OpenSSH's own format: cipher and public key; the private part must be there in full.
-fn inspect_openssh(bytes: &[u8]) -> Result<Facts, KeyError> {
+fn inspect_openssh(bytes: &[u8]) -> Result<KeyFacts, KeyError> {
     let body = bytes
         .strip_prefix(b"openssh-key-v1\0")
         .ok_or(KeyError::Damaged)?;
@@ -274,7 +287,7 @@ fn inspect_openssh(bytes: &[u8]) -> Result<Facts, KeyError> {
         other => return Err(KeyError::Unsupported(other.escape_default().to_string())),
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(public);
-    Ok(Facts {
+    Ok(KeyFacts {
         locked: if cipher == "none" {
             Locked::No
         } else {

@@ -1,4 +1,4 @@
-//! Decides from known_hosts text whether a host key may be trusted, as OpenSSH would.
+//! Decides from `known_hosts` text whether a host key may be trusted, as OpenSSH would.
 //!
 //! Pure; runs on the runner. Belay has its own matcher because that of libssh2 takes `@revoked` and `@cert-authority`
 //! for host names and never matches a pattern. It promises: a revoked key is refused whatever else the text says, a
@@ -12,40 +12,47 @@ use thiserror::Error;
 use super::host_key::{BASE64, BadHostKey, HostKey, KeyType};
 use base64::Engine as _;
 
-/// The lines of a known_hosts text that could be read, and the ones that could not.
+/// The lines of a `known_hosts` text that could be read, and the ones that could not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHosts {
-    lines: Vec<Line>,
-    unreadable: Vec<Unreadable>,
+    lines: Vec<PinnedLine>,
+    unreadable: Vec<UnreadableLine>,
 }
 
 /// A line that trusts nothing because it could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {number} of known_hosts was ignored: {reason}")]
-pub struct Unreadable {
+pub struct UnreadableLine {
     /// Counted from 1.
     pub number: usize,
+    /// What is wrong with it.
     pub reason: LineProblem,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LineProblem {
+    /// Only `@revoked` and `@cert-authority` are known.
     #[error("unknown marker {0:?}")]
     Marker(String),
+    /// It has too few fields.
     #[error("it needs a host, a key type and a key")]
     Incomplete,
+    /// As a `.pub` file has it.
     #[error("it is a bare public key: the host's name must come before it")]
     NoHost,
+    /// It is not `|1|salt|hash`.
     #[error("the hashed host name is damaged")]
     Hash,
+    /// Its key cannot be used.
     #[error(transparent)]
     Key(#[from] BadHostKey),
 }
 
 /// What the text says about a key shown by a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HostKeyVerdict {
+    /// A line pins this very key for this host.
     Trusted,
     /// No line names this host.
     Unknown,
@@ -53,12 +60,13 @@ pub enum Verdict {
     Mismatch(Vec<KeyType>),
     /// The key was withdrawn by this line.
     Revoked {
+        /// Counted from 1.
         line: usize,
     },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
+struct PinnedLine {
     number: usize,
     marker: Marker,
     hosts: Hosts,
@@ -85,6 +93,7 @@ struct Pattern {
 }
 
 /// The name under which a host is filed: lower case, and `[host]:port` when the port is not 22.
+#[must_use]
 pub fn host_name(address: &str, port: u16) -> String {
     let host = address
         .trim_start_matches('[')
@@ -99,7 +108,8 @@ pub fn host_name(address: &str, port: u16) -> String {
 
 impl KnownHosts {
     /// Reads the whole text. Blank lines and comments are nothing; other lines that make no sense are kept as
-    /// [`Unreadable`].
+    /// [`UnreadableLine`].
+    #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut known = Self {
             lines: Vec::new(),
@@ -114,51 +124,56 @@ impl KnownHosts {
             let number = index + 1;
             match parse_line(number, line) {
                 Ok(line) => known.lines.push(line),
-                Err(reason) => known.unreadable.push(Unreadable { number, reason }),
+                Err(reason) => known.unreadable.push(UnreadableLine { number, reason }),
             }
         }
         known
     }
 
     /// Whether any line can vouch for a plain key.
+    #[must_use]
     pub fn trusts_anything(&self) -> bool {
         self.lines.iter().any(|line| line.marker == Marker::None)
     }
 
     /// Whether no line could be read at all.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
     /// The lines that were ignored, to be shown as warnings.
-    pub fn unreadable(&self) -> &[Unreadable] {
+    #[must_use]
+    pub fn unreadable(&self) -> &[UnreadableLine] {
         &self.unreadable
     }
 
     /// Judges the key that the host called `name` (see [`host_name`]) has shown.
-    pub fn judge(&self, name: &str, key: &HostKey) -> Verdict {
+    #[must_use]
+    pub fn judge(&self, name: &str, key: &HostKey) -> HostKeyVerdict {
         let revoked = self
             .matching(name, Marker::Revoked)
             .find(|line| line.key == *key);
         if let Some(line) = revoked {
-            return Verdict::Revoked { line: line.number };
+            return HostKeyVerdict::Revoked { line: line.number };
         }
         let mut known = self.matching(name, Marker::None).peekable();
         if known.peek().is_none() {
-            return Verdict::Unknown;
+            return HostKeyVerdict::Unknown;
         }
         if known.any(|line| line.key == *key) {
-            return Verdict::Trusted;
+            return HostKeyVerdict::Trusted;
         }
-        Verdict::Mismatch(self.types(name))
+        HostKeyVerdict::Mismatch(self.types(name))
     }
 
     /// The types of key by which the host is known, without the revoked ones: these and no others are to be
     /// negotiated, or a server that has several keys would show one that is not in the text.
+    #[must_use]
     pub fn types(&self, name: &str) -> Vec<KeyType> {
         let mut types: Vec<KeyType> = self
             .matching(name, Marker::None)
-            .filter(|line| self.judge(name, &line.key) == Verdict::Trusted)
+            .filter(|line| self.judge(name, &line.key) == HostKeyVerdict::Trusted)
             .map(|line| line.key.kind())
             .collect();
         types.sort();
@@ -166,14 +181,18 @@ impl KnownHosts {
         types
     }
 
-    fn matching<'a>(&'a self, name: &'a str, marker: Marker) -> impl Iterator<Item = &'a Line> {
+    fn matching<'a>(
+        &'a self,
+        name: &'a str,
+        marker: Marker,
+    ) -> impl Iterator<Item = &'a PinnedLine> {
         self.lines
             .iter()
             .filter(move |line| line.marker == marker && line.hosts.contain(name))
     }
 }
 
-fn parse_line(number: usize, line: &str) -> Result<Line, LineProblem> {
+fn parse_line(number: usize, line: &str) -> Result<PinnedLine, LineProblem> {
     let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
     let mut first = words.next().ok_or(LineProblem::Incomplete)?;
     let marker = match first {
@@ -193,7 +212,7 @@ fn parse_line(number: usize, line: &str) -> Result<Line, LineProblem> {
     let hosts = Hosts::parse(first)?;
     let kind = words.next().ok_or(LineProblem::Incomplete)?;
     let base64 = words.next().ok_or(LineProblem::Incomplete)?;
-    Ok(Line {
+    Ok(PinnedLine {
         number,
         marker,
         hosts,
@@ -268,7 +287,7 @@ fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
                 star = Some((at, seen));
                 at += 1;
             }
-            Some(&byte) if byte == b'?' || byte == name[seen] => {
+            Some(byte) if *byte == b'?' || name.get(seen) == Some(byte) => {
                 at += 1;
                 seen += 1;
             }
@@ -283,7 +302,7 @@ fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
             },
         }
     }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+    pattern.iter().skip(at).all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -306,7 +325,7 @@ mod tests {
     /// Whether key `A` of a host is trusted when the text has the line `HOSTS A`.
     fn trusted(hosts: &str, address: &str, port: u16) -> bool {
         let known = KnownHosts::parse(&format!("{hosts} {A}\n"));
-        known.judge(&host_name(address, port), &key(A)) == Verdict::Trusted
+        known.judge(&host_name(address, port), &key(A)) == HostKeyVerdict::Trusted
     }
 
     #[test]
@@ -378,16 +397,16 @@ mod tests {
         let known = KnownHosts::parse(&format!("h {A}\n"));
         assert_eq!(
             known.judge("h", &key(B)),
-            Verdict::Mismatch(vec![KeyType::Ed25519])
+            HostKeyVerdict::Mismatch(vec![KeyType::Ed25519])
         );
-        assert_eq!(known.judge("other", &key(B)), Verdict::Unknown);
+        assert_eq!(known.judge("other", &key(B)), HostKeyVerdict::Unknown);
     }
 
     #[test]
     fn any_of_several_keys_is_trusted() {
         let known = KnownHosts::parse(&format!("h {A}\nh {B}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
-        assert_eq!(known.judge("h", &key(B)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
+        assert_eq!(known.judge("h", &key(B)), HostKeyVerdict::Trusted);
         assert_eq!(known.types("h"), [KeyType::Ed25519, KeyType::EcdsaP256]);
     }
 
@@ -401,7 +420,7 @@ mod tests {
         ] {
             let known = KnownHosts::parse(&text);
             assert!(
-                matches!(known.judge("h", &key(A)), Verdict::Revoked { .. }),
+                matches!(known.judge("h", &key(A)), HostKeyVerdict::Revoked { .. }),
                 "{text}"
             );
             assert_eq!(known.types("h"), []);
@@ -411,14 +430,17 @@ mod tests {
     #[test]
     fn a_revocation_for_another_host_or_key_changes_nothing() {
         let known = KnownHosts::parse(&format!("h {A}\n@revoked other {A}\n@revoked h {B}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
-        assert_eq!(known.judge("h", &key(B)), Verdict::Revoked { line: 3 });
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
+        assert_eq!(
+            known.judge("h", &key(B)),
+            HostKeyVerdict::Revoked { line: 3 }
+        );
     }
 
     #[test]
     fn a_certificate_authority_vouches_for_no_plain_key() {
         let known = KnownHosts::parse(&format!("@cert-authority * {A}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Unknown);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Unknown);
         assert_eq!(known.types("h"), []);
         assert!(!known.trusts_anything());
     }
@@ -428,10 +450,10 @@ mod tests {
         let known = KnownHosts::parse(&format!(
             "\u{feff}# a comment\r\n\r\n   \t\r\n \th\t {A}  root@host # more\r\n#h {B}\r\n"
         ));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
         assert_eq!(
             known.judge("h", &key(B)),
-            Verdict::Mismatch(vec![KeyType::Ed25519])
+            HostKeyVerdict::Mismatch(vec![KeyType::Ed25519])
         );
         assert_eq!(known.unreadable(), []);
     }
@@ -473,7 +495,7 @@ mod tests {
             let known = KnownHosts::parse(&format!("# first\n{line}\n"));
             assert_eq!(
                 known.unreadable(),
-                [Unreadable { number: 2, reason }],
+                [UnreadableLine { number: 2, reason }],
                 "{line}"
             );
             assert!(!known.trusts_anything());
@@ -483,7 +505,7 @@ mod tests {
     #[test]
     fn one_bad_line_does_not_spoil_the_others() {
         let known = KnownHosts::parse(&format!("nonsense\nh {A}\n"));
-        assert_eq!(known.judge("h", &key(A)), Verdict::Trusted);
+        assert_eq!(known.judge("h", &key(A)), HostKeyVerdict::Trusted);
         assert_eq!(known.unreadable().len(), 1);
     }
 
@@ -501,7 +523,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "\\PC*") {
-            KnownHosts::parse(&text).judge("h", &key(A));
+            let _ = KnownHosts::parse(&text).judge("h", &key(A));
         }
 
         #[test]

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, ErrorCode, Session};
 
-use super::error::Stage;
-use super::{Interrupt, Limits, SshError, Target};
+use super::error::ConnectStage;
+use super::{ConnectLimits, Interrupt, SshError, SshTarget};
 
 /// The longest single wait, so that an interrupt is noticed.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -48,12 +48,12 @@ pub(super) enum Want {
     Both,
 }
 
-pub(super) struct Link {
+pub(super) struct Transport {
     pub(super) session: Session,
     socket: Arc<TcpStream>,
 }
 
-impl Link {
+impl Transport {
     pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
         // Without this every small packet waits for the acknowledgement of the one before: nine times slower.
         socket.set_nodelay(true)?;
@@ -107,9 +107,8 @@ impl Link {
         let longest = Timespec::try_from(longest).map_err(io::Error::other)?;
         let mut sockets = [PollFd::new(&*self.socket, flags)];
         match poll(&mut sockets, Some(&longest)) {
-            Ok(_) => {}
-            // A signal came: the caller looks at its interrupt.
-            Err(rustix::io::Errno::INTR) => {}
+            // After a signal the caller looks at its interrupt.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let seen = sockets[0].revents();
@@ -140,7 +139,7 @@ pub(super) fn would_block(error: &ssh2::Error) -> bool {
 
 /// Opens the TCP connection. Name lookup and connecting can only be bounded from outside, so they run in a thread of
 /// their own, which is left behind when the time is up.
-pub(super) fn dial(target: &Target, limits: &Limits) -> Result<TcpStream, SshError> {
+pub(super) fn dial(target: &SshTarget, limits: &ConnectLimits) -> Result<TcpStream, SshError> {
     let (report, reports) = mpsc::sync_channel(1);
     let (wanted, patience) = (target.clone(), limits.connect);
     thread::Builder::new()
@@ -174,14 +173,14 @@ pub(super) fn dial(target: &Target, limits: &Limits) -> Result<TcpStream, SshErr
         if Instant::now() >= until {
             return Err(SshError::TimedOut {
                 target: target.clone(),
-                stage: Stage::Connecting,
+                stage: ConnectStage::Connecting,
                 limit: limits.connect,
             });
         }
     }
 }
 
-fn resolve_and_connect(target: &Target, patience: Duration) -> Result<TcpStream, SshError> {
+fn resolve_and_connect(target: &SshTarget, patience: Duration) -> Result<TcpStream, SshError> {
     let until = Instant::now() + patience;
     let addresses = resolve(target).map_err(|source| SshError::Unresolved {
         target: target.clone(),
@@ -206,7 +205,7 @@ fn resolve_and_connect(target: &Target, patience: Duration) -> Result<TcpStream,
     })
 }
 
-fn resolve(target: &Target) -> io::Result<Vec<SocketAddr>> {
+fn resolve(target: &SshTarget) -> io::Result<Vec<SocketAddr>> {
     let host = target.address.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, target.port)]);

@@ -27,26 +27,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub use command::{Command, CommandError};
-pub use error::{Class, Incompatible, Loss, Passphrase, SeenKey, SshError, Stage};
+pub use command::{CommandError, RemoteCommand};
+pub use error::{Class, ConnectStage, Incompatible, Loss, Passphrase, SeenKey, SshError};
 pub use host_key::{BadHostKey, Fingerprint, HostKey, KeyType};
 pub use host_keys::{HostKeys, HostKeysError};
 pub use key::{Key, KeyError};
-pub use known_hosts::{KnownHosts, LineProblem, Unreadable, Verdict, host_name};
+pub use known_hosts::{HostKeyVerdict, KnownHosts, LineProblem, UnreadableLine, host_name};
 pub use pump::{ExecLimits, Exit};
 pub use retry::MOST_ATTEMPTS;
-pub use session::{Connection, connect_with_backoff};
+pub use session::{SshConnection, connect_with_backoff};
 
 /// The host that is connected to, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct SshTarget {
     /// A name or an IP address.
     pub address: String,
+    /// Of the SSH server, usually 22.
     pub port: u16,
+    /// Who is let in.
     pub user: String,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for SshTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&host_name(&self.address, self.port))
     }
@@ -54,7 +56,7 @@ impl fmt::Display for Target {
 
 /// How long the parts of a connection may take.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ConnectLimits {
     /// Finding the address and opening the TCP connection.
     pub connect: Duration,
     /// Key exchange and authentication together.
@@ -67,7 +69,7 @@ pub struct Limits {
     pub interrupt: Interrupt,
 }
 
-impl Default for Limits {
+impl Default for ConnectLimits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(15),
@@ -89,6 +91,7 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// One that comes by itself when the time is over.
+    #[must_use]
     pub fn after(time: Duration) -> Self {
         Self {
             due: Instant::now().checked_add(time),
@@ -101,6 +104,7 @@ impl Interrupt {
         self.raised.store(true, Ordering::Release);
     }
 
+    #[must_use]
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire) || self.due.is_some_and(|due| Instant::now() >= due)
     }

@@ -36,7 +36,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    /// The name of the setting in sshd_config.
+    /// The name of the setting in `sshd_config`.
     pub(super) fn setting(self) -> &'static str {
         match self {
             Self::KeyExchange => "KexAlgorithms",

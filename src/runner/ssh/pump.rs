@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use ssh2::Channel;
 
 use super::command::{ExitMark, Tail};
-use super::error::{Loss, Stage};
+use super::error::{ConnectStage, Loss};
 use super::link::{Stop, TICK, Want, would_block};
-use super::{Command, Connection, Interrupt, SshError};
+use super::{Interrupt, RemoteCommand, SshConnection, SshError};
 use crate::random;
 
 /// How long a command may run.
@@ -46,6 +46,7 @@ pub struct Exit {
 
 impl Exit {
     /// Whether the command is known to have ended well.
+    #[must_use]
     pub fn success(&self) -> bool {
         self.eof && self.status == Some(0)
     }
@@ -66,7 +67,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 /// How soon to look again at something that cannot be waited for, such as an input that had nothing yet.
 const PAUSE: Duration = Duration::from_millis(5);
 
-impl Connection {
+impl SshConnection {
     /// Runs one command. `input` becomes its stdin and may be gigabytes; an input that has nothing yet may answer
     /// [`ErrorKind::WouldBlock`] and is asked again soon, so that the link is looked after meanwhile. `on_stdout` sees
     /// the output in chunks as it comes and may stop the transfer.
@@ -74,7 +75,7 @@ impl Connection {
     /// After a stop, and after an error, the connection is of no more use, save after [`SshError::ExecRefused`].
     pub fn exec(
         &self,
-        command: &Command,
+        command: &RemoteCommand,
         input: &mut dyn Read,
         on_stdout: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
         limits: ExecLimits,
@@ -92,7 +93,7 @@ impl Connection {
 
     fn run(
         &self,
-        command: &Command,
+        command: &RemoteCommand,
         input: &mut dyn Read,
         on_stdout: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
         limits: &ExecLimits,
@@ -105,18 +106,18 @@ impl Connection {
             channel,
             limits,
             until,
-            feed: Feed::Open,
+            feed: InputFeed::Open,
             input: vec![0; INPUT_BUFFER],
             unsent: 0..0,
             output: vec![0; OUTPUT_BUFFER],
             stderr: Tail::default(),
-            calm: Calm::default(),
+            calm: QuietTime::default(),
         };
         let end = pump.pump(input, on_stdout)?;
         match end {
-            End::Closed => pump.say_goodbye(),
+            CommandEnd::Closed => pump.say_goodbye(),
             // A command that is silent just now would only notice with its next word that nobody listens.
-            End::Enough => self.abandon(),
+            CommandEnd::Enough => self.abandon(),
         }
         Ok(pump.into_exit(end, &mark))
     }
@@ -143,7 +144,7 @@ impl Connection {
             Stop::Interrupted => SshError::Interrupted { target },
             Stop::TimedOut => SshError::TimedOut {
                 target,
-                stage: Stage::Starting,
+                stage: ConnectStage::Starting,
                 limit: self.limits.silence.min(limits.deadline),
             },
             Stop::Broken(error) => self.lost(Loss::Broken(error)),
@@ -172,7 +173,7 @@ fn refused(error: &ssh2::Error) -> bool {
 
 /// How far the input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Feed {
+enum InputFeed {
     Open,
     /// The last answer was "nothing yet".
     Starved,
@@ -183,7 +184,7 @@ enum Feed {
 
 /// Why the pump stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum CommandEnd {
     /// The host closed the channel after all its output.
     Closed,
     /// The caller has seen enough.
@@ -200,7 +201,7 @@ enum Moved {
 /// For how long nothing has happened. Only time spent waiting on the socket counts: while the runner itself is busy, or
 /// blocked in the local input, the host is not to blame.
 #[derive(Debug, Default)]
-struct Calm {
+struct QuietTime {
     /// Nothing was heard from the host, not even a sign of life.
     link: Duration,
     /// The command did nothing.
@@ -211,16 +212,16 @@ struct Calm {
 }
 
 struct Pump<'a> {
-    connection: &'a Connection,
+    connection: &'a SshConnection,
     channel: Channel,
     limits: &'a ExecLimits,
     until: Instant,
-    feed: Feed,
+    feed: InputFeed,
     input: Vec<u8>,
     unsent: std::ops::Range<usize>,
     output: Vec<u8>,
     stderr: Tail,
-    calm: Calm,
+    calm: QuietTime,
 }
 
 impl Pump<'_> {
@@ -228,7 +229,7 @@ impl Pump<'_> {
         &mut self,
         input: &mut dyn Read,
         on_stdout: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<End, SshError> {
+    ) -> Result<CommandEnd, SshError> {
         loop {
             self.check()?;
             // Sending comes first: a packet of which only a part was taken must be completed before libssh2 can send
@@ -236,17 +237,17 @@ impl Pump<'_> {
             let sent = self.send(input)?;
             let received = match self.receive(on_stdout)? {
                 ControlFlow::Continue(moved) => moved,
-                ControlFlow::Break(()) => return Ok(End::Enough),
+                ControlFlow::Break(()) => return Ok(CommandEnd::Enough),
             };
             if self.closed()? {
-                return Ok(End::Closed);
+                return Ok(CommandEnd::Closed);
             }
             if sent == Moved::Nothing && received == Moved::Nothing {
                 self.wait()?;
             } else {
-                self.calm = Calm {
+                self.calm = QuietTime {
                     since_keepalive: self.calm.since_keepalive,
-                    ..Calm::default()
+                    ..QuietTime::default()
                 };
             }
         }
@@ -280,13 +281,14 @@ impl Pump<'_> {
     fn send(&mut self, input: &mut dyn Read) -> Result<Moved, SshError> {
         let mut moved = Moved::Nothing;
         for _ in 0..TURN {
-            if self.unsent.is_empty() && matches!(self.feed, Feed::Open | Feed::Starved) {
+            if self.unsent.is_empty() && matches!(self.feed, InputFeed::Open | InputFeed::Starved) {
                 self.refill(input)?;
             }
             if self.unsent.is_empty() {
                 break;
             }
-            match self.channel.write(&self.input[self.unsent.clone()]) {
+            let unsent = self.input.get(self.unsent.clone()).unwrap_or_default();
+            match self.channel.write(unsent) {
                 Ok(0) => break,
                 Ok(count) => {
                     self.unsent.start += count;
@@ -302,12 +304,12 @@ impl Pump<'_> {
 
     fn refill(&mut self, input: &mut dyn Read) -> Result<(), SshError> {
         match input.read(&mut self.input) {
-            Ok(0) => self.feed = Feed::Ended,
+            Ok(0) => self.feed = InputFeed::Ended,
             Ok(count) => {
                 self.unsent = 0..count;
-                self.feed = Feed::Open;
+                self.feed = InputFeed::Open;
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.feed = Feed::Starved,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.feed = InputFeed::Starved,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(source) => {
                 return Err(SshError::Input {
@@ -321,11 +323,14 @@ impl Pump<'_> {
 
     /// Tells the host that there is no more input, once that can be done in one piece.
     fn finish_input(&mut self) -> Result<(), SshError> {
-        if self.feed != Feed::Ended || !self.unsent.is_empty() || !self.connection.link.can_send() {
+        if self.feed != InputFeed::Ended
+            || !self.unsent.is_empty()
+            || !self.connection.link.can_send()
+        {
             return Ok(());
         }
         match self.channel.send_eof() {
-            Ok(()) => self.feed = Feed::Done,
+            Ok(()) => self.feed = InputFeed::Done,
             Err(error) if would_block(&error) => {}
             Err(error) => return Err(self.connection.lost(Loss::Broken(error.into()))),
         }
@@ -340,12 +345,14 @@ impl Pump<'_> {
         for _ in 0..TURN {
             let out = self.channel.read(&mut self.output);
             let count = self.received(out)?;
-            if count > 0 && on_stdout(&self.output[..count]).is_break() {
+            let printed = self.output.get(..count).unwrap_or_default();
+            if !printed.is_empty() && on_stdout(printed).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             let err = self.channel.stderr().read(&mut self.output);
             let complaint = self.received(err)?;
-            self.stderr.push(&self.output[..complaint]);
+            let complained = self.output.get(..complaint).unwrap_or_default();
+            self.stderr.push(complained);
             if count + complaint == 0 {
                 break;
             }
@@ -382,12 +389,12 @@ impl Pump<'_> {
         self.keep_alive()?;
         let link = &self.connection.link;
         let left = self.until.saturating_duration_since(Instant::now());
-        let longest = left.min(if self.feed == Feed::Starved {
+        let longest = left.min(if self.feed == InputFeed::Starved {
             PAUSE
         } else {
             TICK
         });
-        let want = if self.feed == Feed::Ended {
+        let want = if self.feed == InputFeed::Ended {
             Want::Both
         } else {
             link.wanted()
@@ -435,7 +442,8 @@ impl Pump<'_> {
     fn complete_packet(&mut self, until: Instant) -> Option<()> {
         let link = &self.connection.link;
         while !self.unsent.is_empty() && link.wanted() == Want::Both {
-            match self.channel.write(&self.input[self.unsent.clone()]) {
+            let unsent = self.input.get(self.unsent.clone()).unwrap_or_default();
+            match self.channel.write(unsent) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Ok(_) => return Some(()),
                 Err(_) => return None,
@@ -460,16 +468,16 @@ impl Pump<'_> {
             .ok()
     }
 
-    fn into_exit(self, end: End, mark: &ExitMark) -> Exit {
+    fn into_exit(self, end: CommandEnd, mark: &ExitMark) -> Exit {
         let (stderr, marked) = mark.split(&self.stderr.text());
         match end {
-            End::Enough => Exit {
+            CommandEnd::Enough => Exit {
                 status: None,
                 signal: None,
                 eof: false,
                 stderr,
             },
-            End::Closed => {
+            CommandEnd::Closed => {
                 let sent = self.channel.exit_status().ok();
                 let signal = self
                     .channel
@@ -497,15 +505,15 @@ fn status(library: Option<i32>, shell: Option<i32>, signal: Option<&str>) -> Opt
     }
 }
 
-impl Calm {
-    fn pass(&mut self, waited: Duration, heard: bool, feed: Feed) {
+impl QuietTime {
+    fn pass(&mut self, waited: Duration, heard: bool, feed: InputFeed) {
         self.since_keepalive += waited;
         if heard {
             self.link = Duration::ZERO;
         } else {
             self.link += waited;
         }
-        if feed != Feed::Starved {
+        if feed != InputFeed::Starved {
             self.command += waited;
         }
         self.fruitless = if waited < AT_ONCE {
@@ -541,18 +549,18 @@ mod tests {
 
     #[test]
     fn waiting_for_the_local_input_is_not_the_commands_silence() {
-        let mut calm = Calm::default();
-        calm.pass(TICK, false, Feed::Starved);
+        let mut calm = QuietTime::default();
+        calm.pass(TICK, false, InputFeed::Starved);
         assert_eq!((calm.command, calm.link), (Duration::ZERO, TICK));
-        calm.pass(TICK, false, Feed::Open);
+        calm.pass(TICK, false, InputFeed::Open);
         assert_eq!((calm.command, calm.link), (TICK, 2 * TICK));
     }
 
     #[test]
     fn a_sign_of_life_resets_the_link_but_not_the_command() {
-        let mut calm = Calm::default();
-        calm.pass(TICK, false, Feed::Done);
-        calm.pass(TICK, true, Feed::Done);
+        let mut calm = QuietTime::default();
+        calm.pass(TICK, false, InputFeed::Done);
+        calm.pass(TICK, true, InputFeed::Done);
         assert_eq!((calm.command, calm.link), (2 * TICK, Duration::ZERO));
     }
 }

@@ -1,7 +1,7 @@
 //! How often and how patiently a connection is tried again.
 //!
 //! Runs on the runner; pure but for the sleep and the clock that are handed in. It promises to repeat only what can get
-//! better by waiting: a refused key or a wrong host key is never tried twice, because sshd (PerSourcePenalties) shuts
+//! better by waiting: a refused key or a wrong host key is never tried twice, because sshd (`PerSourcePenalties`) shuts
 //! out addresses that do so.
 
 use std::time::Duration;
@@ -47,10 +47,10 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::ssh::Target;
+    use crate::ssh::SshTarget;
 
-    fn target() -> Target {
-        Target {
+    fn target() -> SshTarget {
+        SshTarget {
             address: "203.0.113.10".into(),
             port: 22,
             user: "deploy".into(),

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use ssh2::{ErrorCode, MethodType};
 
-use super::error::{Incompatible, Loss, Passphrase, SeenKey, Stage};
+use super::error::{ConnectStage, Incompatible, Loss, Passphrase, SeenKey};
 use super::host_key::{HostKey, KeyType};
-use super::known_hosts::{Verdict, host_name};
-use super::link::{Link, Stop, dial};
+use super::known_hosts::{HostKeyVerdict, host_name};
+use super::link::{Stop, Transport, dial};
 use super::offer::{self, Offer, Purpose};
 use super::retry::with_backoff;
-use super::{HostKeys, Interrupt, Key, Limits, SshError, Target};
+use super::{ConnectLimits, HostKeys, Interrupt, Key, SshError, SshTarget};
 
 /// Fast and authenticated first; the CTR ciphers are for old servers and come with a strong MAC. No CBC.
 const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
@@ -23,21 +23,21 @@ const MACS: &str =
     "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512";
 
 /// One authenticated session. It runs one command at a time and belongs to one thread at a time.
-pub struct Connection {
-    pub(super) link: Link,
-    pub(super) target: Target,
-    pub(super) limits: Limits,
+pub struct SshConnection {
+    pub(super) link: Transport,
+    pub(super) target: SshTarget,
+    pub(super) limits: ConnectLimits,
     /// Set once a command was abandoned: what the host still sends of it would be taken for the next one's.
     pub(super) abandoned: Cell<bool>,
 }
 
-impl Connection {
+impl SshConnection {
     /// Connects to the target, checks its host key and logs in.
     pub fn open(
-        target: &Target,
+        target: &SshTarget,
         keys: &HostKeys,
         key: &Key,
-        limits: &Limits,
+        limits: &ConnectLimits,
     ) -> Result<Self, SshError> {
         let until = Instant::now() + limits.connect + limits.handshake;
         let name = host_name(&target.address, target.port);
@@ -60,7 +60,7 @@ impl Connection {
         })
     }
 
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &SshTarget {
         &self.target
     }
 
@@ -78,7 +78,7 @@ impl Connection {
 }
 
 /// The connection ends here for both sides, without waiting for an answer.
-impl Drop for Connection {
+impl Drop for SshConnection {
     fn drop(&mut self) {
         if !self.abandoned.get() && self.link.can_send() {
             // A courtesy: the server's log then shows a goodbye rather than a broken connection.
@@ -91,22 +91,22 @@ impl Drop for Connection {
 /// Opens a connection, and tries again with growing pauses (1, 2, 4, 8 s) while waiting may help. At most
 /// [`MOST_ATTEMPTS`](super::MOST_ATTEMPTS) attempts are made, and none begins after the deadline. A refusal is final.
 pub fn connect_with_backoff(
-    target: &Target,
+    target: &SshTarget,
     keys: &HostKeys,
     key: &Key,
-    limits: &Limits,
+    limits: &ConnectLimits,
     attempts: u32,
     deadline: Duration,
     sleep: &dyn Fn(Duration),
-) -> Result<Connection, SshError> {
+) -> Result<SshConnection, SshError> {
     let begun = Instant::now();
     with_backoff(attempts, deadline, &|| begun.elapsed(), sleep, |left| {
-        let limits = Limits {
+        let limits = ConnectLimits {
             connect: limits.connect.min(left),
             handshake: limits.handshake.min(left),
             ..limits.clone()
         };
-        Connection::open(target, keys, key, &limits)
+        SshConnection::open(target, keys, key, &limits)
     })
 }
 
@@ -121,7 +121,11 @@ enum Disagreement {
 }
 
 /// Connects and exchanges keys, accepting host keys of the given types only. Nothing is trusted yet.
-fn agree(target: &Target, types: &[KeyType], limits: &Limits) -> Result<Link, Disagreement> {
+fn agree(
+    target: &SshTarget,
+    types: &[KeyType],
+    limits: &ConnectLimits,
+) -> Result<Transport, Disagreement> {
     let socket = dial(target, limits).map_err(Disagreement::Other)?;
     let setup = |source| {
         Disagreement::Other(SshError::Setup {
@@ -129,7 +133,7 @@ fn agree(target: &Target, types: &[KeyType], limits: &Limits) -> Result<Link, Di
             source,
         })
     };
-    let link = Link::new(socket).map_err(setup)?;
+    let link = Transport::new(socket).map_err(setup)?;
     choose_methods(&link, types).map_err(|error| setup(error.into()))?;
     let mut session = link.session.clone();
     let until = Instant::now() + limits.handshake;
@@ -145,7 +149,7 @@ fn agree(target: &Target, types: &[KeyType], limits: &Limits) -> Result<Link, Di
     }
 }
 
-fn choose_methods(link: &Link, types: &[KeyType]) -> Result<(), ssh2::Error> {
+fn choose_methods(link: &Transport, types: &[KeyType]) -> Result<(), ssh2::Error> {
     let session = &link.session;
     session.method_pref(MethodType::HostKey, &algorithms(types))?;
     session.method_pref(MethodType::CryptCs, CIPHERS)?;
@@ -159,7 +163,7 @@ fn algorithms(types: &[KeyType]) -> String {
     names.join(",")
 }
 
-fn server_name(link: &Link) -> String {
+fn server_name(link: &Transport) -> String {
     let banner = link.session.banner().unwrap_or("an unnamed server");
     banner
         .chars()
@@ -171,9 +175,9 @@ fn server_name(link: &Link) -> String {
 /// Turns a failed key exchange into a reason: asks the server what it offers, and when only the type of host key is
 /// missing fetches the key that it has, so that the refusal can show it. Nobody logs in on these connections.
 fn diagnose(
-    target: &Target,
+    target: &SshTarget,
     keys: &HostKeys,
-    limits: &Limits,
+    limits: &ConnectLimits,
     source: ssh2::Error,
     server: String,
 ) -> SshError {
@@ -185,7 +189,7 @@ fn diagnose(
     let Some(theirs) = theirs else {
         return SshError::Dropped {
             target: target.clone(),
-            stage: Stage::KeyExchange,
+            stage: ConnectStage::KeyExchange,
             source,
         };
     };
@@ -194,7 +198,7 @@ fn diagnose(
         // There is a common method for everything, so the server must have hung up.
         None => SshError::Dropped {
             target: target.clone(),
-            stage: Stage::KeyExchange,
+            stage: ConnectStage::KeyExchange,
             source,
         },
         Some(gap) if gap.purpose == Purpose::HostKey && types.len() < KeyType::ALL.len() => {
@@ -206,7 +210,7 @@ fn diagnose(
 }
 
 fn nothing_in_common(
-    target: &Target,
+    target: &SshTarget,
     gap: &offer::Gap,
     server: String,
     source: ssh2::Error,
@@ -235,7 +239,11 @@ fn our_offer(types: &[KeyType]) -> Offer {
 }
 
 /// The refusal of whatever key the host has, when it has none of the pinned types.
-fn show_host_key(target: &Target, limits: &Limits, known: Vec<KeyType>) -> Option<SshError> {
+fn show_host_key(
+    target: &SshTarget,
+    limits: &ConnectLimits,
+    known: Vec<KeyType>,
+) -> Option<SshError> {
     let link = agree(target, &KeyType::ALL, limits).ok()?;
     let (blob, _) = link.session.host_key()?;
     let key = HostKey::from_blob(blob).ok()?;
@@ -250,8 +258,8 @@ fn show_host_key(target: &Target, limits: &Limits, known: Vec<KeyType>) -> Optio
 }
 
 fn check_host_key(
-    link: &Link,
-    target: &Target,
+    link: &Transport,
+    target: &SshTarget,
     keys: &HostKeys,
     name: &str,
 ) -> Result<(), SshError> {
@@ -268,25 +276,25 @@ fn check_host_key(
         })
     };
     match verdict {
-        Verdict::Trusted => Ok(()),
-        Verdict::Unknown => Err(SshError::HostKeyUnknown { seen: seen() }),
-        Verdict::Mismatch(known) => Err(SshError::HostKeyMismatch {
+        HostKeyVerdict::Trusted => Ok(()),
+        HostKeyVerdict::Unknown => Err(SshError::HostKeyUnknown { seen: seen() }),
+        HostKeyVerdict::Mismatch(known) => Err(SshError::HostKeyMismatch {
             seen: seen(),
             known,
         }),
-        Verdict::Revoked { line } => Err(SshError::HostKeyRevoked { seen: seen(), line }),
+        HostKeyVerdict::Revoked { line } => Err(SshError::HostKeyRevoked { seen: seen(), line }),
     }
 }
 
 /// Logs in with the key, from memory: it never touches the runner's disk. Tried once.
 fn authenticate(
-    link: &Link,
-    target: &Target,
+    link: &Transport,
+    target: &SshTarget,
     key: &Key,
     until: Instant,
     interrupt: &Interrupt,
 ) -> Result<(), SshError> {
-    let passphrase = key.passphrase().map(|passphrase| passphrase.expose());
+    let passphrase = key.passphrase().map(belay_model::secret::Secret::expose);
     let begun = Instant::now();
     link.drive(until, interrupt, || {
         link.session
@@ -298,7 +306,7 @@ fn authenticate(
         },
         Stop::TimedOut => SshError::TimedOut {
             target: target.clone(),
-            stage: Stage::Authentication,
+            stage: ConnectStage::Authentication,
             limit: until.saturating_duration_since(begun),
         },
         Stop::Broken(source) => SshError::Setup {
@@ -309,20 +317,20 @@ fn authenticate(
     })
 }
 
-fn handshake_error(target: &Target, limits: &Limits, stop: Stop) -> SshError {
+fn handshake_error(target: &SshTarget, limits: &ConnectLimits, stop: Stop) -> SshError {
     let target = target.clone();
     match stop {
         Stop::Interrupted => SshError::Interrupted { target },
         Stop::TimedOut => SshError::TimedOut {
             target,
-            stage: Stage::KeyExchange,
+            stage: ConnectStage::KeyExchange,
             limit: limits.handshake,
         },
         Stop::Broken(source) => SshError::Setup { target, source },
         Stop::Failed(source) if hung_up(&source) || code(&source) == code::KEY_EXCHANGE_FAILURE => {
             SshError::Dropped {
                 target,
-                stage: Stage::KeyExchange,
+                stage: ConnectStage::KeyExchange,
                 source,
             }
         }
@@ -330,7 +338,7 @@ fn handshake_error(target: &Target, limits: &Limits, stop: Stop) -> SshError {
     }
 }
 
-fn login_error(target: &Target, key: &Key, source: ssh2::Error) -> SshError {
+fn login_error(target: &SshTarget, key: &Key, source: ssh2::Error) -> SshError {
     let target = target.clone();
     // The same code stands for "the signature was refused" and "no answer came"; only the words differ.
     let unanswered =
@@ -338,7 +346,7 @@ fn login_error(target: &Target, key: &Key, source: ssh2::Error) -> SshError {
     if hung_up(&source) || unanswered {
         return SshError::Dropped {
             target,
-            stage: Stage::Authentication,
+            stage: ConnectStage::Authentication,
             source,
         };
     }
