@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::checklist::{compared, opened};
 use crate::fake_github::world::{Deployment, Pull};
-use crate::lab::{self, App, Flavour, ROOT, Run, Running, say};
+use crate::lab::{self, App, Flavour, Often, ROOT, Run, Running, say};
 use crate::normalised::{Names, by_service, columns, output, status, without_repeats};
 
 /// A Dockerfile of few lines: each costs the older builder a container.
@@ -33,7 +33,7 @@ fn recording() {
     if std::env::var("BELAY_RECORD").as_deref() != Ok("1") {
         return say("SKIPPED, NOTHING WAS RUN: recording: it is dist-scripts/record that runs it");
     }
-    lab::run(Flavour::Debian13, true, "recording", record);
+    lab::run(Flavour::Debian13, Often::Always, "recording", record);
 }
 
 /// The files of a recording in the story's order, as they come.
