@@ -2,7 +2,7 @@
 
 pub mod actions;
 mod checklist;
-mod choices;
+pub mod choices;
 mod commands;
 mod completion;
 mod consent;
@@ -21,7 +21,7 @@ mod live_log;
 mod notify;
 mod pending;
 mod percent;
-mod present;
+pub mod present;
 mod program;
 mod public_check;
 mod publish;

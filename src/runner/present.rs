@@ -18,7 +18,7 @@ use super::choices::rollback_choices;
 use super::deploy::DryRunPlan;
 
 /// The state of a host, for people and programs.
-pub(crate) fn status(
+pub fn status(
     app: &str,
     environment: &str,
     host: &str,
@@ -89,7 +89,7 @@ fn service(service: &ServiceState) -> ServiceReport {
 }
 
 /// Backups, newest first.
-pub(crate) fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
+pub fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
     facts
         .iter()
         .rev()
