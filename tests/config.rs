@@ -1,7 +1,7 @@
 //! belay.yml: what is accepted, what it means, and what is said about everything that is wrong.
 //!
-//! `BELAY_BLESS=1 cargo test --test config` rewrites docs/belay.schema.json and the expected problems beside each file
-//! of tests/fixtures/config/bad.
+//! `BELAY_BLESS=1 cargo test --test config` rewrites docs/belay.schema.json, the tables of docs/configuration.md and the
+//! expected problems beside each file of tests/fixtures/config/bad.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use belay_model::config::{
     BackupData, Bytes, Config, DataPlace, DataStrategy, Excess, Gateway, ImageSource, Overrides,
-    Percent, Period, Problem, Requests, Settings, Strategy, Text, VersionSource, render_problems,
-    schema, values,
+    Percent, Period, Problem, RequestSettings, Settings, Strategy, Text, VersionSource, keys,
+    reference, render_problems, schema, values,
 };
 use belay_model::replacement::wishes::GatewayRule;
 use belay_model::replacement::wishes::{
@@ -117,7 +117,7 @@ fn an_empty_file_has_every_default() {
             settings.gateway,
             gateway("haproxy:3.0", ImageSource::Registry)
         );
-        let requests = Requests {
+        let requests = RequestSettings {
             rate: 50,
             max_failed: None,
             max_gap: None,
@@ -896,6 +896,9 @@ fn hints_suggest_what_was_meant() {
         ("lock_wait: 1m", "did you mean lock-wait?"),
         ("images: {over_budget: warn}", "did you mean over-budget?"),
         ("port: 22", "port belongs under host"),
+        ("keep: 3", "keep belongs under images"),
+        ("tags: [dev]", "tags belongs under environments.NAME"),
+        ("strategy: auto", "strategy belongs under services.NAME"),
         (
             "host: {root: /opt/a}",
             "root belongs at the top of the file",
@@ -1302,24 +1305,45 @@ fn the_reader_knows_exactly_the_keys_of_the_schema() {
     }
 }
 
-#[test]
-fn the_defaults_of_the_schema_are_the_defaults() {
-    fn collect(schema: &Value, path: &[String], found: &mut Vec<(Vec<String>, Value)>) {
-        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
-            let path: Vec<String> = path.iter().cloned().chain([key.clone()]).collect();
-            if !property["default"].is_null() {
-                found.push((path.clone(), property["default"].clone()));
-            }
-            collect(property, &path, found);
+/// Every default that the schema tells, with the path of its map and its key.
+fn defaults(schema: &Value, path: &[String], found: &mut Vec<(Vec<String>, String, Value)>) {
+    let below = |part: &str| [path, &[part.to_owned()]].concat();
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        if !property["default"].is_null() {
+            found.push((path.to_vec(), key.clone(), property["default"].clone()));
         }
+        defaults(property, &below(key), found);
     }
-    let mut defaults = Vec::new();
-    collect(&schema::schema(), &[], &mut defaults);
-    assert!(defaults.len() > 12, "{defaults:?}");
-    let expected = settings("", "production");
-    for (path, value) in defaults {
-        let file = at_path(&path, value).to_string();
-        assert_eq!(settings(&file, "production"), expected, "{file}");
+    for alternative in schema["anyOf"].as_array().into_iter().flatten() {
+        defaults(alternative, path, found);
+    }
+    for schema in schema["patternProperties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
+        defaults(schema.1, &below("*"), found);
+    }
+    if schema["items"].is_object() {
+        defaults(&schema["items"], &below("-"), found);
+    }
+}
+
+#[test]
+fn a_default_is_what_holds_without_its_key() {
+    let mut told = Vec::new();
+    defaults(&schema::schema(), &[], &mut told);
+    assert!(told.len() > 25, "{told:?}");
+    for (path, key, value) in told {
+        // An entry of backup.data is nothing without its place.
+        let mut unsaid = match path.last().map(String::as_str) {
+            Some("-") => json!({"volume": "uploads"}),
+            _ => json!({}),
+        };
+        let without = at_path(&path, unsaid.clone()).to_string();
+        unsaid[&key] = value;
+        let with = at_path(&path, unsaid).to_string();
+        assert_eq!(good(&with), good(&without), "{with}");
     }
     let host = settings(
         "host: {address: example.com, port: 22, user: deploy}",
@@ -1327,35 +1351,55 @@ fn the_defaults_of_the_schema_are_the_defaults() {
     )
     .host;
     assert_eq!(settings("host: example.com", "production").host, host);
-    // Behind a choice of shapes the defaults are not found above.
-    let usual = "gateway: {image: \"haproxy:3.0\", source: registry}\n\
-                 services: {web: {strategy: auto, mode: http, proxy-protocol: off, roll: together, drain: {wait: 5s}}}";
-    let unsaid = settings("services: {web: {}}", "production");
-    assert_eq!(settings(usual, "production"), unsaid);
+}
+
+// ---- the documentation ----------------------------------------------------------------------------------------------
+
+#[test]
+fn the_tables_of_the_documentation_are_the_declared_keys() {
+    let path = repository().join("docs/configuration.md");
+    let text = fs::read_to_string(&path).unwrap();
+    assert_golden(&path, &reference::fill(&text).unwrap());
 }
 
 #[test]
-fn the_documentation_mentions_every_key() {
-    let text = fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
-    for (path, keys) in described_maps() {
-        for key in keys {
-            let name = path
-                .iter()
-                .map(String::as_str)
-                .chain([key.as_str()])
-                .filter(|part| *part != "-");
-            let name = name.collect::<Vec<_>>().join(".").replace('*', "NAME");
-            let shared = name
-                .strip_prefix("environments.NAME.")
-                .filter(|rest| !matches!(*rest, "tags" | "url"));
-            if shared.is_none() {
-                assert!(
-                    text.contains(&format!("`{name}`")),
-                    "docs/configuration.md does not mention `{name}`"
-                );
-            }
-        }
+fn a_document_without_a_table_for_each_key_is_refused() {
+    let marks = |keys: &str| format!("<!-- keys: {keys} -->\n<!-- /keys -->\n");
+    let all: Vec<String> = keys().into_iter().map(|key| key.name).collect();
+    let filled = reference::fill(&marks(&all.join(" "))).unwrap();
+    assert_eq!(reference::fill(&filled), Ok(filled.clone()));
+    let (last, others) = all.split_last().unwrap();
+    for (document, problem) in [
+        (
+            marks(&others.join(" ")),
+            reference::Unfillable::Missing(last.clone()),
+        ),
+        (
+            marks("rooot"),
+            reference::Unfillable::Unknown("rooot".to_owned()),
+        ),
+        (
+            "<!-- keys: app -->\n".to_owned(),
+            reference::Unfillable::Open,
+        ),
+    ] {
+        assert_eq!(reference::fill(&document), Err(problem), "{document}");
     }
+}
+
+#[test]
+fn a_template_can_tell_a_key_in_short() {
+    assert_eq!(
+        reference::default_of("host.user").as_deref(),
+        Some("deploy")
+    );
+    assert_eq!(reference::default_of("images.keep").as_deref(), Some("3"));
+    assert_eq!(reference::default_of("root"), None);
+    let short = reference::in_short("images.over-budget");
+    assert_eq!(short.as_deref(), Some("What a larger image means"));
+    let short = reference::in_short("root").unwrap();
+    assert_eq!(short, "The folder of the app on the host");
+    assert_eq!(reference::in_short("images.nothing"), None);
 }
 
 /// The blocks of this language in a document.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use belay_model::composition::compose::project_from_directory;
 use belay_model::composition::ports::{Protocol, Published, ports};
-use belay_model::config::{COMPOSE_FILES, Config, render_problems};
+use belay_model::config::{COMPOSE_FILES, Config, reference, render_problems};
 use belay_model::transaction::outcome::Failure;
 use belay_model::yaml;
 
@@ -107,9 +107,13 @@ fn asked(wishes: &Wishes, dir: &Path) -> Wishes {
         wishes.host = answer("Address of the host [GitHub's variable BELAY_HOST says it]: ");
     }
     if wishes.host.is_some() && wishes.user.is_none() {
-        wishes.user = answer("User on the host [deploy]: ");
+        wishes.user = answer(&format!("User on the host [{}]: ", usual_user()));
     }
     wishes
+}
+
+fn usual_user() -> String {
+    reference::default_of("host.user").unwrap_or_default()
 }
 
 fn is_terminal() -> bool {
@@ -192,13 +196,12 @@ fn configuration(wishes: &Wishes, app: &str, compose: &str, endpoint: Option<Str
          app: {app}\nroot: /opt/{app}\ncompose: {compose}\n"
     );
     if let Some(host) = &wishes.host {
-        let user = wishes.user.as_deref().unwrap_or("deploy");
+        let user = wishes.user.clone().unwrap_or_else(usual_user);
         text.push_str(&format!("\nhost:\n  address: {host}\n  user: {user}\n"));
     }
     if let Some(url) = endpoint {
-        text.push_str(&format!(
-            "\nhealth:\n  primary: {url}   # asked on the host; has to answer 2xx when the application is well\n"
-        ));
+        let about = reference::in_short("health.primary").unwrap_or_default();
+        text.push_str(&format!("\nhealth:\n  # {about}.\n  primary: {url}\n"));
     }
     text
 }

@@ -4,13 +4,13 @@
 //! Every type carries the words for its own error message and the pattern that stands for it in the JSON schema, side
 //! by side with the code that does the checking, so that a test can hold the two together.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+use crate::request::tag::TagKind;
 
 /// A value that is written as text.
 pub trait Text: Sized {
@@ -24,10 +24,15 @@ pub trait Text: Sized {
     fn read(text: &str) -> Option<Self>;
 }
 
+/// A default that is written as text. It is not checked here: `tests/config.rs` reads every default as a user's value.
+pub(super) trait FromLiteral {
+    fn literal(text: &'static str) -> Self;
+}
+
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not {what}")]
-pub struct Unreadable {
+pub struct InvalidText {
     what: &'static str,
 }
 
@@ -35,31 +40,23 @@ pub struct Unreadable {
 macro_rules! text_impls {
     ($name:ident) => {
         impl std::str::FromStr for $name {
-            type Err = Unreadable;
-            fn from_str(text: &str) -> Result<Self, Unreadable> {
-                Self::read(text).ok_or(Unreadable { what: Self::WHAT })
+            type Err = InvalidText;
+            fn from_str(text: &str) -> Result<Self, InvalidText> {
+                Self::read(text).ok_or(InvalidText { what: Self::WHAT })
             }
         }
         impl TryFrom<String> for $name {
-            type Error = Unreadable;
-            fn try_from(text: String) -> Result<Self, Unreadable> {
+            type Error = InvalidText;
+            fn try_from(text: String) -> Result<Self, InvalidText> {
                 text.parse()
             }
         }
+    };
+    ($name:ident, displayed) => {
+        text_impls!($name);
         impl From<$name> for String {
             fn from(value: $name) -> String {
                 value.to_string()
-            }
-        }
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "pattern": Self::PATTERN})
             }
         }
     };
@@ -77,6 +74,7 @@ macro_rules! text {
 
         impl $name {
             /// The value as text.
+            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -90,12 +88,17 @@ macro_rules! text {
                 read(text).map($name)
             }
         }
+        impl FromLiteral for $name {
+            fn literal(text: &'static str) -> Self {
+                $name(text.to_owned())
+            }
+        }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
             }
         }
-        text_impls!($name);
+        text_impls!($name, displayed);
     };
 }
 
@@ -243,6 +246,7 @@ text! {
 
 impl AbsolutePath {
     /// The last part: the app, unless it is named.
+    #[must_use]
     pub fn last_part(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
@@ -250,6 +254,7 @@ impl AbsolutePath {
 
 impl RelativePath {
     /// Whether this is `folder` or something in it.
+    #[must_use]
     pub fn is_within(&self, folder: &str) -> bool {
         self.0.split('/').next() == Some(folder)
     }
@@ -261,9 +266,10 @@ impl RelativePath {
 pub struct Period(Duration);
 
 impl Period {
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    const LONGEST: Duration = Duration::from_hours(24);
 
     /// So many whole seconds; longer than a day becomes a day.
+    #[must_use]
     pub const fn seconds(seconds: u64) -> Period {
         if seconds > Period::LONGEST.as_secs() {
             Period(Period::LONGEST)
@@ -272,7 +278,17 @@ impl Period {
         }
     }
 
+    /// So many thousandths of a second; at most a day, as above.
+    pub(super) const fn milliseconds(milliseconds: u64) -> Period {
+        if milliseconds > 1_000 * Period::LONGEST.as_secs() {
+            Period(Period::LONGEST)
+        } else {
+            Period(Duration::from_millis(milliseconds))
+        }
+    }
+
     /// The same, for the standard library.
+    #[must_use]
     pub const fn get(self) -> Duration {
         self.0
     }
@@ -309,6 +325,18 @@ impl fmt::Display for Period {
 
 text_impls!(Period);
 
+impl From<Period> for String {
+    /// As belay.yml would have it, in the largest unit that needs no fraction: `10m`, where a message says `600s`.
+    fn from(period: Period) -> String {
+        let milliseconds = period.0.as_millis();
+        let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+        let fits =
+            |(_, size): &(&str, u128)| milliseconds > 0 && milliseconds.is_multiple_of(*size);
+        let (unit, size) = units.into_iter().find(fits).unwrap_or(("ms", 1));
+        format!("{}{unit}", milliseconds / size)
+    }
+}
+
 /// An amount of data: `300MB`, `1.5GB`, `64MiB`. Decimal units are powers of 1000, as Docker counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -330,11 +358,13 @@ const UNITS: [(&str, u64); 10] = [
 
 impl Bytes {
     /// So many million bytes.
-    pub const fn megabytes(count: u32) -> Bytes {
-        Bytes(count as u64 * 1_000_000)
+    #[must_use]
+    pub const fn megabytes(count: u64) -> Bytes {
+        Bytes(count.saturating_mul(1_000_000))
     }
 
     /// The same, as a number.
+    #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -371,7 +401,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-text_impls!(Bytes);
+text_impls!(Bytes, displayed);
 
 /// A share of something, in whole percent: `20%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -380,11 +410,13 @@ pub struct Percent(u16);
 
 impl Percent {
     /// So many percent.
+    #[must_use]
     pub const fn new(percent: u16) -> Percent {
         Percent(percent)
     }
 
     /// The same, as a number.
+    #[must_use]
     pub const fn get(self) -> u16 {
         self.0
     }
@@ -410,42 +442,42 @@ impl fmt::Display for Percent {
     }
 }
 
-text_impls!(Percent);
+text_impls!(Percent, displayed);
 
 /// A value that is one of a few words.
-pub trait Word: Sized + Copy + 'static {
-    /// Every word and what it stands for, in the order in which they are documented.
-    fn words() -> Vec<(&'static str, Self)>;
+pub trait Choice: Sized + Copy + PartialEq + 'static {
+    /// Every word, in the order in which they are documented.
+    fn words() -> Vec<Keyword<Self>>;
 }
 
-impl Word for crate::request::tag::TagKind {
-    fn words() -> Vec<(&'static str, Self)> {
-        Self::ALL.iter().map(|kind| (kind.word(), *kind)).collect()
+/// One of the words of a [`Choice`].
+#[derive(Debug, Clone, Copy)]
+pub struct Keyword<T> {
+    /// As it stands in `belay.yml`.
+    pub word: &'static str,
+    /// What it stands for.
+    pub value: T,
+    /// What it means, for the schema and the docs.
+    pub meaning: &'static str,
+}
+
+impl Choice for TagKind {
+    fn words() -> Vec<Keyword<TagKind>> {
+        let meaning = |kind| match kind {
+            TagKind::Release => "as in `v1.2.0`",
+            TagKind::Hotfix => "as in `v1.2.3`, a repair of `v1.2.0`",
+            TagKind::Prerelease => "as in `v1.3.0-rc.1`",
+            TagKind::Dev => "as in `dev-20241215`",
+            TagKind::Feature => "as in `feature-login`",
+        };
+        let word = |kind: TagKind| Keyword {
+            word: kind.word(),
+            value: kind,
+            meaning: meaning(kind),
+        };
+        TagKind::ALL.into_iter().map(word).collect()
     }
 }
-
-/// An enum whose variants are written as words, the same in `belay.yml`, in JSON and in the schema.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-        #[schemars(inline)]
-        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
-
-        impl $crate::config::values::Word for $name {
-            fn words() -> Vec<(&'static str, Self)> {
-                vec![$(($word, $name::$variant)),+]
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(match self { $($name::$variant => $word),+ })
-            }
-        }
-    };
-}
-pub(super) use words;
 
 // ---- how they are checked -------------------------------------------------------------------------------------------
 

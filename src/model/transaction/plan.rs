@@ -306,7 +306,7 @@ fn gateway_rule(gateway: &config::Gateway) -> GatewayRule {
     }
 }
 
-fn request_rules(requests: &config::Requests) -> RequestRules {
+fn request_rules(requests: &config::RequestSettings) -> RequestRules {
     RequestRules {
         per_second: requests.rate,
         max_failed: requests.max_failed.map(u64::from),
@@ -341,7 +341,7 @@ fn health_rules(settings: &Settings) -> HealthRules {
     }
 }
 
-fn backup_rules(backup: &config::Backup) -> BackupRules {
+fn backup_rules(backup: &config::BackupSettings) -> BackupRules {
     BackupRules {
         keep: backup.keep as usize,
         log_lines: backup.logs,
@@ -355,7 +355,7 @@ fn backup_rules(backup: &config::Backup) -> BackupRules {
     }
 }
 
-fn data_wish(source: &config::DataSource) -> DataWish {
+fn data_wish(source: &config::DataToCopy) -> DataWish {
     DataWish {
         source: match &source.place {
             config::DataPlace::Volume(name) => name.as_str().to_owned(),
