@@ -130,7 +130,7 @@ pub fn run(
         journal,
         meter,
     };
-    transaction.to_its_end()
+    transaction.carry_through()
 }
 
 /// A transaction that an engine works on.
@@ -143,7 +143,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    fn to_its_end(&mut self) -> Result<Ending, EngineError> {
+    fn carry_through(&mut self) -> Result<Ending, EngineError> {
         loop {
             let decided = next(self.journal.entries());
             if let Next::Closed(end) = decided {

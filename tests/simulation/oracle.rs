@@ -289,7 +289,11 @@ fn the_next_deployment_works(site: &Site, told: &[Told]) {
     let text = serde_json::to_vec(&plan).expect("a plan is JSON");
     durable::replace(&site.layout.incoming_plan(&plan.tx), &text, 0o600).expect("written");
     let ended = engine_process::engine_on(&site.host, &site.layout, Some(&plan.tx), &NO_GUARDS);
-    assert_eq!(ended.map_err(|e| e.to_string()), Ok(0), "the next deployment");
+    assert_eq!(
+        ended.map_err(|e| e.to_string()),
+        Ok(0),
+        "the next deployment"
+    );
     let serves = site.serving();
     assert_eq!(serves.as_deref(), Some("v9.0.0"), "{:#?}", site.failures());
     site.check();
