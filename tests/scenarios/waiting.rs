@@ -262,6 +262,9 @@ fn an_abort_after_the_commit_does_nothing() {
         else {
             panic!("it goes forward");
         };
+        journal
+            .append(site.host.now(), Event::Started { step })
+            .expect("appended");
         let mut work =
             belay_agent::steps::StepContext::new(&site.host, &site.layout, &plan, &mut journal);
         let output = belay_agent::steps::perform(step, &mut work).expect("performed");
@@ -328,6 +331,9 @@ fn an_engine_that_a_newer_one_has_overtaken_stops_without_a_write() {
             else {
                 panic!("it goes forward");
             };
+            journal
+                .append(site.host.now(), Event::Started { step })
+                .expect("appended");
             let mut work =
                 belay_agent::steps::StepContext::new(&site.host, &site.layout, &plan, &mut journal);
             let output = belay_agent::steps::perform(step, &mut work).expect("performed");

@@ -115,7 +115,9 @@ fn all_told(life: &Life) -> Vec<Told> {
         .into_iter()
         .filter(|seq| *seq >= first)
         .map(|seq| {
-            let entries = journal::read(&life.site.layout.journal(seq)).expect("a whole journal");
+            let entries = journal::read(&life.site.layout.journal(seq))
+                .expect("a whole journal")
+                .to_vec();
             let tx = records::begin(&entries).map(|begin| begin.tx.clone());
             let mut runners = life.story.runners.iter();
             let runner = runners.position(|r| Some(&r.plan.tx) == tx.as_ref());

@@ -1,12 +1,17 @@
 //! What a transaction wrote down, and what follows from it.
 //!
 //! [`next`] is the only place that decides what an engine does: a first run, a recovery after a crash and an unwind are
-//! the same loop over it.
+//! the same loop over it. Which record may follow which is in [`super::phase`].
+
+use std::fmt;
+use std::ops::Deref;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{Failure, StrategyReport};
+pub use super::phase::Next;
+use super::phase::{CannotFollow, Phase};
 use super::step::Step;
 use crate::composition::data::Restoration;
 use crate::judgement::health::Verdict;
@@ -17,9 +22,6 @@ use crate::versions::retention::Removal;
 
 /// The version of the journal's format. An agent refuses a journal with a higher one.
 pub const SCHEMA: u32 = 2;
-
-/// Times that a step after the commit point is tried before the transaction is left to the next contact.
-const TRIES_AFTER_COMMIT: usize = 3;
 
 /// The longest that a host waits for a confirmation that is put off, in milliseconds. One that belay.yml makes longer stays
 /// as long as it is.
@@ -167,11 +169,20 @@ impl Holder {
 }
 
 /// How a transaction ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     Committed,
     Unwound,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Committed => "committed",
+            End::Unwound => "unwound",
+        })
+    }
 }
 
 /// What a step found or made, for the steps after it and for the report.
@@ -293,147 +304,61 @@ pub enum ConfirmedBy {
     Host,
 }
 
-/// What an engine does next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    Perform(Step),
-    Undo(Step),
-    Finish(End),
-    /// This step could not be undone (or not be finished after the commit): a person is needed.
-    Stuck(Step),
-    Closed(End),
+/// The records of one transaction, of which each can follow those before it. Nothing else can be made of them than what
+/// [`next`] says, and reading them as a slice is free.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Records {
+    entries: Vec<Entry>,
+    phase: Phase,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StepState {
-    Untouched,
-    Started,
-    Done,
-    Failed,
-    Undone,
-    UndoFailed,
-}
-
-/// A journal, read back: the state of each step.
-struct Folded {
-    steps: [StepState; Step::ALL.len()],
-    unwinding: bool,
-    /// Of each step after the commit, since the last interruption.
-    failures: [usize; Step::ALL.len()],
-    end: Option<End>,
-}
-
-fn fold(entries: &[Entry]) -> Folded {
-    let mut folded = Folded {
-        steps: [StepState::Untouched; Step::ALL.len()],
-        unwinding: false,
-        failures: [0; Step::ALL.len()],
-        end: None,
-    };
-    for entry in entries {
-        match &entry.event {
-            Event::Started { step } => folded.set(*step, StepState::Started),
-            Event::Done { step, .. } => folded.set(*step, StepState::Done),
-            Event::Failed { step, .. } => folded.failed(*step),
-            Event::Interrupted { .. } => folded.interrupted(),
-            Event::UndoStarted { step } => folded.set(*step, StepState::Started),
-            Event::UndoDone { step } => folded.set(*step, StepState::Undone),
-            Event::UndoFailed { step, .. } => folded.set(*step, StepState::UndoFailed),
-            Event::End { end } => folded.end = Some(*end),
-            Event::Begin(_)
-            | Event::Note { .. }
-            | Event::Warning { .. }
-            | Event::Logs { .. }
-            | Event::Extended { .. }
-            | Event::Measured { .. } => {}
+impl Default for Records {
+    fn default() -> Self {
+        Records {
+            entries: vec![],
+            phase: Phase::Empty,
         }
-    }
-    folded
-}
-
-impl Folded {
-    fn get(&self, step: Step) -> StepState {
-        self.steps[step as usize]
-    }
-
-    fn set(&mut self, step: Step, state: StepState) {
-        self.steps[step as usize] = state;
-    }
-
-    fn committed(&self) -> bool {
-        self.get(Step::Confirm) == StepState::Done
-    }
-
-    fn failed(&mut self, step: Step) {
-        self.set(step, StepState::Failed);
-        if !step.is_after_commit() {
-            self.unwinding = true;
-        } else {
-            self.failures[step as usize] += 1;
-        }
-    }
-
-    /// A crash or an abort unwinds what is not committed, and gives what got stuck another try.
-    fn interrupted(&mut self) {
-        self.failures = [0; Step::ALL.len()];
-        if !self.committed() {
-            self.unwinding = true;
-        }
-        for state in &mut self.steps {
-            if *state == StepState::UndoFailed {
-                *state = StepState::Started;
-            }
-        }
-    }
-
-    fn next_undo(&self) -> Next {
-        for step in Step::ALL.into_iter().rev() {
-            match self.get(step) {
-                StepState::Untouched | StepState::Undone => {}
-                StepState::UndoFailed => return Next::Stuck(step),
-                StepState::Started | StepState::Done | StepState::Failed => {
-                    return Next::Undo(step);
-                }
-            }
-        }
-        Next::Finish(End::Unwound)
-    }
-
-    fn next_perform(&self) -> Next {
-        for step in Step::ALL {
-            match self.get(step) {
-                StepState::Done => {}
-                StepState::Failed if step.is_tidying() => {}
-                StepState::Failed if self.failures[step as usize] >= TRIES_AFTER_COMMIT => {
-                    return Next::Stuck(step);
-                }
-                StepState::Untouched
-                | StepState::Started
-                | StepState::Failed
-                | StepState::Undone
-                | StepState::UndoFailed => return Next::Perform(step),
-            }
-        }
-        Next::Finish(End::Committed)
     }
 }
 
-/// Decides what follows from a journal.
-///
-/// Before the `Done` of Confirm, any failure or interruption undoes every step that was begun, last one first. After it
-/// the transaction is only ever finished.
-pub fn next(entries: &[Entry]) -> Next {
-    let folded = fold(entries);
-    match folded.end {
-        Some(end) => Next::Closed(end),
-        None if folded.unwinding => folded.next_undo(),
-        None => folded.next_perform(),
+impl Records {
+    /// Whether a record could come next.
+    pub fn check(&self, event: &Event) -> Result<(), CannotFollow> {
+        self.phase.after(event).map(drop)
     }
+
+    /// Takes the next record in, or leaves everything as it is.
+    pub fn push(&mut self, entry: Entry) -> Result<(), CannotFollow> {
+        self.phase = self.phase.after(&entry.event)?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// What they come to.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+}
+
+impl Deref for Records {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+/// Decides what an engine does next.
+#[must_use]
+pub fn next(records: &Records) -> Next {
+    records.phase.next()
 }
 
 /// Whether the commit point was reached: from there on the new version stays.
+#[must_use]
 pub fn is_committed(entries: &[Entry]) -> bool {
-    fold(entries).committed()
+    output(entries, Step::Confirm).is_some()
 }
 
 /// Whether a step that may change what serves was ever begun.
@@ -514,132 +439,6 @@ pub fn cause(entries: &[Entry]) -> Option<(Option<Step>, Failure)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn journal(events: Vec<Event>) -> Vec<Entry> {
-        events
-            .into_iter()
-            .enumerate()
-            .map(|(n, event)| Entry {
-                n: n as u64,
-                at: Timestamp::UNIX_EPOCH,
-                event,
-            })
-            .collect()
-    }
-
-    fn done(step: Step) -> Event {
-        Event::Done {
-            step,
-            output: Output::Nothing,
-        }
-    }
-
-    fn done_until(last: Step) -> Vec<Event> {
-        Step::ALL
-            .into_iter()
-            .filter(|s| *s <= last)
-            .flat_map(|step| [Event::Started { step }, done(step)])
-            .collect()
-    }
-
-    fn failed(step: Step) -> Event {
-        Event::Failed {
-            step,
-            failure: Failure::new("it broke"),
-        }
-    }
-
-    #[test]
-    fn steps_follow_each_other_to_the_end() {
-        assert_eq!(next(&[]), Next::Perform(Step::Preflight));
-        for pair in Step::ALL.windows(2) {
-            assert_eq!(next(&journal(done_until(pair[0]))), Next::Perform(pair[1]));
-        }
-        assert_eq!(
-            next(&journal(done_until(Step::Prune))),
-            Next::Finish(End::Committed)
-        );
-    }
-
-    #[test]
-    fn a_failure_before_the_commit_undoes_every_begun_step_in_reverse() {
-        for step in Step::ALL.into_iter().filter(|s| !s.is_after_commit()) {
-            let mut events: Vec<Event> = done_until(step);
-            events.pop();
-            events.push(failed(step));
-            let mut undone = vec![];
-            while let Next::Undo(step) = next(&journal(events.clone())) {
-                undone.push(step);
-                events.push(Event::UndoStarted { step });
-                events.push(Event::UndoDone { step });
-            }
-            let mut expected: Vec<Step> = Step::ALL.into_iter().filter(|s| *s <= step).collect();
-            expected.reverse();
-            assert_eq!(undone, expected);
-            assert_eq!(next(&journal(events)), Next::Finish(End::Unwound));
-        }
-    }
-
-    #[test]
-    fn an_interruption_after_the_commit_only_finishes() {
-        let mut events = done_until(Step::Confirm);
-        events.push(Event::Started {
-            step: Step::Publish,
-        });
-        events.push(Event::Interrupted {
-            reason: "the agent was gone".to_owned(),
-        });
-        assert_eq!(next(&journal(events)), Next::Perform(Step::Publish));
-    }
-
-    #[test]
-    fn an_interruption_before_the_commit_unwinds_even_when_confirm_had_started() {
-        let mut events = done_until(Step::Bake);
-        events.push(Event::Started {
-            step: Step::Confirm,
-        });
-        events.push(Event::Interrupted {
-            reason: "the agent was gone".to_owned(),
-        });
-        assert_eq!(next(&journal(events)), Next::Undo(Step::Confirm));
-    }
-
-    #[test]
-    fn an_undo_that_fails_is_stuck_until_somebody_comes_back() {
-        let mut events = done_until(Step::Cutover);
-        events.push(failed(Step::Bake));
-        events.push(Event::UndoStarted { step: Step::Bake });
-        events.push(Event::UndoFailed {
-            step: Step::Bake,
-            failure: Failure::new("no disk"),
-        });
-        assert_eq!(next(&journal(events.clone())), Next::Stuck(Step::Bake));
-        events.push(Event::Interrupted {
-            reason: "a new contact".to_owned(),
-        });
-        assert_eq!(next(&journal(events)), Next::Undo(Step::Bake));
-    }
-
-    #[test]
-    fn publishing_is_tried_again_and_then_a_person_is_asked() {
-        let mut events = done_until(Step::Confirm);
-        for _ in 0..2 {
-            events.push(Event::Started {
-                step: Step::Publish,
-            });
-            events.push(failed(Step::Publish));
-            assert_eq!(next(&journal(events.clone())), Next::Perform(Step::Publish));
-        }
-        events.push(failed(Step::Publish));
-        assert_eq!(next(&journal(events)), Next::Stuck(Step::Publish));
-    }
-
-    #[test]
-    fn tidying_up_that_fails_never_stops_a_committed_transaction() {
-        let mut events = done_until(Step::Publish);
-        events.extend([failed(Step::Drain), done(Step::Retire), failed(Step::Prune)]);
-        assert_eq!(next(&journal(events)), Next::Finish(End::Committed));
-    }
 
     #[test]
     fn a_time_of_another_boot_has_passed() {

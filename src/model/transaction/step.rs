@@ -61,6 +61,16 @@ impl Step {
         Step::Prune,
     ];
 
+    /// The step after it.
+    pub(crate) fn following(self) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| *step > self)
+    }
+
+    /// The step before it.
+    pub(crate) fn preceding(self) -> Option<Step> {
+        Step::ALL.into_iter().rev().find(|step| *step < self)
+    }
+
     /// Whether the step runs after the commit point, where things are only finished, never undone.
     pub fn is_after_commit(self) -> bool {
         self > Step::Confirm
