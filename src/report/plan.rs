@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::strategy::{ServiceStrategy, Strategy};
 use belay_model::text::one_line;
 use belay_model::transaction::outcome::Work;
 use belay_model::transaction::plan::{DataStrategy, ImageSource};
@@ -72,12 +72,9 @@ impl PlannedRestore {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedService {
-    pub service: String,
-    pub strategy: Strategy,
-    pub reason: String,
-    /// How long it would be away, in words, where that is known.
-    #[serde(default)]
-    pub gap: Option<String>,
+    /// What would become of it.
+    #[serde(flatten)]
+    pub planned: ServiceStrategy,
     /// How long its start-up took last time, where that is known.
     pub last_startup_ms: Option<u64>,
 }
@@ -274,16 +271,16 @@ fn own_text(text: &str) -> Sentence {
 impl PlannedService {
     fn row(&self) -> Vec<Sentence> {
         vec![
-            Sentence::with_name(&self.service),
-            Sentence::new(self.strategy.name()),
-            own_text(&self.reason),
+            Sentence::with_name(&self.planned.service),
+            Sentence::new(self.planned.strategy.words()),
+            own_text(&self.planned.reason),
             self.expected_gap(),
         ]
     }
 
     /// The time without the service that its strategy costs.
     fn expected_gap(&self) -> Sentence {
-        let gap = match (&self.gap, self.strategy) {
+        let gap = match (&self.planned.gap, self.planned.strategy) {
             (Some(gap), _) => gap.as_str(),
             (None, Strategy::StopFirst) => "its start-up",
             (
@@ -489,20 +486,25 @@ pub(super) mod tests {
             to: "v1.2.0".to_owned(),
             services: vec![
                 PlannedService {
-                    service: "web".to_owned(),
-                    strategy: Strategy::StopFirst,
-                    reason: "its container_name is web, which only one container can have"
-                        .to_owned(),
-                    gap: Some(
-                        "up to 10 s while it stops, then until the new one has started".to_owned(),
-                    ),
+                    planned: ServiceStrategy {
+                        service: "web".to_owned(),
+                        strategy: Strategy::StopFirst,
+                        reason: "its container_name is web, which only one container can have"
+                            .to_owned(),
+                        gap: Some(
+                            "up to 10 s while it stops, then until the new one has started"
+                                .to_owned(),
+                        ),
+                    },
                     last_startup_ms: Some(1_200),
                 },
                 PlannedService {
-                    service: "cache".to_owned(),
-                    strategy: Strategy::Untouched,
-                    reason: "it is the same in both versions".to_owned(),
-                    gap: None,
+                    planned: ServiceStrategy {
+                        service: "cache".to_owned(),
+                        strategy: Strategy::Untouched,
+                        reason: "it is the same in both versions".to_owned(),
+                        gap: None,
+                    },
                     last_startup_ms: None,
                 },
             ],
@@ -586,7 +588,7 @@ pub(super) mod tests {
     #[test]
     fn a_service_cannot_speak_to_the_runner() {
         let mut report = example();
-        report.services[0].service = "::add-mask::x".to_owned();
+        report.services[0].planned.service = "::add-mask::x".to_owned();
         for line in plan_text(&report).lines() {
             assert!(!line.trim_start().starts_with("::"), "{line:?}");
         }

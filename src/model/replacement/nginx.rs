@@ -11,7 +11,7 @@ use std::str::Chars;
 
 use serde_json::Value;
 
-use super::strategy::{Classified, Strategy, links, time_away};
+use super::strategy::{ServiceStrategy, Strategy, links, time_away};
 use super::wishes::{StrategyWish, WishedStrategy};
 use crate::composition::compose::{ComposeFile, ComposeProblem};
 
@@ -33,10 +33,10 @@ const WAYS_OUT: &str = "give nginx `resolver 127.0.0.11 valid=5s;` and a variabl
 /// `texts` are the configurations that each service mounts; all of one service belong together.
 pub fn heed_nginx(
     file: &ComposeFile,
-    judged: Vec<Classified>,
+    judged: Vec<ServiceStrategy>,
     wishes: &[StrategyWish],
     texts: &BTreeMap<String, Vec<String>>,
-) -> Result<Vec<Classified>, ComposeProblem> {
+) -> Result<Vec<ServiceStrategy>, ComposeProblem> {
     let upstreams: BTreeMap<&str, Vec<String>> = texts
         .iter()
         .map(|(proxy, texts)| (proxy.as_str(), literal_upstreams(&texts.join("\n"))))
@@ -58,7 +58,7 @@ pub fn heed_nginx(
                     reason: format!("{reason}; {WAYS_OUT}"),
                 })
             }
-            Some(reason) if one.strategy.is_start_first() => Ok(Classified {
+            Some(reason) if one.strategy.is_start_first() => Ok(ServiceStrategy {
                 strategy: Strategy::StopFirst,
                 reason,
                 gap: Some(time_away(file, &one.service)),
@@ -330,7 +330,7 @@ mod tests {
         app: Value,
         wished: WishedStrategy,
         conf: &str,
-    ) -> Result<Classified, ComposeProblem> {
+    ) -> Result<ServiceStrategy, ComposeProblem> {
         let services = json!({"app": app, "proxy": {"ports": ["80:80"], "links": ["app:backend"]}});
         let file = ComposeFile::new(json!({ "services": services })).expect("a valid file");
         let wishes = [StrategyWish {

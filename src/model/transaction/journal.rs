@@ -9,7 +9,7 @@ use std::ops::Deref;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Failure, StrategyReport};
+use super::outcome::Failure;
 pub use super::phase::Next;
 use super::phase::{CannotFollow, Phase};
 use super::step::Step;
@@ -17,6 +17,7 @@ use crate::composition::data::Restoration;
 use crate::judgement::health::Verdict;
 use crate::judgement::measure::Measured;
 use crate::replacement::moves::Moves;
+use crate::replacement::strategy::{self, ServiceStrategy};
 use crate::versions::release::ReleaseName;
 use crate::versions::retention::Removal;
 
@@ -197,7 +198,9 @@ pub enum Output {
     },
     Fetched {
         images: Vec<FetchedImage>,
-        strategies: Vec<StrategyReport>,
+        /// What becomes of each service, as people are told it.
+        #[serde(with = "strategy::in_words")]
+        strategies: Vec<ServiceStrategy>,
         #[serde(default)]
         moves: Moves,
     },

@@ -10,6 +10,7 @@ use crate::composition::service_changes::ServiceChange;
 use crate::judgement::error_lines::ErrorLines;
 use crate::judgement::health::Verdict;
 use crate::judgement::measure::{Measured, Seen};
+use crate::replacement::strategy::{self, ServiceStrategy};
 use crate::versions::changes::Changes;
 use crate::versions::history::PastDeployment;
 use crate::versions::retention::Removal;
@@ -152,7 +153,8 @@ pub struct Outcome {
     /// Data that was put back.
     pub restored: Option<RestoredReport>,
     pub removed: Vec<Removal>,
-    pub strategies: Vec<StrategyReport>,
+    #[serde(with = "strategy::in_words")]
+    pub strategies: Vec<ServiceStrategy>,
     pub warnings: Vec<String>,
     pub failure: Option<Failure>,
     /// Where the failure happened, when it was a step.
@@ -239,16 +241,6 @@ pub struct RestoredReport {
     pub sources: Vec<String>,
     /// The backup that holds what was there before.
     pub safety: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StrategyReport {
-    pub service: String,
-    pub strategy: String,
-    pub reason: String,
-    /// The gap that is to be expected, in words.
-    #[serde(default)]
-    pub gap: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
