@@ -13,14 +13,26 @@ use super::sentence::Sentence;
 use super::status::backup_in;
 use super::words;
 
-/// Everything that was seen. An error is the reason, in words.
+/// Why something could not be looked at, in words for the comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotSeen(pub String);
+
+impl NotSeen {
+    /// Because of this error, without its causes: a comment has room for a clause.
+    #[must_use]
+    pub fn because(error: impl std::fmt::Display) -> Self {
+        NotSeen(error.to_string())
+    }
+}
+
+/// Everything that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The newest commit of the pull request.
     pub commit: String,
-    pub reviewed: Result<Reviewed, String>,
-    pub next_tags: Result<Vec<String>, String>,
-    pub host: Result<HostSeen, String>,
+    pub reviewed: Result<Reviewed, NotSeen>,
+    pub next_tags: Result<Vec<String>, NotSeen>,
+    pub host: Result<HostSeen, NotSeen>,
     /// The last words of the deployment that is live, for when the host was not looked at.
     pub words_of_live: Option<String>,
     pub endpoints: Vec<Endpoint>,
@@ -48,7 +60,7 @@ pub struct LastBackup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub url: String,
-    pub answer: Result<TimedAnswer, String>,
+    pub answer: Result<TimedAnswer, NotSeen>,
 }
 
 /// What belay.yml says of a deployment.
@@ -89,11 +101,11 @@ fn unknown(item: Item, why: &str) -> Entry {
 }
 
 /// The same before and after the release.
-pub(super) fn code_reviewed(reviewed: &Result<Reviewed, String>, commit: &str) -> Entry {
+pub(super) fn code_reviewed(reviewed: &Result<Reviewed, NotSeen>, commit: &str) -> Entry {
     let item = Item::CodeReviewed;
     let reviewed = match reviewed {
         Ok(reviewed) => reviewed,
-        Err(why) => return unknown(item, why),
+        Err(NotSeen(why)) => return unknown(item, why),
     };
     let mut evidence = match reviewed.approved_by.is_empty() {
         true => Sentence::new("nobody has approved it yet"),
@@ -140,7 +152,7 @@ fn names(before: &'static str, all: &[String]) -> Sentence {
 fn version_tagged(seen: &Seen) -> Entry {
     let item = Item::VersionTagged;
     let evidence = match &seen.next_tags {
-        Err(why) => return unknown(item, why),
+        Err(NotSeen(why)) => return unknown(item, why),
         Ok(next) => match next.as_slice() {
             [] => Sentence::new("no tag has it yet"),
             [release] => Sentence::new("no tag has it yet; the next release is ").name(release),
@@ -157,7 +169,7 @@ fn backup_confirmed(seen: &Seen) -> Entry {
     let item = Item::BackupConfirmed;
     let host = match &seen.host {
         Ok(host) => host,
-        Err(why) => return backup_on_record(seen, why),
+        Err(NotSeen(why)) => return backup_on_record(seen, why),
     };
     let Some(last) = &host.last_backup else {
         let evidence = Sentence::new(
@@ -213,7 +225,7 @@ fn endpoints_verified(seen: &Seen) -> Entry {
                 .text(&answer.answer.describe())
                 .say(" in ")
                 .text(&words::duration(answer.ms)),
-            Err(why) => evidence.say("was not asked: ").text(why),
+            Err(NotSeen(why)) => evidence.say("was not asked: ").text(why),
         };
     }
     let is_good = |e: &Endpoint| {
@@ -299,7 +311,7 @@ mod tests {
     use belay_model::judgement::health::Answer;
     use belay_model::reviewing::checklist::boxes;
 
-    fn answered(code: u16, ms: u64) -> Result<TimedAnswer, String> {
+    fn answered(code: u16, ms: u64) -> Result<TimedAnswer, NotSeen> {
         let version = None;
         let answer = Answer::Status { code, version };
         Ok(TimedAnswer { answer, ms })
@@ -371,11 +383,11 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_at_ticks_nothing() {
-        let why = || Err("this workflow gives no SSH key".to_owned());
+        let why = || Err(NotSeen("this workflow gives no SSH key".to_owned()));
         let blind = Seen {
-            reviewed: Err("the token may not".to_owned()),
-            next_tags: Err("the token may not".to_owned()),
-            host: Err("this workflow gives no SSH key".to_owned()),
+            reviewed: Err(NotSeen("the token may not".to_owned())),
+            next_tags: Err(NotSeen("the token may not".to_owned())),
+            host: Err(NotSeen("this workflow gives no SSH key".to_owned())),
             endpoints: vec![Endpoint {
                 url: "http://127.0.0.1:8080/".to_owned(),
                 answer: why(),
@@ -389,7 +401,7 @@ mod tests {
     #[test]
     fn without_the_host_the_last_deployments_record_is_what_there_is() {
         let mut seen = seen();
-        seen.host = Err("this workflow gives no SSH key".to_owned());
+        seen.host = Err(NotSeen("this workflow gives no SSH key".to_owned()));
         assert!(!ticked(&seen).contains(&"backup-confirmed".to_owned()));
         let (_, words) = deployment_status(&examples::deployed());
         seen.words_of_live = Some(words);

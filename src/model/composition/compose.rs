@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::digest::sha256;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,7 @@ impl ComposeFile {
     }
 
     /// The services' names, sorted.
+    #[must_use]
     pub fn service_names(&self) -> Vec<String> {
         self.services().keys().cloned().collect()
     }
@@ -80,6 +82,7 @@ impl ComposeFile {
     }
 
     /// A service's definition.
+    #[must_use]
     pub fn service(&self, name: &str) -> Option<&Value> {
         self.services().get(name)
     }
@@ -221,7 +224,7 @@ impl ComposeFile {
             .filter_map(|volume| match self.mount_source(volume) {
                 Some((MountSource::Volume(name), true)) => Some(Kept::Volume(name.key)),
                 Some((MountSource::Bind(path), true)) => {
-                    (!path.ends_with(".sock")).then_some(Kept::Bind(path))
+                    (!is_socket(&path)).then_some(Kept::Bind(path))
                 }
                 Some((MountSource::Volume(_) | MountSource::Bind(_), false)) => None,
                 None => anonymous_volume(volume).map(Kept::Anonymous),
@@ -275,7 +278,10 @@ impl ComposeFile {
             if !seen.is_empty() {
                 seen.sort();
                 let hash = sha256(seen.concat().as_bytes());
-                add_label(&mut document["services"][name], FILES_LABEL, &hash[..12]);
+                let short = hash.get(..12).unwrap_or(&hash);
+                if let Some(service) = document.get_mut("services").and_then(|s| s.get_mut(name)) {
+                    add_label(service, FILES_LABEL, short);
+                }
             }
         }
         ComposeFile { document }
@@ -357,6 +363,7 @@ impl ComposeFile {
     }
 
     /// Whether a service needs another one, directly or through others.
+    #[must_use]
     pub fn needs(&self, service: &str, other: &str) -> bool {
         let mut left = vec![service.to_owned()];
         let mut seen = BTreeSet::new();
@@ -422,6 +429,7 @@ impl ComposeFile {
     }
 
     /// The document, to be written as YAML.
+    #[must_use]
     pub fn document(&self) -> &Value {
         &self.document
     }
@@ -458,6 +466,7 @@ pub struct VolumeName {
 
 impl VolumeName {
     /// The name in the engine, for a project: Compose puts the project's name before a key without a name of its own.
+    #[must_use]
     pub fn in_project(&self, project: &str) -> String {
         self.name
             .clone()
@@ -517,6 +526,11 @@ fn below<'a>(root: &Path, path: &'a Path) -> Option<&'a Path> {
     }
 }
 
+/// By its name alone: Docker's own socket, and most others, are called so.
+fn is_socket(path: &str) -> bool {
+    path.strip_suffix(".sock").is_some()
+}
+
 /// Labels are a map, or lines of `key=value`.
 fn add_label(service: &mut Value, key: &str, value: &str) {
     match &mut service["labels"] {
@@ -526,18 +540,20 @@ fn add_label(service: &mut Value, key: &str, value: &str) {
 }
 
 /// Reads Go's durations (`1m30s`, `500ms`), which Compose prints, as milliseconds.
+#[must_use]
 pub fn go_duration_ms(text: &str) -> Option<u64> {
     let mut total = 0.0_f64;
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let after = &rest[digits..];
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().ok()?;
         let unit_length = after
             .find(|c: char| c.is_ascii_digit())
             .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_length);
         total += number
-            * match &after[..unit_length] {
+            * match unit {
                 "h" => 3_600_000.0,
                 "m" => 60_000.0,
                 "s" => 1000.0,
@@ -546,23 +562,26 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
                 "ns" => 0.000_001,
                 _ => return None,
             };
-        rest = &after[unit_length..];
+        rest = after;
     }
-    (!text.is_empty()).then_some(total.round() as u64)
+    let total = Duration::try_from_secs_f64(total.round() / 1000.0).ok()?;
+    (!text.is_empty()).then(|| u64::try_from(total.as_millis()).ok())?
 }
 
 /// The reference that pins an image in a rendered file. It names the content (the ID), so the same image keeps the same
 /// pin and Compose leaves its container alone.
+#[must_use]
 pub fn pin(project: &str, service: &str, config: &str) -> String {
     let digits = config.strip_prefix("sha256:").unwrap_or(config);
     format!(
         "{}:{}",
         repository(project, service),
-        &digits[..digits.len().min(12)]
+        digits.get(..12).unwrap_or(digits)
     )
 }
 
 /// The repository of Belay's own image references for a service.
+#[must_use]
 pub fn repository(project: &str, service: &str) -> String {
     format!(
         "{}{}",
@@ -573,11 +592,13 @@ pub fn repository(project: &str, service: &str) -> String {
 
 /// What every image reference of Belay's for a project begins with. The slash keeps one project's prefix from being
 /// another's beginning.
+#[must_use]
 pub fn repository_prefix(project: &str) -> String {
     format!("belay/{project}/")
 }
 
 /// The project's name that Compose itself makes from a directory's name: lower case, and only letters, digits, `-`, `_`.
+#[must_use]
 pub fn project_from_directory(name: &str) -> Option<String> {
     let kept: String = name
         .to_ascii_lowercase()
@@ -589,6 +610,7 @@ pub fn project_from_directory(name: &str) -> Option<String> {
 }
 
 /// The profiles that are active: what the variable is set to, else what the project's `.env` says.
+#[must_use]
 pub fn active_profiles(set: Option<&str>, dot_env: &str) -> Vec<String> {
     let written = || {
         dot_env.lines().rev().find_map(|line| {

@@ -29,11 +29,13 @@ pub struct HealthRules {
 impl HealthRules {
     /// How long the public URL may give bad answers to a runner that is about to confirm, in milliseconds. The host's own
     /// watch was well a moment ago, so it is a third of what a new version gets.
+    #[must_use]
     pub fn public_patience_ms(&self) -> u64 {
         self.deadline_ms / 3
     }
 
     /// The longest that a runner's look at the public URL takes, in milliseconds.
+    #[must_use]
     pub fn public_check_ms(&self) -> u64 {
         if self.public.is_none() {
             return 0;
@@ -107,6 +109,7 @@ pub enum Answer {
 
 impl Answer {
     /// The answer as the end of a sentence that begins with the URL.
+    #[must_use]
     pub fn describe(&self) -> String {
         match self {
             Answer::Status { code, .. } => format!("answered {code}"),
@@ -114,6 +117,7 @@ impl Answer {
         }
     }
 
+    #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Answer::Status { code, .. } if is_success(*code))
     }
@@ -170,6 +174,7 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// `needs_ms` is what the slowest of the services' own healthchecks may take.
+    #[must_use]
     pub fn new(rules: &'a HealthRules, expected: &'a str, needs_ms: u64) -> Self {
         Judge {
             rules,
@@ -192,11 +197,13 @@ impl<'a> Judge<'a> {
     }
 
     /// The time within which a version must become healthy, in milliseconds.
+    #[must_use]
     pub fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
     /// When the version became healthy, in milliseconds since the watch began.
+    #[must_use]
     pub fn healthy_since(&self) -> Option<u64> {
         self.healthy_since
     }

@@ -42,6 +42,7 @@ pub struct Moves {
 
 impl Moves {
     /// The strategy of a service; stop-first for one that is not known, which is right whatever it is.
+    #[must_use]
     pub fn strategy(&self, service: &str) -> Strategy {
         let known = self.services.iter().find(|m| m.service == service);
         known.map_or(Strategy::StopFirst, |m| m.strategy)
@@ -55,6 +56,7 @@ impl Moves {
     }
 
     /// The ports of the services that get candidates.
+    #[must_use]
     pub fn fronts_moved(&self) -> Vec<Front> {
         let moved: Vec<&str> = self.start_first().collect();
         let fronts = self
@@ -82,6 +84,7 @@ impl Moves {
 }
 
 /// Decides, from what each service is by itself and from what serves.
+#[must_use]
 pub fn moves(
     candidate: &Rendered,
     by_itself: Vec<ServiceStrategy>,
@@ -156,6 +159,7 @@ fn holders(candidate: &Rendered, serving: &Rendered) -> Vec<String> {
 }
 
 /// What the gateway's coming means for those who watch, in words; nothing when there is no gap.
+#[must_use]
 pub fn gateway_gap(gateway: &GatewayMove, is_first: bool) -> Option<String> {
     match gateway {
         GatewayMove::Comes { .. } if is_first => None,

@@ -87,6 +87,7 @@ fn known_as(file: &ComposeFile, service: &str, asker: &str) -> impl Iterator<Ite
 
 /// The host names whose addresses a plain nginx with this configuration settles once, at its start: literal ones, without
 /// a variable, and servers of an `upstream` without `resolve`. Sorted, each once.
+#[must_use]
 pub fn literal_upstreams(nginx_conf: &str) -> Vec<String> {
     let mut blocks: Vec<String> = vec![];
     let mut words: Vec<String> = vec![];
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_anew_is_left_out() {
-        let conf = r#"
+        let conf = r"
             resolver 127.0.0.11 valid=5s;
             upstream shop { zone shop 64k; server shop-a:8080 resolve; }
             server {
@@ -276,7 +277,7 @@ mod tests {
                 location /b { proxy_pass http://app$request_uri; }
                 location /c { proxy_pass http://shop; }
             }
-        "#;
+        ";
         assert_eq!(literal_upstreams(conf), [""; 0]);
     }
 

@@ -46,6 +46,7 @@ impl Strategy {
     ];
 
     /// Whether the new container runs beside the old one for a while.
+    #[must_use]
     pub fn is_start_first(self) -> bool {
         match self {
             Strategy::StartFirstGateway | Strategy::StartFirstProxy => true,
@@ -71,6 +72,7 @@ impl Strategy {
 
 impl DrainWish {
     /// No command, and a moment for the proxy to notice.
+    #[must_use]
     pub fn usual() -> Self {
         DrainWish {
             command: vec![],

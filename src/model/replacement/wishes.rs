@@ -36,6 +36,7 @@ pub struct StrategyWish {
 
 impl StrategyWish {
     /// A service of which nothing is said.
+    #[must_use]
     pub fn of(service: &str) -> Self {
         StrategyWish {
             service: service.to_owned(),

@@ -68,6 +68,7 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// The tag that the button was pressed on, when it was a tag.
+    #[must_use]
     pub fn tag_of_ref(&self) -> Option<&str> {
         tag_of_ref(&self.ref_)
     }
@@ -119,6 +120,7 @@ pub struct Repository {
 
 impl Repository {
     /// Reads `owner/name`; nothing that could leave its segment of a path is let through.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (owner, name) = text.split_once('/')?;
         let sound = |part: &str| {

@@ -34,6 +34,7 @@ pub enum Stage {
 impl Stage {
     pub const ALL: [Stage; 3] = [Stage::Before, Stage::During, Stage::After];
 
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
             Stage::Before => "Pre-deployment",
@@ -60,6 +61,7 @@ impl Item {
     ];
 
     /// Its name in a comment; never changes.
+    #[must_use]
     pub fn id(self) -> &'static str {
         match self {
             Item::CodeReviewed => "code-reviewed",
@@ -77,6 +79,7 @@ impl Item {
         }
     }
 
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
             Item::CodeReviewed => "Code reviewed and tested",
@@ -94,6 +97,7 @@ impl Item {
         }
     }
 
+    #[must_use]
     pub fn stage(self) -> Stage {
         match self {
             Item::CodeReviewed
@@ -139,6 +143,7 @@ pub struct Tick {
 }
 
 /// The hidden words that begin a line, by which the next run finds it.
+#[must_use]
 pub fn mark(item: Item, judge: &Judge, tick: Tick) -> String {
     let mut mark = format!("{MARK}{}", item.id());
     if let Judge::Person(stands_for) = judge {
@@ -154,11 +159,14 @@ const MARK: &str = "<!-- belay:item=";
 const END: &str = " -->";
 
 fn stamp(stands_for: &str) -> String {
-    sha256(stands_for.as_bytes())[..12].to_owned()
+    let mut hash = sha256(stands_for.as_bytes());
+    hash.truncate(12);
+    hash
 }
 
 /// The boxes of a comment. Only a line that begins with a box and our mark is one, and only before the first fold or
 /// fence: what comes there was written by programs.
+#[must_use]
 pub fn boxes(comment: &str) -> Vec<KnownBox> {
     let is_ours = |line: &&str| !line.starts_with("<details") && !line.starts_with("```");
     let mut found: Vec<KnownBox> = vec![];
@@ -194,6 +202,7 @@ fn read_box(line: &str) -> Option<KnownBox> {
 }
 
 /// How an item is to be shown, given the boxes that are there.
+#[must_use]
 pub fn tick(item: Item, judge: &Judge, boxes: &[KnownBox]) -> Tick {
     let before = boxes.iter().find(|b| b.id == item.id());
     let (is_ticked, was_taken_back) = match (judge, before) {

@@ -48,11 +48,12 @@ pub struct Reviewed {
 
 impl Reviewed {
     /// Reviews come in the order in which they were given; each person's last opinion counts.
+    #[must_use]
     pub fn of(reviews: &[Review], checks: &[Check]) -> Reviewed {
         let mut seen = Reviewed::default();
         for (at, review) in reviews.iter().enumerate() {
-            let has_another = reviews[at + 1..]
-                .iter()
+            let mut later = reviews.iter().skip(at + 1);
+            let has_another = later
                 .any(|later| later.author == review.author && later.opinion != Opinion::Commented);
             match review.opinion {
                 Opinion::Approved if !has_another => seen.approved_by.push(review.author.clone()),
@@ -73,6 +74,7 @@ impl Reviewed {
     }
 
     /// The machine says so where there are checks. Where there are none, a person has to have tested this commit.
+    #[must_use]
     pub fn judge(&self, commit: &str) -> Judge {
         let is_reviewed = !self.approved_by.is_empty() && self.refused_by.is_empty();
         let is_tested = self.failed.is_empty() && self.running.is_empty();

@@ -121,10 +121,12 @@ pub struct BootTime {
 }
 
 impl BootTime {
+    #[must_use]
     pub fn has_passed(&self, now: &BootTime) -> bool {
         self.boot_id != now.boot_id || now.ms >= self.ms
     }
 
+    #[must_use]
     pub fn plus_ms(&self, ms: u64) -> BootTime {
         BootTime {
             boot_id: self.boot_id.clone(),
@@ -365,6 +367,7 @@ pub fn is_committed(entries: &[Entry]) -> bool {
 }
 
 /// Whether a step that may change what serves was ever begun.
+#[must_use]
 pub fn touched_the_application(entries: &[Entry]) -> bool {
     entries
         .iter()
@@ -372,6 +375,7 @@ pub fn touched_the_application(entries: &[Entry]) -> bool {
 }
 
 /// By when a transaction that was baked must be confirmed.
+#[must_use]
 pub fn confirm_by(entries: &[Entry]) -> Option<&BootTime> {
     let extended = entries.iter().rev().find_map(|e| match &e.event {
         Event::Extended { confirm_by, .. } => Some(confirm_by),
@@ -385,6 +389,7 @@ pub fn confirm_by(entries: &[Entry]) -> Option<&BootTime> {
 
 /// The same when it is extended by so many milliseconds from `now`: never earlier than it was, and never later than the
 /// host may wait in all.
+#[must_use]
 pub fn extended(entries: &[Entry], now: &BootTime, ms: u64, within_ms: u64) -> Option<BootTime> {
     let Some(Output::Baked(baked)) = output(entries, Step::Bake) else {
         return None;
@@ -400,6 +405,7 @@ pub fn extended(entries: &[Entry], now: &BootTime, ms: u64, within_ms: u64) -> O
 }
 
 /// The first record's content.
+#[must_use]
 pub fn begin(entries: &[Entry]) -> Option<&Begin> {
     match entries.first().map(|e| &e.event) {
         Some(Event::Begin(begin)) => Some(begin),
@@ -408,6 +414,7 @@ pub fn begin(entries: &[Entry]) -> Option<&Begin> {
 }
 
 /// The output of a step that is done.
+#[must_use]
 pub fn output(entries: &[Entry], wanted: Step) -> Option<&Output> {
     entries.iter().rev().find_map(|e| match &e.event {
         Event::Done { step, output } if *step == wanted => Some(output),
@@ -416,6 +423,7 @@ pub fn output(entries: &[Entry], wanted: Step) -> Option<&Output> {
 }
 
 /// What became of all requests that were asked beside the transaction; `None` when none was.
+#[must_use]
 pub fn measured(entries: &[Entry]) -> Option<Measured> {
     let stretches = entries.iter().filter_map(|e| match &e.event {
         Event::Measured { measured, .. } => Some(measured),
@@ -429,6 +437,7 @@ pub fn measured(entries: &[Entry]) -> Option<Measured> {
 }
 
 /// What made the transaction unwind: the first failure or interruption.
+#[must_use]
 pub fn cause(entries: &[Entry]) -> Option<(Option<Step>, Failure)> {
     entries.iter().find_map(|e| match &e.event {
         Event::Failed { step, failure } if !step.is_after_commit() => {

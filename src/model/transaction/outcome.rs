@@ -37,6 +37,7 @@ pub const EXIT_BUG: u8 = 70;
 
 impl Word {
     /// The process's exit code.
+    #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Word::Deployed | Word::Unchanged => 0,
@@ -47,6 +48,7 @@ impl Word {
         }
     }
 
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Word::Deployed => "deployed",
@@ -221,6 +223,7 @@ pub struct ImageReport {
 }
 
 impl ImageReport {
+    #[must_use]
     pub fn is_over_budget(&self) -> bool {
         self.budget.is_some_and(|budget| self.size > budget)
     }

@@ -147,9 +147,6 @@ impl Phase {
             {
                 Some(Phase::failed(step, failures))
             }
-            (Phase::Performing { step, .. }, Event::Extended { .. }) if step == Step::Confirm => {
-                Some(self)
-            }
             (Phase::Unwinding(step), Event::UndoStarted { step: s }) if is(s, step) => {
                 Some(Phase::Undoing(step))
             }
@@ -163,9 +160,21 @@ impl Phase {
                 Some(Phase::Closed(*end))
             }
             (_, Event::Interrupted { .. }) => Some(self.interrupted()),
-            // Words for people, and counts: they change nothing.
-            (_, Event::Note { .. } | Event::Warning { .. } | Event::Logs { .. }) => Some(self),
-            (_, Event::Measured { .. }) => Some(self),
+            // Words for people, counts, and a later time to confirm: they lead nowhere else.
+            (
+                Phase::Performing {
+                    step: Step::Confirm,
+                    ..
+                },
+                Event::Extended { .. },
+            )
+            | (
+                _,
+                Event::Note { .. }
+                | Event::Warning { .. }
+                | Event::Logs { .. }
+                | Event::Measured { .. },
+            ) => Some(self),
             _ => None,
         }
     }
@@ -176,7 +185,16 @@ impl Phase {
         match (self, event) {
             (Phase::Empty, _) => CannotFollow::NoBeginning,
             (_, Event::Begin(_)) => CannotFollow::SecondBeginning,
-            (Phase::Closed(_), _) => CannotFollow::AfterTheEnd,
+            // The others are taken in every phase but the first and the last.
+            (Phase::Closed(_), _)
+            | (
+                _,
+                Event::Interrupted { .. }
+                | Event::Note { .. }
+                | Event::Warning { .. }
+                | Event::Logs { .. }
+                | Event::Measured { .. },
+            ) => CannotFollow::AfterTheEnd,
             (_, &Event::Started { step }) => CannotFollow::NotItsTurn { step, phase },
             (_, &Event::Done { step, .. } | &Event::Failed { step, .. }) => {
                 CannotFollow::NotPerforming { step, phase }
@@ -187,15 +205,6 @@ impl Phase {
             }
             (_, Event::Extended { .. }) => CannotFollow::NotConfirming(phase),
             (_, &Event::End { end }) => CannotFollow::NotOver { end, phase },
-            // These are taken in every phase but the first and the last.
-            (
-                _,
-                Event::Interrupted { .. }
-                | Event::Note { .. }
-                | Event::Warning { .. }
-                | Event::Logs { .. }
-                | Event::Measured { .. },
-            ) => CannotFollow::AfterTheEnd,
         }
     }
 
@@ -231,14 +240,17 @@ impl Phase {
     /// A crash or an abort unwinds what is not committed, and gives what got stuck another try.
     fn interrupted(self) -> Phase {
         match self {
-            Phase::Ready { step, .. } if step.is_after_commit() => Phase::ready(step),
-            Phase::Performing { step, .. } if step.is_after_commit() => Phase::ready(step),
+            Phase::Ready { step, .. } | Phase::Performing { step, .. }
+                if step.is_after_commit() =>
+            {
+                Phase::ready(step)
+            }
             Phase::Exhausted(step) => Phase::ready(step),
             Phase::Ready { step, .. } => Phase::before(step),
-            Phase::Performing { step, .. } => Phase::Unwinding(step),
-            Phase::Unwinding(step) | Phase::Undoing(step) | Phase::UndoFailed(step) => {
-                Phase::Unwinding(step)
-            }
+            Phase::Performing { step, .. }
+            | Phase::Unwinding(step)
+            | Phase::Undoing(step)
+            | Phase::UndoFailed(step) => Phase::Unwinding(step),
             Phase::Empty | Phase::Performed | Phase::Undone | Phase::Closed(_) => self,
         }
     }

@@ -77,6 +77,7 @@ pub enum PlannedWork {
 
 impl PlannedWork {
     /// The work in words: `deploy v1.2.0`.
+    #[must_use]
     pub fn describe(&self) -> String {
         match self {
             PlannedWork::Rollback {
@@ -88,6 +89,7 @@ impl PlannedWork {
     }
 
     /// Whether data is put back.
+    #[must_use]
     pub fn restores(&self) -> bool {
         match self {
             PlannedWork::Rollback { restore, .. } => restore.is_some(),
@@ -172,6 +174,7 @@ impl Plan {
 
 impl PlannedImage {
     /// What the image is.
+    #[must_use]
     pub fn content(&self) -> Content {
         Content {
             config: self.id.clone(),
@@ -261,6 +264,7 @@ pub struct Run {
 }
 
 /// Puts a plan together from what to do and the settings.
+#[must_use]
 pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, run: Run) -> Plan {
     let health = health_rules(settings);
     let holder = Holder {
@@ -276,7 +280,7 @@ pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, 
         project,
         confirm: run.confirm,
         backup: backup_rules(&settings.backup),
-        keep_releases: settings.images.keep as usize,
+        keep_releases: count(settings.images.keep),
         holder,
         limits: Limits {
             transaction_ms: WORK_MS + health.deadline_ms + health.bake_ms,
@@ -289,6 +293,7 @@ pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, 
 }
 
 /// How long the host waits for a confirmation, in milliseconds.
+#[must_use]
 pub fn confirm_within_ms(settings: &Settings) -> u64 {
     ms(settings.confirm)
 }
@@ -341,9 +346,14 @@ fn health_rules(settings: &Settings) -> HealthRules {
     }
 }
 
+/// More than a machine can count is as good as all.
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 fn backup_rules(backup: &config::Backup) -> BackupRules {
     BackupRules {
-        keep: backup.keep as usize,
+        keep: count(backup.keep),
         log_lines: backup.logs,
         data: match &backup.data {
             config::BackupData::Auto => DataRule::Auto,
@@ -373,6 +383,7 @@ fn data_wish(source: &config::DataSource) -> DataWish {
 }
 
 /// What the settings want for single services.
+#[must_use]
 pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
     settings
         .services

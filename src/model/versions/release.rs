@@ -46,16 +46,19 @@ pub struct Release {
 
 impl Release {
     /// What is recorded of a service.
+    #[must_use]
     pub fn service(&self, name: &str) -> Option<&ReleaseService> {
         self.services.iter().find(|service| service.name == name)
     }
 
     /// What belay.yml said of a service.
+    #[must_use]
     pub fn wish(&self, service: &str) -> Option<&StrategyWish> {
         self.wishes.iter().find(|wish| wish.service == service)
     }
 
     /// Whether the replicas of a service take over one after the other.
+    #[must_use]
     pub fn rolls(&self, service: &str) -> bool {
         let wish = self.wish(service);
         wish.is_some_and(|wish| wish.roll == Roll::OneByOne)
@@ -93,11 +96,13 @@ pub struct ReleaseService {
 
 impl ReleaseService {
     /// What this host's engine calls the image: what its containers are compared with. Empty where it is not known.
+    #[must_use]
     pub fn engine_id(&self) -> &str {
         self.engine_id.as_deref().unwrap_or(&self.config)
     }
 
     /// What the image is.
+    #[must_use]
     pub fn content(&self) -> Content {
         Content {
             config: self.config.clone(),
@@ -149,6 +154,7 @@ pub enum RollbackTo {
 
 impl RollbackTo {
     /// Reads the words of the command line and of the workflow's input: nothing or `previous`, a backup's file name, a tag.
+    #[must_use]
     pub fn parse(text: &str) -> RollbackTo {
         let text = text.trim();
         if text.is_empty() || text == "previous" {
@@ -198,6 +204,7 @@ pub enum RollbackChoice {
 ///
 /// Without a name it is what served before the last *deployment*; asked twice in a row it has nothing to do the second
 /// time, rather than going one version too far.
+#[must_use]
 pub fn choose_rollback(
     to: &RollbackTo,
     current: Option<&Current>,
@@ -274,6 +281,7 @@ pub fn choose_rollback(
 }
 
 /// What a rollback that also puts data back is to: the version that serves is as good as any other then.
+#[must_use]
 pub fn choose_restore(
     to: &RollbackTo,
     current: Option<&Current>,
