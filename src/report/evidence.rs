@@ -30,52 +30,74 @@ impl NotSeen {
 pub struct Seen {
     /// The newest commit of the pull request.
     pub commit: String,
+    /// The reviews and checks of that commit.
     pub reviewed: Result<Reviewed, NotSeen>,
+    /// The names that the release could have.
     pub next_tags: Result<Vec<String>, NotSeen>,
+    /// What the host has.
     pub host: Result<HostSeen, NotSeen>,
     /// The last words of the deployment that is live, for when the host was not looked at.
     pub words_of_live: Option<String>,
+    /// The application's, each with its answer.
     pub endpoints: Vec<Endpoint>,
+    /// What belay.yml says.
     pub settings: SettingsSeen,
 }
 
 /// What the host has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSeen {
+    /// The host's clock.
     pub now: Timestamp,
+    /// The tag that serves; `None` before the first deployment.
     pub serving: Option<String>,
+    /// How many there are.
     pub backups: usize,
+    /// The newest of them.
     pub last_backup: Option<LastBackup>,
 }
 
+/// The newest backup on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastBackup {
+    /// By which a rollback means it.
     pub name: String,
+    /// When it was begun.
     pub at: Timestamp,
+    /// The archive's size.
     pub bytes: u64,
+    /// Whether it was read back and found whole.
     pub is_verified: bool,
 }
 
 /// An endpoint of the application and how it answered, if it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Where it is.
     pub url: String,
+    /// What it said, and how soon.
     pub answer: Result<TimedAnswer, NotSeen>,
 }
 
 /// What belay.yml says of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsSeen {
+    /// `backup.keep`.
     pub backups_kept: u32,
+    /// `images.keep`.
     pub versions_kept: u32,
+    /// `images.budget`, in bytes.
     pub image_budget: u64,
+    /// Whether `images.test` has a command.
     pub images_are_tested: bool,
+    /// `health.successes`.
     pub good_answers: u32,
     /// Whose answers decide.
     pub endpoints: Vec<String>,
 }
 
 /// The twelve items, before the release.
+#[must_use]
 pub fn before_release(seen: &Seen) -> Vec<Entry> {
     let mut entries = vec![
         code_reviewed(&seen.reviewed, &seen.commit),
@@ -264,7 +286,7 @@ fn to_come(seen: &Seen) -> Vec<Entry> {
         false => built.say("; belay.yml names no test for it"),
     };
     let good = words::count(
-        *good_answers as usize,
+        usize::try_from(*good_answers).unwrap_or(usize::MAX),
         "good answer",
         "good answers in a row",
     );

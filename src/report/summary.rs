@@ -47,6 +47,7 @@ const DETAILS: [Detail; 4] = [
 ];
 
 /// The summary of a run; always less than [`MAX_BYTES`].
+#[must_use]
 pub fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     for detail in DETAILS {
@@ -156,7 +157,7 @@ fn revision(outcome: &Outcome, revision: &str) -> Inline {
     match &outcome.urls.repository {
         Some(repository) if is_sha => {
             let url = format!("{}/commit/{revision}", repository.trim_end_matches('/'));
-            Inline::link(Inline::code(&revision[..7]), &url)
+            Inline::link(Inline::code(revision.get(..7).unwrap_or(revision)), &url)
         }
         _ => Inline::code(revision),
     }
@@ -301,7 +302,7 @@ fn end_of(text: &str, bytes: usize) -> (bool, &str) {
     let from = (from..=text.len())
         .find(|at| text.is_char_boundary(*at))
         .unwrap_or(text.len());
-    let tail = &text[from..];
+    let (_, tail) = text.split_at(from);
     let whole_lines = tail
         .split_once('\n')
         .map(|(_, rest)| rest)

@@ -33,7 +33,9 @@ pub const MOST_CONFIRM_MS: u64 = 600_000;
 pub struct Entry {
     /// Counts from 0.
     pub n: u64,
+    /// The host's clock when it was written, for people; nothing is decided by it.
     pub at: Timestamp,
+    /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -44,55 +46,81 @@ pub struct Entry {
 pub enum Event {
     /// The transaction exists. Always the first record.
     Begin(Box<Begin>),
+    /// A step is about to be performed.
     Started {
+        /// Which.
         step: Step,
     },
+    /// A step was performed.
     Done {
+        /// Which.
         step: Step,
+        /// What it found or made.
         output: Output,
     },
+    /// A step could not be performed. Before the commit this turns the transaction round.
     Failed {
+        /// Which.
         step: Step,
+        /// Why, in three lines for people.
         failure: Failure,
     },
     /// Something stopped the transaction from outside: a crash, an abort, a deadline.
     Interrupted {
+        /// What it was, in words.
         reason: String,
     },
+    /// A step is about to be undone.
     UndoStarted {
+        /// Which.
         step: Step,
     },
+    /// A step was undone.
     UndoDone {
+        /// Which.
         step: Step,
     },
+    /// A step could not be undone: the transaction is stuck until the next contact.
     UndoFailed {
+        /// Which.
         step: Step,
+        /// Why, in three lines for people.
         failure: Failure,
     },
     /// Progress, for people.
     Note {
+        /// One line.
         text: String,
     },
     /// Something that a person should know although the transaction goes on.
     Warning {
+        /// One line.
         text: String,
     },
     /// The last container logs of a service that failed.
     Logs {
+        /// The service's name in the Compose file.
         service: String,
+        /// Cut to its last lines; the file `.belay/failed/` has more.
         text: String,
     },
     /// What became of the requests that were asked beside this step.
     Measured {
+        /// Beside which, and since the record before it.
         step: Step,
+        /// The counts of this stretch alone.
         measured: Measured,
     },
     /// Somebody asked for more time to confirm: the host waits until `confirm_by`, which is so many milliseconds from now.
     Extended {
+        /// The new time, on the host's boot clock.
         confirm_by: BootTime,
+        /// From this record on, for who has no such clock.
         ms: u64,
     },
+    /// The last record.
     End {
+        /// How it ended.
         end: End,
     },
 }
@@ -100,14 +128,19 @@ pub enum Event {
 /// Who and what a transaction is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
+    /// The journal's format: [`SCHEMA`] of who wrote it.
     pub schema: u32,
+    /// The name that the runner gave it: 32 hexadecimal digits.
     pub tx: String,
+    /// The transaction's number on this host, which only grows.
     pub seq: u64,
     /// What was asked for, in words: `deploy v1.2.0`.
     pub what: String,
+    /// Who asked for it.
     pub holder: Holder,
     /// What served when it began.
     pub previous: Option<ReleaseName>,
+    /// That release's tag.
     pub previous_tag: Option<String>,
     /// When it unwinds by itself unless it is confirmed: a time on the host's boot clock.
     pub deadline: BootTime,
@@ -116,16 +149,20 @@ pub struct Begin {
 /// A time on the clock that counts from the host's start. One of another boot has always passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootTime {
+    /// The kernel's `boot_id`: another one after each start.
     pub boot_id: String,
+    /// Milliseconds since the start, those asleep included.
     pub ms: u64,
 }
 
 impl BootTime {
+    /// Whether it is over; a time of another boot always is.
     #[must_use]
     pub fn has_passed(&self, now: &BootTime) -> bool {
         self.boot_id != now.boot_id || now.ms >= self.ms
     }
 
+    /// So much later.
     #[must_use]
     pub fn plus_ms(&self, ms: u64) -> BootTime {
         BootTime {
@@ -140,10 +177,13 @@ impl BootTime {
 pub struct Holder {
     /// `deploy v1.2.0`.
     pub what: String,
+    /// The workflow run's page; `None` on a laptop.
     pub run_url: Option<String>,
+    /// Who started the run: a login of GitHub, or the user of the laptop.
     pub actor: Option<String>,
     /// Filled in by the host when the lock is taken.
     pub since: Option<Timestamp>,
+    /// The engine's process.
     pub pid: Option<u32>,
 }
 
@@ -175,7 +215,9 @@ impl Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
+    /// The new version serves.
     Committed,
+    /// Everything is undone, and the version before serves.
     Unwound,
 }
 
@@ -192,52 +234,80 @@ impl fmt::Display for End {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Output {
+    /// There is nothing that anybody needs to know.
     Nothing,
+    /// Of Preflight.
     Preflight(Box<PreflightOutput>),
+    /// Of Unpack.
     Unpacked {
+        /// The directory that was laid out, or that of the release to go back to.
         release: ReleaseName,
+        /// Every service of it.
         services: Vec<String>,
     },
+    /// Of Fetch.
     Fetched {
+        /// Every image that the release needs, each on the host now.
         images: Vec<FetchedImage>,
         /// What becomes of each service, as people are told it.
         #[serde(with = "strategy::in_words")]
         strategies: Vec<ServiceStrategy>,
+        /// What every later step goes by; empty in journals from before there was a gateway.
         #[serde(default)]
         moves: Moves,
     },
+    /// Of Backup.
     BackedUp {
+        /// The backup's name.
         name: String,
+        /// The size of its archive.
         bytes: u64,
+        /// Where the archive is on the host.
         path: String,
     },
+    /// Of Migrate.
     Migrated {
+        /// The one-shot services that ran to their end.
         services: Vec<String>,
     },
+    /// Of Migrate, when data was put back.
     Restored {
+        /// The backup that it came from.
         backup: String,
         /// Which volumes and bind mounts, in words.
         sources: Vec<String>,
         /// The backup that holds what was there before.
         safety: String,
     },
+    /// Of Start.
     Started {
+        /// Those that have candidates now.
         services: Vec<String>,
     },
+    /// Of Probe.
     Probed {
         /// From the beginning of the step, in milliseconds.
         healthy_after_ms: u64,
+        /// Answers that were looked at.
         samples: u32,
     },
+    /// Of Cutover.
     CutOver {
+        /// Those that were replaced.
         services: Vec<String>,
+        /// Those that the release no longer has, and that were stopped.
         removed: Vec<String>,
     },
+    /// Of Bake.
     Baked(Baked),
+    /// Of Confirm.
     Confirmed {
+        /// Whose word it was.
         by: ConfirmedBy,
     },
+    /// Of Prune.
     Pruned {
+        /// What is gone, each with its reason.
         removed: Vec<Removal>,
     },
 }
@@ -245,6 +315,7 @@ pub enum Output {
 /// What Preflight saw; undo goes back to exactly this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreflightOutput {
+    /// The Compose project's name.
     pub project: String,
     /// The release to go to, when the transaction is a rollback.
     pub target: Option<ReleaseName>,
@@ -256,24 +327,35 @@ pub struct PreflightOutput {
     /// Every container of the project: the others are the transaction's own.
     #[serde(default)]
     pub before: Vec<KnownContainer>,
+    /// Those of the project that were there; every other one is new.
     pub networks: Vec<String>,
+    /// Those of the project that were there; the undo removes no other.
     pub volumes: Vec<String>,
+    /// The image names of Belay's that were there.
     pub images: Vec<String>,
+    /// What was free on the root's file system.
     pub free_bytes: u64,
+    /// What the backup may need at most.
     pub backup_estimate_bytes: u64,
 }
 
 /// A container that was there when a transaction began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownContainer {
+    /// Docker's full ID.
     pub id: String,
+    /// The service's name in the Compose file.
     pub service: String,
+    /// Whether it ran then.
     pub ran: bool,
 }
 
+/// An image of the release, as the host has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchedImage {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// What the Compose file, or the plan, calls it.
     pub reference: String,
     /// The image's identity: the digest of its config.
     pub id: String,
@@ -283,6 +365,7 @@ pub struct FetchedImage {
     /// What the host's engine calls it; the same as `id` in journals of older versions.
     #[serde(default)]
     pub engine_id: String,
+    /// The name of Belay's that the rendered file has instead.
     pub pin: String,
     /// Its layers when unpacked, in bytes.
     pub size: u64,
@@ -291,19 +374,24 @@ pub struct FetchedImage {
     pub volumes: Vec<String>,
 }
 
+/// What Bake saw of the new version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baked {
+    /// Healthy, or degraded where belay.yml accepts that.
     pub verdict: Verdict,
     /// From the cutover to the first good answer, in milliseconds.
     pub startup_ms: u64,
+    /// Answers that were looked at.
     pub samples: u32,
     /// By when the runner must confirm, unless it asks for more time.
     pub confirm_by: BootTime,
 }
 
+/// Whose word made the new version stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfirmedBy {
+    /// A runner, over a fresh connection, after a look at the public URL.
     Runner,
     /// The transaction was started on the host itself, where nobody can lose sight of it.
     Host,
