@@ -15,13 +15,13 @@ use super::words;
 
 /// Why something could not be looked at, in words for the comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotSeen(pub String);
+pub struct Unseen(pub String);
 
-impl NotSeen {
+impl Unseen {
     /// Because of this error, without its causes: a comment has room for a clause.
     #[must_use]
     pub fn because(error: impl std::fmt::Display) -> Self {
-        NotSeen(error.to_string())
+        Unseen(error.to_string())
     }
 }
 
@@ -31,11 +31,11 @@ pub struct Seen {
     /// The newest commit of the pull request.
     pub commit: String,
     /// The reviews and checks of that commit.
-    pub reviewed: Result<Reviewed, NotSeen>,
+    pub reviewed: Result<Reviewed, Unseen>,
     /// The names that the release could have.
-    pub next_tags: Result<Vec<String>, NotSeen>,
+    pub next_tags: Result<Vec<String>, Unseen>,
     /// What the host has.
-    pub host: Result<HostSeen, NotSeen>,
+    pub host: Result<HostSeen, Unseen>,
     /// The last words of the deployment that is live, for when the host was not looked at.
     pub words_of_live: Option<String>,
     /// The application's, each with its answer.
@@ -76,7 +76,7 @@ pub struct Endpoint {
     /// Where it is.
     pub url: String,
     /// What it said, and how soon.
-    pub answer: Result<TimedAnswer, NotSeen>,
+    pub answer: Result<TimedAnswer, Unseen>,
 }
 
 /// What belay.yml says of a deployment.
@@ -123,11 +123,11 @@ fn unknown(item: Item, why: &str) -> Entry {
 }
 
 /// The same before and after the release.
-pub(super) fn code_reviewed(reviewed: &Result<Reviewed, NotSeen>, commit: &str) -> Entry {
+pub(super) fn code_reviewed(reviewed: &Result<Reviewed, Unseen>, commit: &str) -> Entry {
     let item = Item::CodeReviewed;
     let reviewed = match reviewed {
         Ok(reviewed) => reviewed,
-        Err(NotSeen(why)) => return unknown(item, why),
+        Err(Unseen(why)) => return unknown(item, why),
     };
     let mut evidence = match reviewed.approved_by.is_empty() {
         true => Sentence::new("nobody has approved it yet"),
@@ -174,7 +174,7 @@ fn names(before: &'static str, all: &[String]) -> Sentence {
 fn version_tagged(seen: &Seen) -> Entry {
     let item = Item::VersionTagged;
     let evidence = match &seen.next_tags {
-        Err(NotSeen(why)) => return unknown(item, why),
+        Err(Unseen(why)) => return unknown(item, why),
         Ok(next) => match next.as_slice() {
             [] => Sentence::new("no tag has it yet"),
             [release] => Sentence::new("no tag has it yet; the next release is ").name(release),
@@ -191,7 +191,7 @@ fn backup_confirmed(seen: &Seen) -> Entry {
     let item = Item::BackupConfirmed;
     let host = match &seen.host {
         Ok(host) => host,
-        Err(NotSeen(why)) => return backup_on_record(seen, why),
+        Err(Unseen(why)) => return backup_on_record(seen, why),
     };
     let Some(last) = &host.last_backup else {
         let evidence = Sentence::new(
@@ -247,7 +247,7 @@ fn endpoints_verified(seen: &Seen) -> Entry {
                 .text(&answer.answer.describe())
                 .say(" in ")
                 .text(&words::duration(answer.ms)),
-            Err(NotSeen(why)) => evidence.say("was not asked: ").text(why),
+            Err(Unseen(why)) => evidence.say("was not asked: ").text(why),
         };
     }
     let is_good = |e: &Endpoint| {
@@ -333,7 +333,7 @@ mod tests {
     use belay_model::judgement::health::Answer;
     use belay_model::reviewing::checklist::boxes;
 
-    fn answered(code: u16, ms: u64) -> Result<TimedAnswer, NotSeen> {
+    fn answered(code: u16, ms: u64) -> Result<TimedAnswer, Unseen> {
         let version = None;
         let answer = Answer::Status { code, version };
         Ok(TimedAnswer { answer, ms })
@@ -405,11 +405,11 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_at_ticks_nothing() {
-        let why = || Err(NotSeen("this workflow gives no SSH key".to_owned()));
+        let why = || Err(Unseen("this workflow gives no SSH key".to_owned()));
         let blind = Seen {
-            reviewed: Err(NotSeen("the token may not".to_owned())),
-            next_tags: Err(NotSeen("the token may not".to_owned())),
-            host: Err(NotSeen("this workflow gives no SSH key".to_owned())),
+            reviewed: Err(Unseen("the token may not".to_owned())),
+            next_tags: Err(Unseen("the token may not".to_owned())),
+            host: Err(Unseen("this workflow gives no SSH key".to_owned())),
             endpoints: vec![Endpoint {
                 url: "http://127.0.0.1:8080/".to_owned(),
                 answer: why(),
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn without_the_host_the_last_deployments_record_is_what_there_is() {
         let mut seen = seen();
-        seen.host = Err(NotSeen("this workflow gives no SSH key".to_owned()));
+        seen.host = Err(Unseen("this workflow gives no SSH key".to_owned()));
         assert!(!ticked(&seen).contains(&"backup-confirmed".to_owned()));
         let (_, words) = deployment_status(&examples::deployed());
         seen.words_of_live = Some(words);

@@ -10,7 +10,7 @@ use belay_model::transaction::step::Step;
 use belay_model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
 
 use super::checklist::{Deployed, Entry, Standing};
-use super::evidence::{NotSeen, SettingsSeen, code_reviewed, entry};
+use super::evidence::{SettingsSeen, Unseen, code_reviewed, entry};
 use super::sentence::Sentence;
 use super::story;
 use super::words;
@@ -21,7 +21,7 @@ pub struct Released<'a> {
     pub outcome: &'a Outcome,
     /// The newest of the pull request's own commits.
     pub commit: String,
-    pub reviewed: Result<Reviewed, NotSeen>,
+    pub reviewed: Result<Reviewed, Unseen>,
     pub settings: SettingsSeen,
 }
 

@@ -139,7 +139,9 @@ fn now(outcome: &Outcome) -> &str {
 /// Whether the run failed after the point from which the new version stays.
 #[must_use]
 pub fn is_committed(outcome: &Outcome) -> bool {
-    outcome.failed_step.is_some_and(Step::is_after_commit)
+    outcome
+        .failed_step
+        .is_some_and(|step| step.is_after_commit())
 }
 
 /// Whether what was asked for is what serves now, so that the revision is the serving one's.

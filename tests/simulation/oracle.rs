@@ -23,7 +23,7 @@ const LATE_MS: u64 = 1000;
 /// A transaction's journal, as the host has it in the end.
 struct Told {
     seq: u64,
-    entries: Vec<Entry>,
+    entries: records::Records,
     runner: Option<usize>,
 }
 
@@ -115,9 +115,7 @@ fn all_told(life: &Life) -> Vec<Told> {
         .into_iter()
         .filter(|seq| *seq >= first)
         .map(|seq| {
-            let entries = journal::read(&life.site.layout.journal(seq))
-                .expect("a whole journal")
-                .to_vec();
+            let entries = journal::read(&life.site.layout.journal(seq)).expect("a whole journal");
             let tx = records::begin(&entries).map(|begin| begin.tx.clone());
             let mut runners = life.story.runners.iter();
             let runner = runners.position(|r| Some(&r.plan.tx) == tx.as_ref());
@@ -291,7 +289,11 @@ fn the_next_deployment_works(site: &Site, told: &[Told]) {
     let text = serde_json::to_vec(&plan).expect("a plan is JSON");
     durable::replace(&site.layout.incoming_plan(&plan.tx), &text, 0o600).expect("written");
     let ended = engine_process::engine_on(&site.host, &site.layout, Some(&plan.tx), &NO_GUARDS);
-    assert_eq!(ended.map_err(|e| e.to_string()), Ok(0), "the next deployment");
+    assert_eq!(
+        ended.map_err(|e| e.to_string()),
+        Ok(0),
+        "the next deployment"
+    );
     let serves = site.serving();
     assert_eq!(serves.as_deref(), Some("v9.0.0"), "{:#?}", site.failures());
     site.check();

@@ -90,7 +90,10 @@ fn rendered(work: &StepContext<'_>, release: &Release) -> Result<Rendered, Agent
 }
 
 /// What each service of a release is by itself, whatever served before it.
-fn by_itself(work: &StepContext<'_>, release: &Release) -> Result<Vec<ServiceStrategy>, AgentError> {
+fn by_itself(
+    work: &StepContext<'_>,
+    release: &Release,
+) -> Result<Vec<ServiceStrategy>, AgentError> {
     let volumes = release
         .services
         .iter()

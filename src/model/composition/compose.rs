@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 pub struct ReleaseFile {
     /// Relative to the root.
     pub path: String,
+    /// Unix permissions: 0o644 or 0o755.
     pub mode: u32,
     pub sha256: String,
 }
@@ -27,16 +28,26 @@ const FILES_LABEL: &str = "dev.belay.files";
 /// What is wrong with a Compose file, as far as Belay has to understand it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeProblem {
+    /// There is nothing to deploy.
     #[error("the Compose file has no services")]
     NoServices,
+    /// There is nothing to run, in this service.
     #[error("service {0} has neither an image nor a build section")]
     NoImage(String),
+    /// There is no order to start these in.
     #[error("the services depend on each other in a circle: {}", .0.join(", "))]
     Circle(Vec<String>),
+    /// A wish for a service that is not there.
     #[error("belay.yml names service {0}, which the Compose file does not have")]
     UnknownService(String),
+    /// A wish that cannot be had.
     #[error("service {service} cannot be started first: {reason}")]
-    CannotStartFirst { service: String, reason: String },
+    CannotStartFirst {
+        /// Of which service.
+        service: String,
+        /// Why not, and what its owner can do.
+        reason: String,
+    },
 }
 
 /// A normalised Compose file.
@@ -438,29 +449,40 @@ impl ComposeFile {
 /// A mount of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// What is mounted.
     pub source: MountSource,
+    /// Those that have it mounted, sorted.
     pub services: Vec<String>,
+    /// One of them may write to it.
     pub writable: bool,
 }
 
 /// Data of a service: a volume's key in the file, a path on the host, or the container's path of a volume without a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
+    /// A named volume, by its key in the file.
     Volume(String),
+    /// A path on the host.
     Bind(String),
+    /// The container's path of a volume without a name.
     Anonymous(String),
 }
 
+/// What a mount takes its data from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MountSource {
+    /// A named volume.
     Volume(VolumeName),
+    /// A path on the host.
     Bind(String),
 }
 
 /// A volume's key in the file, and its name in the engine where the file settles it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VolumeName {
+    /// Below `volumes` of the file.
     pub key: String,
+    /// `None`: the engine's name is made of the project's and the key.
     pub name: Option<String>,
 }
 
@@ -477,8 +499,11 @@ impl VolumeName {
 /// The condition of a dependency (Compose specification, `depends_on`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
+    /// It has started; what a plain list means.
     Started,
+    /// Its healthcheck says so.
     Healthy,
+    /// It has ended without an error.
     CompletedSuccessfully,
 }
 

@@ -16,11 +16,15 @@ pub struct HealthRules {
     pub public: Option<String>,
     /// Good answers in a row that make a version healthy.
     pub successes: u32,
+    /// Between two looks.
     pub interval_ms: u64,
+    /// How long one answer may take.
     pub timeout_ms: u64,
     /// How long a version may take to become healthy; never shorter than the services' own healthchecks need.
     pub deadline_ms: u64,
+    /// What becomes of a version that is degraded.
     pub degraded: Degraded,
+    /// Where an answer tells its version; `None` when nobody asks which version answered.
     pub version: Option<VersionCheck>,
     /// How long a healthy version must stay so before it is confirmed.
     pub bake_ms: u64,
@@ -49,7 +53,9 @@ impl HealthRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Degraded {
+    /// The version stays, with a warning.
     Accept,
+    /// The version is taken back.
     Fail,
 }
 
@@ -57,6 +63,7 @@ pub enum Degraded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VersionCheck {
+    /// A header of the answer, by its name.
     Header(String),
     /// A field of the JSON answer; inner fields are separated by dots.
     Json(String),
@@ -67,16 +74,22 @@ pub enum VersionCheck {
 pub struct Sample {
     /// Milliseconds since the watch began.
     pub at_ms: u64,
+    /// Every container of the candidate that is to run.
     pub containers: Vec<ContainerSample>,
+    /// What the primary endpoint said; `None` when it was not asked.
     pub primary: Option<Answer>,
+    /// What the backup endpoint said; `None` when it was not asked.
     pub backup: Option<Answer>,
 }
 
 /// One container of the candidate version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerSample {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// How it is.
     pub state: ContainerState,
+    /// Times that Docker itself started it again.
     pub restarts: u32,
 }
 
@@ -103,7 +116,14 @@ pub enum ContainerState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    Status { code: u16, version: Option<String> },
+    /// An answer came.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// What it told of its version; `None` when it told none, or nobody wanted to know.
+        version: Option<String>,
+    },
+    /// No answer came, for this reason.
     Unreachable(String),
 }
 
@@ -126,7 +146,9 @@ impl Answer {
 /// An answer, and how long it took in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedAnswer {
+    /// What came.
     pub answer: Answer,
+    /// From the question until then.
     pub ms: u64,
 }
 
@@ -144,10 +166,13 @@ pub enum Answering {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "reason")]
 pub enum Verdict {
+    /// Not yet, for this reason.
     Undecided(String),
+    /// It has given as many good answers in a row as are wanted.
     Healthy,
     /// Serves, though the primary endpoint cannot be reached.
     Degraded(String),
+    /// It will not do, for this reason.
     Unhealthy(String),
 }
 

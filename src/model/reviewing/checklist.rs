@@ -9,25 +9,40 @@ use crate::digest::sha256;
 /// One box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
+    /// Reviews and checks of the newest commit.
     CodeReviewed,
+    /// The tag that the version has, or could have.
     VersionTagged,
+    /// There is a backup that can be relied on.
     BackupConfirmed,
+    /// The endpoints answer.
     EndpointsVerified,
+    /// The deployment took its own backup.
     BackupCreated,
+    /// The images were built, within their budget.
     ImageBuilt,
+    /// The new version became healthy.
     HealthPassing,
+    /// There is a way back.
     RollbackReady,
+    /// The services serve.
     ServiceVerified,
+    /// Times and sizes are as before.
     PerformanceNormal,
+    /// No new errors in the logs, or a person has read them.
     LogsReviewed,
+    /// What is not needed any more is gone.
     ImagesCleaned,
 }
 
 /// The three lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Before the deployment.
     Before,
+    /// While it is at work.
     During,
+    /// After it.
     After,
 }
 
@@ -127,7 +142,9 @@ pub enum Judge {
 /// A line of a comment that is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownBox {
+    /// The item's name in the comment.
     pub id: String,
+    /// It has a cross.
     pub is_ticked: bool,
     /// What the tick stands for, shortened.
     pub stamp: Option<String>,
@@ -138,7 +155,9 @@ pub struct KnownBox {
 /// A box as it is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
+    /// It has a cross.
     pub is_ticked: bool,
+    /// A person's tick stood for something that is different now.
     pub was_taken_back: bool,
 }
 
