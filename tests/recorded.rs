@@ -18,8 +18,10 @@ use serde_json::Value;
 use belay_model::judgement::health::TimedAnswer;
 use belay_model::reviewing::checklist::boxes;
 use belay_model::reviewing::review::Reviewed;
-use belay_model::transaction::journal::{self, End, Entry, Event, Next};
+use belay_model::transaction::journal::{End, Entry, Event};
 use belay_model::transaction::outcome::{Durations, Outcome, ServiceLog, Urls, Word};
+use belay_model::transaction::phase::Next;
+use belay_model::transaction::phase::Phase;
 use belay_model::transaction::recall::past_deployment;
 use belay_model::transaction::settle::settle;
 use belay_model::versions::changes::{Changes, Compared, PullRequestOf};
@@ -167,7 +169,7 @@ fn journals_give_the_outcomes_of_their_runs() {
     for (run, word) in RUNS {
         assert_eq!(outcome(run).word, word, "{run}");
     }
-    let next = |run: &str| journal::next(&entries(run));
+    let next = |run: &str| Phase::of(&entries(run)).expect("each follows").next();
     assert_eq!(next("deployed"), Next::Closed(End::Committed));
     assert_eq!(next("rolled-back"), Next::Closed(End::Unwound));
     assert!(matches!(next("stuck"), Next::Stuck(_)));
@@ -185,7 +187,10 @@ fn recovered_journal_goes_on_where_the_stuck_one_ended() {
         recovered[stuck.len()].event,
         Event::Interrupted { .. }
     ));
-    assert_eq!(journal::next(&recovered), Next::Closed(End::Unwound));
+    assert_eq!(
+        Phase::of(&recovered).map(Phase::next),
+        Ok(Next::Closed(End::Unwound))
+    );
 }
 
 /// What the host answers of its past is read from these journals. Their numbers were replaced one by one.

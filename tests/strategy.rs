@@ -22,7 +22,7 @@ use belay_agent::docker::RealHost;
 use belay_agent::host::{Composition, Host as _};
 use belay_model::composition::compose::{ComposeFile, ComposeProblem};
 use belay_model::composition::ports::{Port, Protocol, Published, ports};
-use belay_model::replacement::strategy::{Classified, Strategy, classify};
+use belay_model::replacement::strategy::{ServiceStrategy, Strategy, classify};
 use belay_model::replacement::wishes::GatewayRule;
 use belay_model::replacement::wishes::{Mode, StrategyWish, WishedStrategy};
 use belay_model::yaml;
@@ -147,7 +147,7 @@ impl Fixture {
         }
     }
 
-    fn compare(&self, name: &str, way: Way, judged: &[Classified]) {
+    fn compare(&self, name: &str, way: Way, judged: &[ServiceStrategy]) {
         for expected in &self.services {
             let Some(found) = judged.iter().find(|c| c.service == expected.service) else {
                 let is_left_out = way == Way::Rendered && self.text.contains("profiles:");
@@ -175,7 +175,7 @@ impl Fixture {
 }
 
 /// Whoever is stopped first has a gap, but for one that never was there.
-fn has_gap(found: &Classified) -> bool {
+fn has_gap(found: &ServiceStrategy) -> bool {
     found.strategy == Strategy::StopFirst && found.reason != "it has no replicas"
 }
 

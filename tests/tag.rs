@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use belay_model::config::Config;
-use belay_model::request::tag::{Refusal, Tag, TagKind, check_newer};
+use belay_model::request::tag::{Tag, TagKind, TagRefusal};
+use belay_model::request::tag_ancestry::check_newer;
 use belay_runner::git::{GitError, repository_facts};
 use belay_runner::tag_command;
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ fn tag(text: &str) -> Tag {
     Tag::parse(text).expect("a valid tag")
 }
 
-fn refusal(text: &str) -> Refusal {
+fn refusal(text: &str) -> TagRefusal {
     Tag::parse(text).expect_err("a refused tag")
 }
 

@@ -19,7 +19,8 @@ use super::meter::{self, Meter};
 use super::state;
 use super::steps::{self, StepContext};
 use super::trouble::Trouble;
-use belay_model::transaction::journal::{Begin, End, Event, Next, next};
+use belay_model::transaction::journal::{Begin, End, Event};
+use belay_model::transaction::phase::{Next, next};
 use belay_model::transaction::plan::{OverLimit, Plan};
 use belay_model::transaction::step::Step;
 

@@ -14,7 +14,8 @@ use super::{backup, lock, revive, state, supervise};
 use belay_model::composition::service_changes::{ServiceChange, Side, service_changes};
 use belay_model::judgement::error_lines::ErrorLines;
 use belay_model::replacement::strategy::Strategy;
-use belay_model::transaction::journal::{self, Next, next};
+use belay_model::transaction::journal::{self};
+use belay_model::transaction::phase::{Next, next};
 use belay_model::versions::release::{KnownBackup, KnownRelease, Release, ReleaseService};
 use belay_wire::{
     BackupFacts, HostFacts, LANGUAGE, LookBack, OpenTransaction, ServiceImage, ServiceState,

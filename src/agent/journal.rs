@@ -15,6 +15,8 @@ use super::fence::{Fence, Overtaken};
 use super::layout::Layout;
 use super::sizes::{first, wide};
 use belay_model::transaction::journal::{Entry, Event};
+use belay_model::transaction::phase::CannotFollow;
+use belay_model::transaction::phase::Records;
 
 /// Why a journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,17 @@ pub enum JournalError {
         /// Its format's number.
         schema: u32,
     },
+    /// A whole record that cannot follow those before it.
+    #[error("the journal {path} contradicts itself in record {record}")]
+    Contradiction {
+        /// The journal's file.
+        path: String,
+        /// Its number, from 0.
+        record: usize,
+        /// Why it cannot follow.
+        #[source]
+        source: CannotFollow,
+    },
     /// Another engine has taken this one's place: the journal is no longer this one's.
     #[error(transparent)]
     Overtaken(#[from] Overtaken),
@@ -63,7 +76,7 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     file: File,
-    entries: Vec<Entry>,
+    records: Records,
     fence: Option<Fence>,
 }
 
@@ -81,7 +94,7 @@ impl Journal {
         Ok(Journal {
             path,
             file,
-            entries: vec![],
+            records: Records::default(),
             fence: None,
         })
     }
@@ -89,7 +102,7 @@ impl Journal {
     /// Opens a journal to go on with it, and cuts off a torn last record.
     pub fn open(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
         let path = layout.journal(seq);
-        let (entries, good_bytes) = read_with_length(&path)?;
+        let (records, good_bytes) = read_with_length(&path)?;
         let file = OpenOptions::new().append(true).open(&path);
         let file = file.map_err(write_error(&path))?;
         disk::cut(&file, &path, good_bytes).map_err(write_error(&path))?;
@@ -97,30 +110,31 @@ impl Journal {
         Ok(Journal {
             path,
             file,
-            entries,
+            records,
             fence: None,
         })
     }
 
     /// The records until now, oldest first.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub fn entries(&self) -> &Records {
+        &self.records
     }
 
-    /// Writes a record and waits until it is on the disk.
+    /// Writes a record and waits until it is on the disk. One that cannot follow is refused before.
     pub fn append(&mut self, at: Timestamp, event: Event) -> Result<(), JournalError> {
         if let Some(fence) = &self.fence {
             fence.check()?;
         }
+        let contradicts = contradiction(&self.path.display().to_string(), &self.records);
+        self.records.check(&event).map_err(&contradicts)?;
         let entry = Entry {
-            n: wide(self.entries.len()),
+            n: wide(self.records.len()),
             at,
             event,
         };
         self.write(&entry).map_err(write_error(&self.path))?;
-        self.entries.push(entry);
-        Ok(())
+        self.records.push(entry).map_err(contradicts)
     }
 
     fn write(&mut self, entry: &Entry) -> io::Result<()> {
@@ -156,11 +170,11 @@ pub fn make_durable(path: &Path) -> Result<(), JournalError> {
 }
 
 /// Reads a journal without opening it for writing. A torn last record is left out.
-pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
-    read_with_length(path).map(|(entries, _)| entries)
+pub fn read(path: &Path) -> Result<Records, JournalError> {
+    read_with_length(path).map(|(records, _)| records)
 }
 
-fn read_with_length(path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
+fn read_with_length(path: &Path) -> Result<(Records, u64), JournalError> {
     let text = path.display().to_string();
     let bytes = fs::read(path).map_err(|source| JournalError::Read {
         path: text.clone(),
@@ -170,8 +184,8 @@ fn read_with_length(path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
 }
 
 /// Decodes a journal's bytes; also says how many of them are whole records.
-fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
-    let mut entries = vec![];
+fn decode(bytes: &[u8], path: &str) -> Result<(Records, u64), JournalError> {
+    let mut records = Records::default();
     let mut good_bytes = 0;
     let mut rest = bytes;
     while let Some(end) = rest.iter().position(|b| *b == b'\n') {
@@ -179,21 +193,32 @@ fn decode(bytes: &[u8], path: &str) -> Result<(Vec<Entry>, u64), JournalError> {
         match decode_line(first(line, end)) {
             Some(entry) => {
                 check_schema(&entry, path)?;
-                entries.push(entry);
+                let contradicts = contradiction(path, &records);
+                records.push(entry).map_err(contradicts)?;
             }
             // Blocks of a torn write may reach the disk out of order; the missing ones read as zeros.
             None if after.is_empty() && line.contains(&0) => break,
             None => {
                 return Err(JournalError::Damaged {
                     path: path.to_owned(),
-                    record: entries.len(),
+                    record: records.len(),
                 });
             }
         }
         good_bytes += wide(line.len());
         rest = after;
     }
-    Ok((entries, good_bytes))
+    Ok((records, good_bytes))
+}
+
+/// What to say of the record that comes next and cannot.
+fn contradiction(path: &str, records: &Records) -> impl Fn(CannotFollow) -> JournalError + use<> {
+    let (path, record) = (path.to_owned(), records.len());
+    move |source| JournalError::Contradiction {
+        path: path.clone(),
+        record,
+        source,
+    }
 }
 
 fn decode_line(line: &[u8]) -> Option<Entry> {
@@ -243,6 +268,7 @@ pub fn sequence_numbers(layout: &Layout) -> io::Result<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belay_model::transaction::journal::{Begin, BootTime, Holder, Output};
     use belay_model::transaction::step::Step;
 
     fn layout() -> (tempfile::TempDir, Layout) {
@@ -256,14 +282,66 @@ mod tests {
         Event::Started { step }
     }
 
+    fn begin() -> Event {
+        Event::Begin(Box::new(Begin {
+            schema: 2,
+            tx: "t".to_owned(),
+            seq: 1,
+            what: "deploy v1.0.0".to_owned(),
+            holder: Holder::default(),
+            previous: None,
+            previous_tag: None,
+            deadline: BootTime {
+                boot_id: "b".to_owned(),
+                ms: 1,
+            },
+        }))
+    }
+
+    /// As many steps as fill a dozen records.
+    fn events() -> Vec<Event> {
+        let done = |step| Event::Done {
+            step,
+            output: Output::Nothing,
+        };
+        let steps = Step::ALL.into_iter().take(6);
+        let of_steps = steps.flat_map(|step| [started(step), done(step)]);
+        std::iter::once(begin()).chain(of_steps).collect()
+    }
+
     fn written(layout: &Layout) -> Vec<u8> {
         let mut journal = Journal::create(layout, 1).expect("created");
-        for step in Step::ALL {
+        for event in events() {
             journal
-                .append(Timestamp::UNIX_EPOCH, started(step))
+                .append(Timestamp::UNIX_EPOCH, event)
                 .expect("appended");
         }
         fs::read(layout.journal(1)).expect("readable")
+    }
+
+    #[test]
+    fn a_record_that_cannot_follow_is_not_written() {
+        let (_dir, layout) = layout();
+        let bytes = written(&layout);
+        let mut journal = Journal::open(&layout, 1).expect("opened");
+        let refused = journal.append(Timestamp::UNIX_EPOCH, started(Step::Preflight));
+        assert!(
+            matches!(refused, Err(JournalError::Contradiction { record: 13, .. })),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read(layout.journal(1)).expect("readable"), bytes);
+        assert_eq!(journal.entries().len(), events().len());
+    }
+
+    #[test]
+    fn a_whole_record_that_cannot_follow_is_refused() {
+        let (_dir, layout) = layout();
+        let bytes = written(&layout);
+        let doubled = [bytes.as_slice(), bytes.as_slice()].concat();
+        assert!(matches!(
+            decode(&doubled, "journal"),
+            Err(JournalError::Contradiction { record: 13, .. })
+        ));
     }
 
     #[test]
@@ -271,9 +349,9 @@ mod tests {
         let (_dir, layout) = layout();
         written(&layout);
         let entries = read(&layout.journal(1)).expect("readable");
-        assert_eq!(entries.len(), Step::ALL.len());
+        assert_eq!(entries.len(), events().len());
         assert_eq!(entries[3].n, 3);
-        assert_eq!(entries[3].event, started(Step::Backup));
+        assert_eq!(entries[3].event, started(Step::Unpack));
     }
 
     #[test]
@@ -288,14 +366,15 @@ mod tests {
         for cut in last_line..bytes.len() {
             fs::write(layout.journal(1), &bytes[..cut]).expect("written");
             let mut journal = Journal::open(&layout, 1).expect("opened");
-            assert_eq!(journal.entries().len(), Step::ALL.len() - 1, "cut at {cut}");
+            let [whole @ .., last] = &events()[..] else {
+                panic!("several records");
+            };
+            assert_eq!(journal.entries().len(), whole.len(), "cut at {cut}");
             journal
-                .append(Timestamp::UNIX_EPOCH, started(Step::Prune))
+                .append(Timestamp::UNIX_EPOCH, last.clone())
                 .expect("appended");
-            assert_eq!(
-                read(&layout.journal(1)).expect("readable").len(),
-                Step::ALL.len()
-            );
+            let read = read(&layout.journal(1)).expect("readable");
+            assert_eq!(read.len(), whole.len() + 1);
         }
     }
 

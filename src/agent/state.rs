@@ -15,7 +15,8 @@ use super::records::{
     write, write_error, write_json,
 };
 use belay_model::composition::compose::ComposeFile;
-use belay_model::transaction::journal::{Entry, Next, next};
+use belay_model::transaction::journal::Entry;
+use belay_model::transaction::phase::{Next, Records, next};
 use belay_model::transaction::plan::Plan;
 use belay_model::transaction::recall::past_deployment;
 use belay_model::versions::history::PastDeployment;
@@ -121,7 +122,7 @@ pub fn open_transactions(layout: &Layout) -> Result<Vec<u64>, StateError> {
 
 /// A journal that was there when somebody listed them. Without the lock it may be gone by now: an engine removes the oldest
 /// ones, which are over.
-fn read_kept(layout: &Layout, seq: u64) -> Result<Option<Vec<Entry>>, StateError> {
+fn read_kept(layout: &Layout, seq: u64) -> Result<Option<Records>, StateError> {
     match journal::read(&layout.journal(seq)) {
         Err(JournalError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Ok(None)
@@ -136,16 +137,16 @@ pub fn has_plans(layout: &Layout) -> Result<bool, StateError> {
     Ok(numbers.iter().any(|seq| layout.journal_plan(*seq).exists()))
 }
 
-fn is_over(entries: &[Entry]) -> bool {
+fn is_over(entries: &Records) -> bool {
     matches!(next(entries), Next::Closed(_))
 }
 
 /// The number and the records of the transaction that a runner knows by its name.
-pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Vec<Entry>)>, StateError> {
+pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Records)>, StateError> {
     let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
     for seq in numbers.into_iter().rev() {
         let entries = read_kept(layout, seq)?;
-        let is_it = |entries: &Vec<Entry>| {
+        let is_it = |entries: &Records| {
             belay_model::transaction::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
         };
         if let Some(entries) = entries.filter(is_it) {

@@ -20,8 +20,9 @@ use super::spawn::spawn_engine;
 use super::trouble::Trouble;
 use super::{durable, lock, state};
 use belay_model::digest::sha256;
-use belay_model::transaction::journal::{self, End, Entry, Next, next};
+use belay_model::transaction::journal::{self, End};
 use belay_model::transaction::outcome::Failure;
+use belay_model::transaction::phase::{Next, Records, next};
 use belay_model::transaction::plan::{ConfirmRule, Plan};
 use belay_wire::{Answer, Begun, Confirmed, Line, Loaded, Staged};
 
@@ -304,7 +305,7 @@ pub fn decided(layout: &Layout, tx: &str) -> Result<Option<Confirmed>, AgentErro
 }
 
 /// What the host has decided: nothing yet, to commit, or to go back.
-fn decision(entries: &[Entry]) -> Option<Confirmed> {
+fn decision(entries: &Records) -> Option<Confirmed> {
     if journal::is_committed(entries) {
         return Some(Confirmed::Committed);
     }
@@ -317,7 +318,7 @@ fn decision(entries: &[Entry]) -> Option<Confirmed> {
     }
 }
 
-fn find(layout: &Layout, tx: &str) -> Result<(u64, Vec<Entry>), AgentError> {
+fn find(layout: &Layout, tx: &str) -> Result<(u64, Records), AgentError> {
     let found = state::find(layout, tx)?;
     found.ok_or_else(|| AgentError::new("the host has no record of this transaction"))
 }

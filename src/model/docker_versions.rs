@@ -24,6 +24,7 @@ impl Remark {
 }
 
 /// Why a Compose cannot work with an engine at all. It would print files and fail when it is to start something.
+#[must_use]
 pub fn misfit(engine: &str, oldest_api: &str, compose: &str) -> Option<Remark> {
     let (oldest, speaks) = (pair(oldest_api)?, API_OF_PYTHONS_COMPOSE);
     (is_pythons(compose) && oldest > speaks).then(|| {
@@ -40,6 +41,7 @@ pub fn misfit(engine: &str, oldest_api: &str, compose: &str) -> Option<Remark> {
 
 /// Whether this Compose acts on a network that is defined otherwise than it was made: 1.x fails, and those since 2.31, which
 /// keep the definition's hash with the network, make it anew (docker/compose#12267). Those between leave it as it is.
+#[must_use]
 pub fn changes_networks(compose: &str) -> bool {
     match numbers(compose).as_slice() {
         [2, minor, ..] => *minor >= 31,
@@ -48,6 +50,7 @@ pub fn changes_networks(compose: &str) -> bool {
 }
 
 /// What is worth a look about versions that work.
+#[must_use]
 pub fn remarks(engine: &str, compose: &str) -> Vec<Remark> {
     let mut remarks = vec![];
     let docker = numbers(engine);

@@ -15,10 +15,12 @@ impl Secret {
     }
 
     /// The text itself, for the one call that needs it.
+    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

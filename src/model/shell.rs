@@ -2,6 +2,7 @@
 
 /// One word for whatever shell a user has: everything inside single quotes, save the two characters that shells disagree on
 /// there.
+#[must_use]
 pub fn quoted(word: &str) -> String {
     let mut text = String::from("'");
     for character in word.chars() {
@@ -16,6 +17,7 @@ pub fn quoted(word: &str) -> String {
 }
 
 /// A path for people to read and type: without quotes where it needs none.
+#[must_use]
 pub fn path(path: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     match !path.is_empty() && path.chars().all(is_plain) {

@@ -10,6 +10,7 @@ pub struct YamlError(#[from] serde_yaml::Error);
 
 impl YamlError {
     /// The line and the column of the problem, from 1 on, where there is one place.
+    #[must_use]
     pub fn place(&self) -> Option<(usize, usize)> {
         let place = self.0.location()?;
         Some((place.line(), place.column()))
@@ -27,6 +28,7 @@ pub fn read(bytes: &[u8]) -> Result<Value, YamlError> {
 ///
 /// Compose 1.x reads YAML 1.1, where a bare `yes`, `08:30` or `0777` is not the text that it looks like. JSON's quoted
 /// form of a text is the same text in both versions of YAML.
+#[must_use]
 pub fn write(value: &Value) -> String {
     let mut out = String::new();
     match value {

@@ -15,7 +15,7 @@ use belay_model::judgement::health::{Answer, TimedAnswer, VersionCheck};
 use belay_model::judgement::measure::{Measured, Recorder};
 
 /// Most of an answer that is read for the version, in bytes.
-const BODY_LIMIT: usize = 64 * 1024;
+const BODY_LIMIT: u64 = 64 * 1024;
 /// Most requests that wait for an answer at a time. Each has a connection, and a process has 1,024 files by default: an
 /// engine that has none left could not even read its own lock.
 const WAITING_LIMIT: usize = 256;
@@ -39,6 +39,7 @@ pub trait Prober {
 }
 
 /// Starts to measure.
+#[must_use]
 pub fn start(target: &Target) -> Box<dyn Prober> {
     let shared = Arc::new(Mutex::new(Recorder::default()));
     let began = Instant::now();
@@ -131,17 +132,28 @@ async fn ask_for_ever(
             let asked_at = Instant::now();
             let asked = match &place {
                 Ok(_) => ask(&client, &target).await,
-                Err(_) => Err(format!("{WAITING_LIMIT} requests had no answer yet")),
+                Err(_) => Err(Unanswered::TooMany),
             };
             let mut recorder = shared.lock().unwrap_or_else(PoisonError::into_inner);
             match asked {
                 Ok(version) => {
                     recorder.good(ms_since(began), ms_since(asked_at), version.as_deref());
                 }
-                Err(reason) => recorder.bad(&reason),
+                Err(unanswered) => recorder.bad(&unanswered.to_string()),
             }
         });
     }
+}
+
+/// Why a request counts as failed.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("answered {0}")]
+    ServerError(u16),
+    #[error("{WAITING_LIMIT} requests had no answer yet")]
+    TooMany,
+    #[error("{}", why(.0))]
+    Unreachable(#[from] reqwest::Error),
 }
 
 /// When requests are due. Those that a suspended process did not send are not made up for when it wakes: nobody was
@@ -153,11 +165,10 @@ fn due(per_second: u32) -> Interval {
 }
 
 /// Asks once. A failure is one of the server: what a client did wrong (4xx) is an answer like any other.
-async fn ask(client: &reqwest::Client, target: &Target) -> Result<Option<String>, String> {
-    let answer = client.get(&target.url).send().await;
-    let mut answer = answer.map_err(|error| why(&error))?;
+async fn ask(client: &reqwest::Client, target: &Target) -> Result<Option<String>, Unanswered> {
+    let mut answer = client.get(&target.url).send().await?;
     if answer.status().is_server_error() {
-        return Err(format!("answered {}", answer.status().as_u16()));
+        return Err(Unanswered::ServerError(answer.status().as_u16()));
     }
     if let Some(VersionCheck::Header(name)) = &target.version {
         let header = answer.headers().get(name).and_then(|v| v.to_str().ok());
@@ -173,16 +184,18 @@ async fn ask(client: &reqwest::Client, target: &Target) -> Result<Option<String>
 }
 
 /// Reads the answer to its end: one that is cut off has failed.
-async fn read(answer: &mut reqwest::Response) -> Result<Vec<u8>, String> {
+async fn read(answer: &mut reqwest::Response) -> reqwest::Result<Vec<u8>> {
     let mut body = vec![];
-    while let Some(chunk) = answer.chunk().await.map_err(|error| why(&error))? {
-        let room = BODY_LIMIT.saturating_sub(body.len());
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    while let Some(chunk) = answer.chunk().await? {
+        let limit = usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX);
+        let room = limit.saturating_sub(body.len());
+        body.extend(chunk.iter().take(room));
     }
     Ok(body)
 }
 
 /// Asks an endpoint once and waits for the answer. Never fails: an endpoint that cannot be reached is an answer.
+#[must_use]
 pub fn ask_once(
     url: &str,
     timeout: Duration,
@@ -194,6 +207,7 @@ pub fn ask_once(
 }
 
 /// The same, with the time that it took.
+#[must_use]
 pub fn ask_timed(url: &str, timeout: Duration, by_proxy: bool) -> TimedAnswer {
     let began = Instant::now();
     let answer = ask_once(url, timeout, None, by_proxy);
@@ -231,7 +245,7 @@ fn try_ask_once(
             .map(str::to_owned),
         Some(VersionCheck::Json(path)) => {
             let mut body = vec![];
-            let read = response.take(BODY_LIMIT as u64).read_to_end(&mut body);
+            let read = response.take(BODY_LIMIT).read_to_end(&mut body);
             read.ok().and_then(|_| json_field(&body, path))
         }
     };
@@ -252,6 +266,7 @@ pub fn json_field(body: &[u8], path: &str) -> Option<String> {
 }
 
 /// Why an endpoint could not be reached, in the words that people know.
+#[must_use]
 pub fn why(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
@@ -349,7 +364,7 @@ mod tests {
         });
         let mut prober = start(&Target {
             per_second: 1_000,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             ..target(url)
         });
         let measured = measured_until(&mut *prober, |m| m.total >= 100);

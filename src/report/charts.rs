@@ -11,6 +11,7 @@ use belay_model::versions::history::PastDeployment;
 const SHOWN_RELEASES: usize = 10;
 
 /// The steps on the host, one after the other, in seconds since the first began.
+#[must_use]
 pub fn timeline(steps: &[StepTime]) -> Option<String> {
     if steps.is_empty() {
         return None;
@@ -56,6 +57,7 @@ pub struct Sizes<'a> {
 
 impl Sizes<'_> {
     /// Whether the largest image is at least half as large as it may be.
+    #[must_use]
     pub fn shows_budget(&self) -> bool {
         let largest = self.releases.iter().map(|(_, bytes)| *bytes).max();
         largest.unwrap_or(0) >= self.budget / 2
@@ -63,6 +65,7 @@ impl Sizes<'_> {
 }
 
 /// Of the images with a budget the largest one; nothing while there is only one release.
+#[must_use]
 pub fn sizes(outcome: &Outcome) -> Option<Sizes<'_>> {
     let budgeted = outcome.images.iter().filter(|i| i.budget.is_some());
     let image = budgeted.max_by_key(|image| image.size)?;
@@ -84,6 +87,7 @@ pub fn sizes(outcome: &Outcome) -> Option<Sizes<'_>> {
 }
 
 /// Bars, and the budget as a line where it is near enough to leave anything of the bars.
+#[must_use]
 pub fn size_chart(sizes: &Sizes<'_>) -> String {
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1_000_000.0);
     let names: Vec<String> = sizes

@@ -63,6 +63,7 @@ pub struct Checklist {
 }
 
 /// Belay's part of the comment, with the ticks that people made in the one that is there.
+#[must_use]
 pub fn checklist(list: &Checklist, boxes: &[KnownBox]) -> String {
     let text = render(list, boxes, true);
     match text.chars().count() > MAX_CHARS {

@@ -11,6 +11,7 @@ use super::story;
 use super::words;
 
 /// The last lines: for a failure `error:`, `host:`, `next:` and nothing else.
+#[must_use]
 pub fn console(outcome: &Outcome) -> String {
     match FailureLines::of(outcome) {
         Some(lines) => lines.to_string(),

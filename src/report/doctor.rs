@@ -76,11 +76,13 @@ impl Finding {
 }
 
 /// Whether a deployment would fail for one of them.
+#[must_use]
 pub fn is_bad(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| finding.grade == Grade::Bad)
 }
 
 /// The findings on a console, and how many there are of each.
+#[must_use]
 pub fn doctor_text(findings: &[Finding]) -> String {
     let mut rows = vec![];
     for finding in findings {

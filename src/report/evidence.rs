@@ -13,57 +13,91 @@ use super::sentence::Sentence;
 use super::status::backup_in;
 use super::words;
 
-/// Everything that was seen. An error is the reason, in words.
+/// Why something could not be looked at, in words for the comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen(pub String);
+
+impl Unseen {
+    /// Because of this error, without its causes: a comment has room for a clause.
+    #[must_use]
+    pub fn because(error: impl std::fmt::Display) -> Self {
+        Unseen(error.to_string())
+    }
+}
+
+/// Everything that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The newest commit of the pull request.
     pub commit: String,
-    pub reviewed: Result<Reviewed, String>,
-    pub next_tags: Result<Vec<String>, String>,
-    pub host: Result<HostSeen, String>,
+    /// The reviews and checks of that commit.
+    pub reviewed: Result<Reviewed, Unseen>,
+    /// The names that the release could have.
+    pub next_tags: Result<Vec<String>, Unseen>,
+    /// What the host has.
+    pub host: Result<HostSeen, Unseen>,
     /// The last words of the deployment that is live, for when the host was not looked at.
     pub words_of_live: Option<String>,
+    /// The application's, each with its answer.
     pub endpoints: Vec<Endpoint>,
+    /// What belay.yml says.
     pub settings: SettingsSeen,
 }
 
 /// What the host has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSeen {
+    /// The host's clock.
     pub now: Timestamp,
+    /// The tag that serves; `None` before the first deployment.
     pub serving: Option<String>,
+    /// How many there are.
     pub backups: usize,
+    /// The newest of them.
     pub last_backup: Option<LastBackup>,
 }
 
+/// The newest backup on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastBackup {
+    /// By which a rollback means it.
     pub name: String,
+    /// When it was begun.
     pub at: Timestamp,
+    /// The archive's size.
     pub bytes: u64,
+    /// Whether it was read back and found whole.
     pub is_verified: bool,
 }
 
 /// An endpoint of the application and how it answered, if it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Where it is.
     pub url: String,
-    pub answer: Result<TimedAnswer, String>,
+    /// What it said, and how soon.
+    pub answer: Result<TimedAnswer, Unseen>,
 }
 
 /// What belay.yml says of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsSeen {
+    /// `backup.keep`.
     pub backups_kept: u32,
+    /// `images.keep`.
     pub versions_kept: u32,
+    /// `images.budget`, in bytes.
     pub image_budget: u64,
+    /// Whether `images.test` has a command.
     pub images_are_tested: bool,
+    /// `health.successes`.
     pub good_answers: u32,
     /// Whose answers decide.
     pub endpoints: Vec<String>,
 }
 
 /// The twelve items, before the release.
+#[must_use]
 pub fn before_release(seen: &Seen) -> Vec<Entry> {
     let mut entries = vec![
         code_reviewed(&seen.reviewed, &seen.commit),
@@ -89,11 +123,11 @@ fn unknown(item: Item, why: &str) -> Entry {
 }
 
 /// The same before and after the release.
-pub(super) fn code_reviewed(reviewed: &Result<Reviewed, String>, commit: &str) -> Entry {
+pub(super) fn code_reviewed(reviewed: &Result<Reviewed, Unseen>, commit: &str) -> Entry {
     let item = Item::CodeReviewed;
     let reviewed = match reviewed {
         Ok(reviewed) => reviewed,
-        Err(why) => return unknown(item, why),
+        Err(Unseen(why)) => return unknown(item, why),
     };
     let mut evidence = match reviewed.approved_by.is_empty() {
         true => Sentence::new("nobody has approved it yet"),
@@ -140,7 +174,7 @@ fn names(before: &'static str, all: &[String]) -> Sentence {
 fn version_tagged(seen: &Seen) -> Entry {
     let item = Item::VersionTagged;
     let evidence = match &seen.next_tags {
-        Err(why) => return unknown(item, why),
+        Err(Unseen(why)) => return unknown(item, why),
         Ok(next) => match next.as_slice() {
             [] => Sentence::new("no tag has it yet"),
             [release] => Sentence::new("no tag has it yet; the next release is ").name(release),
@@ -157,7 +191,7 @@ fn backup_confirmed(seen: &Seen) -> Entry {
     let item = Item::BackupConfirmed;
     let host = match &seen.host {
         Ok(host) => host,
-        Err(why) => return backup_on_record(seen, why),
+        Err(Unseen(why)) => return backup_on_record(seen, why),
     };
     let Some(last) = &host.last_backup else {
         let evidence = Sentence::new(
@@ -213,7 +247,7 @@ fn endpoints_verified(seen: &Seen) -> Entry {
                 .text(&answer.answer.describe())
                 .say(" in ")
                 .text(&words::duration(answer.ms)),
-            Err(why) => evidence.say("was not asked: ").text(why),
+            Err(Unseen(why)) => evidence.say("was not asked: ").text(why),
         };
     }
     let is_good = |e: &Endpoint| {
@@ -252,7 +286,7 @@ fn to_come(seen: &Seen) -> Vec<Entry> {
         false => built.say("; belay.yml names no test for it"),
     };
     let good = words::count(
-        *good_answers as usize,
+        usize::try_from(*good_answers).unwrap_or(usize::MAX),
         "good answer",
         "good answers in a row",
     );
@@ -299,7 +333,7 @@ mod tests {
     use belay_model::judgement::health::Answer;
     use belay_model::reviewing::checklist::boxes;
 
-    fn answered(code: u16, ms: u64) -> Result<TimedAnswer, String> {
+    fn answered(code: u16, ms: u64) -> Result<TimedAnswer, Unseen> {
         let version = None;
         let answer = Answer::Status { code, version };
         Ok(TimedAnswer { answer, ms })
@@ -371,11 +405,11 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_at_ticks_nothing() {
-        let why = || Err("this workflow gives no SSH key".to_owned());
+        let why = || Err(Unseen("this workflow gives no SSH key".to_owned()));
         let blind = Seen {
-            reviewed: Err("the token may not".to_owned()),
-            next_tags: Err("the token may not".to_owned()),
-            host: Err("this workflow gives no SSH key".to_owned()),
+            reviewed: Err(Unseen("the token may not".to_owned())),
+            next_tags: Err(Unseen("the token may not".to_owned())),
+            host: Err(Unseen("this workflow gives no SSH key".to_owned())),
             endpoints: vec![Endpoint {
                 url: "http://127.0.0.1:8080/".to_owned(),
                 answer: why(),
@@ -389,7 +423,7 @@ mod tests {
     #[test]
     fn without_the_host_the_last_deployments_record_is_what_there_is() {
         let mut seen = seen();
-        seen.host = Err("this workflow gives no SSH key".to_owned());
+        seen.host = Err(Unseen("this workflow gives no SSH key".to_owned()));
         assert!(!ticked(&seen).contains(&"backup-confirmed".to_owned()));
         let (_, words) = deployment_status(&examples::deployed());
         seen.words_of_live = Some(words);

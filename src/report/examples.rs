@@ -6,6 +6,7 @@ use belay_model::composition::service_changes::{ChangeKind, ServiceChange};
 use belay_model::judgement::error_lines::ErrorLines;
 use belay_model::judgement::health::Verdict;
 use belay_model::judgement::measure::{Measured, Seen};
+use belay_model::replacement::strategy::{ServiceStrategy, Strategy};
 use belay_model::transaction::outcome::*;
 use belay_model::transaction::step::Step;
 use belay_model::versions::changes::{Changes, Compared, PullRequestOf};
@@ -62,10 +63,10 @@ fn backup() -> BackupReport {
     }
 }
 
-fn strategy(service: &str, strategy: &str, reason: &str) -> StrategyReport {
-    StrategyReport {
+fn strategy(service: &str, strategy: Strategy, reason: &str) -> ServiceStrategy {
+    ServiceStrategy {
         service: service.to_owned(),
-        strategy: strategy.to_owned(),
+        strategy,
         reason: reason.to_owned(),
         gap: None,
     }
@@ -122,11 +123,15 @@ pub(super) fn deployed() -> Outcome {
             reason: "the last 5 backups are kept".to_owned(),
         }],
         strategies: vec![
-            strategy("web", "stop-first", "services are replaced in place"),
-            strategy("cache", "untouched", "it is the same in both versions"),
+            strategy("web", Strategy::StopFirst, "services are replaced in place"),
+            strategy(
+                "cache",
+                Strategy::Untouched,
+                "it is the same in both versions",
+            ),
             strategy(
                 "migrate",
-                "one-shot",
+                Strategy::OneShot,
                 "another service waits for it to complete",
             ),
         ],
@@ -469,7 +474,7 @@ pub(super) fn fill(outcome: &mut Outcome, text: &str, count: usize) {
         };
         count
     ];
-    outcome.strategies = vec![strategy(&text(), &text(), &text()); count];
+    outcome.strategies = vec![strategy(&text(), Strategy::StopFirst, &text()); count];
     outcome.removed = vec![
         Removal {
             name: text(),

@@ -81,6 +81,7 @@ impl fmt::Display for FailureLines {
 
 impl FailureLines {
     /// Fills in what the failure leaves open.
+    #[must_use]
     pub fn new(failure: &Failure, around: &Circumstances<'_>) -> Self {
         let line = |text: &str| clip(&one_line(text), LINE_MAX);
         FailureLines {
@@ -91,6 +92,7 @@ impl FailureLines {
     }
 
     /// The failure of an outcome: `None` when it went well.
+    #[must_use]
     pub fn of(outcome: &Outcome) -> Option<Self> {
         let around = Circumstances::from(outcome);
         match (&outcome.failure, outcome.word) {

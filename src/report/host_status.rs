@@ -15,15 +15,19 @@ use super::words::{self, columns};
 /// The state of an application on its host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
+    /// The application's name in belay.yml.
     pub app: String,
+    /// The environment's name on GitHub.
     pub environment: String,
     /// `user@host:port`.
     pub host: String,
+    /// The application's folder on the host.
     pub root: String,
     /// When this was looked up.
     pub at: Timestamp,
     /// `None` when nothing is deployed.
     pub current: Option<CurrentReport>,
+    /// Every container of the project.
     pub services: Vec<ServiceReport>,
     /// Who holds the lock.
     pub lock: Option<Holder>,
@@ -31,6 +35,7 @@ pub struct StatusReport {
     pub open: Option<OpenTransaction>,
     /// Newest first.
     pub backups: Vec<BackupLine>,
+    /// What is free on the root's file system; `None` where nobody looked.
     pub free_bytes: Option<u64>,
     /// Versions that can be rolled back to, newest first; the serving one among them.
     pub releases: Vec<KeptRelease>,
@@ -41,12 +46,18 @@ pub struct StatusReport {
     pub note: Option<String>,
 }
 
+/// The release that serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurrentReport {
+    /// Its tag.
     pub version: String,
+    /// Its directory below `.belay/releases`.
     pub release: String,
+    /// The commit, where there is one.
     pub revision: Option<String>,
+    /// When it became current.
     pub since: Timestamp,
+    /// By a deployment or a rollback.
     pub how: How,
     /// The version that served before.
     pub previous: Option<String>,
@@ -55,22 +66,30 @@ pub struct CurrentReport {
 /// One container of the project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceReport {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// The container's name.
     pub container: String,
     /// Docker's word: `running`, `exited`, …
     pub state: String,
     /// Docker's word for its healthcheck, where it has one.
     pub health: Option<String>,
+    /// The image's identity, or what the engine calls it.
     pub image: String,
 }
 
+/// A transaction that is not over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenTransaction {
+    /// The name that the runner gave it.
     pub tx: String,
     /// `deploy v1.2.0`.
     pub what: String,
+    /// When it began.
     pub since: Timestamp,
+    /// Where it is; `None` where that is not known.
     pub step: Option<Step>,
+    /// What it does there.
     pub state: OpenState,
 }
 
@@ -78,11 +97,15 @@ pub struct OpenTransaction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OpenState {
+    /// It goes forward.
     Running,
+    /// The new version serves and is not confirmed.
     AwaitingConfirmation,
+    /// It goes back.
     Unwinding,
     /// Its engine is gone; the next look or run recovers it.
     Interrupted,
+    /// An undo failed: a person is needed.
     Stuck,
 }
 
@@ -101,11 +124,15 @@ impl OpenState {
 /// One backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackupLine {
+    /// By which a rollback means it.
     pub name: String,
+    /// When it was begun.
     pub taken: Timestamp,
+    /// The archive's size.
     pub bytes: u64,
     /// The version that served when it was taken.
     pub version: Option<String>,
+    /// Whether it can be relied on.
     pub check: BackupCheck,
 }
 
@@ -117,6 +144,7 @@ pub enum BackupCheck {
     Recorded,
     /// It was read back just now.
     Verified,
+    /// It cannot be used, for this reason.
     Broken(String),
 }
 
@@ -130,16 +158,21 @@ impl BackupCheck {
     }
 }
 
+/// A version that the host keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeptRelease {
+    /// Its tag.
     pub version: String,
+    /// Its directory below `.belay/releases`.
     pub release: String,
+    /// When it was unpacked.
     pub created: Timestamp,
     /// Images that are gone from the host; with one missing it cannot be rolled back to.
     pub missing_images: Vec<String>,
 }
 
 /// The status on a console.
+#[must_use]
 pub fn status_text(report: &StatusReport) -> String {
     let mut text = format!(
         "{} in {} on {}\n",
@@ -264,6 +297,7 @@ fn releases(report: &StatusReport) -> Vec<Vec<String>> {
 }
 
 /// The backups on a console, as they are given.
+#[must_use]
 pub fn backups_text(backups: &[BackupLine], now: Timestamp) -> String {
     if backups.is_empty() {
         return "there are no backups yet\n".to_owned();

@@ -24,11 +24,13 @@ pub struct Inline(String);
 
 impl Inline {
     /// Markdown of Belay's own.
+    #[must_use]
     pub fn own(markdown: &'static str) -> Self {
         Inline(markdown.to_owned())
     }
 
     /// Prose from outside. What stands between two backticks in it is shown as code.
+    #[must_use]
     pub fn text(text: &str) -> Self {
         let line = collapse(&clip(&visible(text), TEXT_MAX));
         if line.is_empty() {
@@ -52,6 +54,7 @@ impl Inline {
     }
 
     /// A name from outside, as code.
+    #[must_use]
     pub fn code(name: &str) -> Self {
         Inline(code_span(&clip(&collapse(&visible(name)), CODE_MAX)))
     }
@@ -98,6 +101,7 @@ impl Inline {
     }
 
     /// Several, with words of Belay's own between them.
+    #[must_use]
     pub fn joined(parts: Vec<Inline>, between: &'static str) -> Self {
         Inline(
             parts
@@ -183,7 +187,7 @@ fn entities(word: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' | '^' => {
-                safe.push_str(&format!("&#{};", c as u32));
+                safe.push_str(&format!("&#{};", u32::from(c)));
             }
             c => safe.push(c),
         }
@@ -203,7 +207,8 @@ fn guard_start(line: &str) -> String {
         (Some(c @ ('.' | ')')), None | Some(' ')) if digits > 0 => c,
         _ => return line.to_owned(),
     };
-    format!("{number}&#{};{}", mark as u32, &rest[mark.len_utf8()..])
+    let after = rest.strip_prefix(mark).unwrap_or_default();
+    format!("{number}&#{};{after}", u32::from(mark))
 }
 
 /// Code of one line. A table splits its cells before it looks for code, so a bar is shown as a broken one.
@@ -261,6 +266,7 @@ pub struct Task {
 pub struct Document(String);
 
 impl Document {
+    #[must_use]
     pub fn new() -> Self {
         Document::default()
     }
@@ -353,6 +359,7 @@ impl Document {
         ));
     }
 
+    #[must_use]
     pub fn into_string(self) -> String {
         self.0
     }

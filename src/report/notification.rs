@@ -16,6 +16,7 @@ use super::story;
 const MOST: usize = 1_500;
 
 /// The body of the request.
+#[must_use]
 pub fn message(outcome: &Outcome, tongue: Tongue) -> Value {
     match tongue {
         Tongue::Slack => slack(outcome),

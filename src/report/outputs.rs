@@ -7,6 +7,7 @@ use belay_model::versions::history::bytes_together;
 use super::story;
 
 /// Every output of the action, by name. One that is not known is empty, which a workflow reads as not set.
+#[must_use]
 pub fn outputs(outcome: &Outcome, deployment_id: Option<u64>) -> Vec<(&'static str, String)> {
     let revision = outcome
         .revision

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::strategy::{ServiceStrategy, Strategy};
 use belay_model::text::one_line;
 use belay_model::transaction::outcome::Work;
 use belay_model::transaction::plan::{DataStrategy, ImageSource};
@@ -17,8 +17,11 @@ use super::words::{self, columns};
 /// Everything that a dry run found out. Sizes in bytes, times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
+    /// What a real run would do.
     pub work: Work,
+    /// The application's name in belay.yml.
     pub app: String,
+    /// The environment's name on GitHub.
     pub environment: String,
     /// `user@host:port`.
     pub host: String,
@@ -26,23 +29,29 @@ pub struct PlanReport {
     pub root: String,
     /// What was asked for.
     pub tag: String,
+    /// The commit that the tag stands for.
     pub revision: Option<String>,
     /// What serves now.
     pub from: Option<String>,
     /// What would serve.
     pub to: String,
+    /// Each, with what would become of it.
     pub services: Vec<PlannedService>,
+    /// Each that would be built, sent or pulled.
     pub images: Vec<PlannedImageReport>,
+    /// What would be saved before.
     pub backup: PlannedBackup,
     /// Data that would be put back, if any.
     #[serde(default)]
     pub restore: Option<PlannedRestore>,
     /// Files that would be put under the root.
     pub files: Vec<String>,
+    /// When the new version would count as good.
     pub health: PlannedHealth,
     /// What can be rolled back to, with a few words about each: versions, then backups, newest first.
     #[serde(default)]
     pub choices: Vec<(String, String)>,
+    /// What a person should know.
     pub warnings: Vec<String>,
     /// Why it would be refused; empty when it would not.
     pub refusals: Vec<Refusal>,
@@ -51,9 +60,11 @@ pub struct PlanReport {
 /// The data of a backup, in the place of what is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedRestore {
+    /// The backup's name.
     pub backup: String,
     /// The version that it was taken of.
     pub version: Option<String>,
+    /// When it was begun.
     pub taken: Timestamp,
     /// Which volumes and bind mounts it holds, in words.
     pub sources: Vec<String>,
@@ -70,57 +81,74 @@ impl PlannedRestore {
     }
 }
 
+/// A service, and what would become of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedService {
-    pub service: String,
-    pub strategy: Strategy,
-    pub reason: String,
-    /// How long it would be away, in words, where that is known.
-    #[serde(default)]
-    pub gap: Option<String>,
+    /// What would become of it.
+    #[serde(flatten)]
+    pub planned: ServiceStrategy,
     /// How long its start-up took last time, where that is known.
     pub last_startup_ms: Option<u64>,
 }
 
+/// An image of the version that would come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedImageReport {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// What the Compose file calls it, or the name that it would be built under.
     pub reference: String,
     /// Not known before it is built.
     pub size: Option<u64>,
+    /// The same of what serves; `None` where that is not known.
     pub previous_size: Option<u64>,
+    /// What belay.yml allows; `None` for an image that is not built here.
     pub budget: Option<u64>,
     /// `None` for an image that is on the host already.
     pub source: Option<ImageSource>,
 }
 
+/// The backup that would be taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlannedBackup {
     /// How many backups are kept.
     pub keep: usize,
+    /// The data that it would hold.
     pub sources: Vec<PlannedSource>,
+    /// The last one's size; `None` before the first.
     pub estimate_bytes: Option<u64>,
+    /// What is free on the host; `None` where nobody looked.
     pub free_bytes: Option<u64>,
 }
 
+/// A volume or a folder that would be saved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedSource {
     /// A volume's name, or a path on the host.
     pub source: String,
+    /// How it would be brought to rest.
     pub strategy: DataStrategy,
+    /// Those that have it mounted.
     pub services: Vec<String>,
 }
 
+/// When the new version would count as good.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlannedHealth {
+    /// Those that would be asked.
     pub endpoints: Vec<PlannedEndpoint>,
+    /// The most that it may take.
     pub deadline_ms: u64,
+    /// Good answers in a row that it takes.
     pub successes: u32,
 }
 
+/// One that would be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedEndpoint {
+    /// Which it is.
     pub role: EndpointRole,
+    /// Where it is.
     pub url: String,
 }
 
@@ -146,12 +174,15 @@ impl EndpointRole {
 /// One reason why the transaction would not begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
+    /// What is wrong.
     pub error: String,
+    /// What to do about it.
     pub next: Option<String>,
 }
 
 impl PlanReport {
     /// Whether it would be refused.
+    #[must_use]
     pub fn is_refused(&self) -> bool {
         !self.refusals.is_empty()
     }
@@ -274,16 +305,16 @@ fn own_text(text: &str) -> Sentence {
 impl PlannedService {
     fn row(&self) -> Vec<Sentence> {
         vec![
-            Sentence::with_name(&self.service),
-            Sentence::new(self.strategy.name()),
-            own_text(&self.reason),
+            Sentence::with_name(&self.planned.service),
+            Sentence::new(self.planned.strategy.words()),
+            own_text(&self.planned.reason),
             self.expected_gap(),
         ]
     }
 
     /// The time without the service that its strategy costs.
     fn expected_gap(&self) -> Sentence {
-        let gap = match (&self.gap, self.strategy) {
+        let gap = match (&self.planned.gap, self.planned.strategy) {
             (Some(gap), _) => gap.as_str(),
             (None, Strategy::StopFirst) => "its start-up",
             (
@@ -390,6 +421,7 @@ impl PlannedHealth {
 }
 
 /// The plan on a console.
+#[must_use]
 pub fn plan_text(report: &PlanReport) -> String {
     let mut text = format!("{}\n", report.headline().plain());
     let facts: Vec<Vec<String>> = report
@@ -489,20 +521,25 @@ pub(super) mod tests {
             to: "v1.2.0".to_owned(),
             services: vec![
                 PlannedService {
-                    service: "web".to_owned(),
-                    strategy: Strategy::StopFirst,
-                    reason: "its container_name is web, which only one container can have"
-                        .to_owned(),
-                    gap: Some(
-                        "up to 10 s while it stops, then until the new one has started".to_owned(),
-                    ),
+                    planned: ServiceStrategy {
+                        service: "web".to_owned(),
+                        strategy: Strategy::StopFirst,
+                        reason: "its container_name is web, which only one container can have"
+                            .to_owned(),
+                        gap: Some(
+                            "up to 10 s while it stops, then until the new one has started"
+                                .to_owned(),
+                        ),
+                    },
                     last_startup_ms: Some(1_200),
                 },
                 PlannedService {
-                    service: "cache".to_owned(),
-                    strategy: Strategy::Untouched,
-                    reason: "it is the same in both versions".to_owned(),
-                    gap: None,
+                    planned: ServiceStrategy {
+                        service: "cache".to_owned(),
+                        strategy: Strategy::Untouched,
+                        reason: "it is the same in both versions".to_owned(),
+                        gap: None,
+                    },
                     last_startup_ms: None,
                 },
             ],
@@ -586,7 +623,7 @@ pub(super) mod tests {
     #[test]
     fn a_service_cannot_speak_to_the_runner() {
         let mut report = example();
-        report.services[0].service = "::add-mask::x".to_owned();
+        report.services[0].planned.service = "::add-mask::x".to_owned();
         for line in plan_text(&report).lines() {
             assert!(!line.trim_start().starts_with("::"), "{line:?}");
         }

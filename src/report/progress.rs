@@ -30,6 +30,7 @@ pub enum Progress {
 
 impl Progress {
     /// The lines for a terminal, where nothing folds.
+    #[must_use]
     pub fn text(&self) -> String {
         match self {
             Progress::StepBegan { title, .. } => title.clone(),
@@ -52,6 +53,7 @@ pub struct Narrator {
 }
 
 impl Narrator {
+    #[must_use]
     pub fn new() -> Self {
         Narrator::default()
     }
@@ -119,6 +121,7 @@ impl Narrator {
 }
 
 /// `4/14 backup`.
+#[must_use]
 pub fn position(step: Step) -> String {
     let index = Step::ALL.iter().position(|s| *s == step).unwrap_or(0);
     format!("{}/{} {step}", index + 1, Step::ALL.len())

@@ -5,12 +5,12 @@
 use belay_model::judgement::health::Verdict;
 use belay_model::reviewing::checklist::{Item, Judge};
 use belay_model::reviewing::review::Reviewed;
-use belay_model::transaction::outcome::{Outcome, StepResult, Word, Work};
+use belay_model::transaction::outcome::{ImageReport, Outcome, StepResult, Word, Work};
 use belay_model::transaction::step::Step;
 use belay_model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
 
 use super::checklist::{Deployed, Entry, Standing};
-use super::evidence::{SettingsSeen, code_reviewed, entry};
+use super::evidence::{SettingsSeen, Unseen, code_reviewed, entry};
 use super::sentence::Sentence;
 use super::story;
 use super::words;
@@ -21,11 +21,12 @@ pub struct Released<'a> {
     pub outcome: &'a Outcome,
     /// The newest of the pull request's own commits.
     pub commit: String,
-    pub reviewed: Result<Reviewed, String>,
+    pub reviewed: Result<Reviewed, Unseen>,
     pub settings: SettingsSeen,
 }
 
 /// The twelve items, after a deployment.
+#[must_use]
 pub fn after_release(seen: &Released<'_>) -> Vec<Entry> {
     let outcome = seen.outcome;
     let mut entries = vec![
@@ -51,6 +52,7 @@ pub fn after_release(seen: &Released<'_>) -> Vec<Entry> {
 }
 
 /// Where the pull requests of a run stand after it; nothing when the run has changed nothing, or that is not known.
+#[must_use]
 pub fn standing_after(outcome: &Outcome) -> Option<Standing> {
     let deployed = Deployed {
         tag: outcome.asked.clone(),
@@ -68,6 +70,7 @@ pub fn standing_after(outcome: &Outcome) -> Option<Standing> {
 }
 
 /// Where the pull requests stand that were live before a run and are not after it.
+#[must_use]
 pub fn standing_of_gone(outcome: &Outcome) -> Option<Standing> {
     let deployed = Deployed {
         tag: outcome.previous.clone()?,
@@ -79,6 +82,7 @@ pub fn standing_of_gone(outcome: &Outcome) -> Option<Standing> {
 }
 
 /// The first lines that told of errors, by service, to be folded.
+#[must_use]
 pub fn error_logs(outcome: &Outcome) -> Vec<(String, String)> {
     let errors = outcome.errors.iter().flatten();
     errors
@@ -139,7 +143,7 @@ fn image_built(seen: &Released<'_>) -> Entry {
             evidence = evidence.say(within).text(&words::size(budget));
         }
     }
-    let is_over = budgeted().any(|image| image.is_over_budget());
+    let is_over = budgeted().any(ImageReport::is_over_budget);
     if budgeted().next().is_none() {
         evidence = Sentence::new("this version builds none of its own");
     }

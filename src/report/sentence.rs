@@ -24,11 +24,13 @@ enum Piece {
 
 impl Sentence {
     /// Begins a sentence with words of Belay's own.
+    #[must_use]
     pub fn new(words: &'static str) -> Self {
         Sentence(vec![Piece::Own(words)])
     }
 
     /// Begins a sentence with a name.
+    #[must_use]
     pub fn with_name(name: &str) -> Self {
         Sentence::default().name(name)
     }

@@ -28,6 +28,7 @@ pub enum DeploymentState {
 
 impl DeploymentState {
     /// The word of GitHub's API.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             DeploymentState::Queued => "queued",
@@ -41,6 +42,7 @@ impl DeploymentState {
 }
 
 /// The status that a deployment ends in: terminal for every outcome.
+#[must_use]
 pub fn deployment_status(outcome: &Outcome) -> (DeploymentState, String) {
     let (state, text) = match outcome.word {
         Word::Deployed | Word::Unchanged => (DeploymentState::Success, success(outcome)),
@@ -86,6 +88,7 @@ fn success(outcome: &Outcome) -> String {
 }
 
 /// The backup, and its size, that a good deployment's status tells of, for whoever cannot ask the host.
+#[must_use]
 pub fn backup_in(description: &str) -> Option<&str> {
     let (_, found) = description.split_once("; backup_")?;
     let end = found.find(')')? + 1;
@@ -125,6 +128,7 @@ fn error(outcome: &Outcome) -> String {
 }
 
 /// While another transaction holds the host's lock.
+#[must_use]
 pub fn queued(holder: Option<&Holder>) -> (DeploymentState, String) {
     let text = match holder {
         Some(holder) => format!("waiting for {}", holder.what),
@@ -134,11 +138,13 @@ pub fn queued(holder: Option<&Holder>) -> (DeploymentState, String) {
 }
 
 /// While a step runs: `4/14 backup`.
+#[must_use]
 pub fn phase(step: Step) -> (DeploymentState, String) {
     (DeploymentState::InProgress, position(step))
 }
 
 /// While the transaction undoes itself.
+#[must_use]
 pub fn undoing(step: Step) -> (DeploymentState, String) {
     (
         DeploymentState::InProgress,
@@ -147,6 +153,7 @@ pub fn undoing(step: Step) -> (DeploymentState, String) {
 }
 
 /// For the deployment whose version no longer serves.
+#[must_use]
 pub fn replaced_by(version: &str) -> (DeploymentState, String) {
     (
         DeploymentState::Inactive,
@@ -155,6 +162,7 @@ pub fn replaced_by(version: &str) -> (DeploymentState, String) {
 }
 
 /// For the deployment that says, after an automatic rollback, which version serves.
+#[must_use]
 pub fn serves_again(version: &str, failed: &str) -> (DeploymentState, String) {
     (
         DeploymentState::Success,
@@ -163,6 +171,7 @@ pub fn serves_again(version: &str, failed: &str) -> (DeploymentState, String) {
 }
 
 /// For a deployment of an earlier run that ended without a word.
+#[must_use]
 pub fn abandoned() -> (DeploymentState, String) {
     (
         DeploymentState::Error,
@@ -171,6 +180,7 @@ pub fn abandoned() -> (DeploymentState, String) {
 }
 
 /// For a run that was cancelled while the host was at work.
+#[must_use]
 pub fn cancelled() -> (DeploymentState, String) {
     (
         DeploymentState::Error,
@@ -197,6 +207,7 @@ fn describe(text: &str) -> String {
 }
 
 /// The one error annotation of a run: its title and its message of three lines. `None` when there is nothing to complain.
+#[must_use]
 pub fn annotation(outcome: &Outcome) -> Option<(String, String)> {
     let lines = FailureLines::of(outcome)?;
     let work = match outcome.work {

@@ -10,6 +10,7 @@ use super::sentence::Sentence;
 use super::words;
 
 /// One sentence that says what came of the run.
+#[must_use]
 pub fn headline(outcome: &Outcome) -> Sentence {
     match outcome.word {
         Word::Deployed => done(outcome),
@@ -22,6 +23,7 @@ pub fn headline(outcome: &Outcome) -> Sentence {
 }
 
 /// The one sign of the banner.
+#[must_use]
 pub fn sign(word: Word) -> &'static str {
     match word {
         Word::Deployed => "✅",
@@ -135,6 +137,7 @@ fn now(outcome: &Outcome) -> &str {
 }
 
 /// Whether the run failed after the point from which the new version stays.
+#[must_use]
 pub fn is_committed(outcome: &Outcome) -> bool {
     outcome
         .failed_step
@@ -142,6 +145,7 @@ pub fn is_committed(outcome: &Outcome) -> bool {
 }
 
 /// Whether what was asked for is what serves now, so that the revision is the serving one's.
+#[must_use]
 pub fn serves_what_was_asked(outcome: &Outcome) -> bool {
     match outcome.word {
         Word::Deployed | Word::Unchanged => true,
@@ -151,16 +155,19 @@ pub fn serves_what_was_asked(outcome: &Outcome) -> bool {
 }
 
 /// What served, then what serves: `v1.1.0 -> v1.2.0`.
+#[must_use]
 pub fn was_is(outcome: &Outcome) -> Sentence {
     was(outcome).say(" -> ").then(is(outcome))
 }
 
 /// What served before, as far as it is known.
+#[must_use]
 pub fn was(outcome: &Outcome) -> Sentence {
     known(outcome, outcome.previous.as_deref())
 }
 
 /// What serves now, as far as it is known.
+#[must_use]
 pub fn is(outcome: &Outcome) -> Sentence {
     match (outcome.word, &outcome.serving) {
         (Word::Stuck | Word::Unknown, None) => Sentence::new("not known"),
@@ -178,6 +185,7 @@ fn known(outcome: &Outcome, version: Option<&str>) -> Sentence {
 }
 
 /// The health verdict in words.
+#[must_use]
 pub fn verdict(verdict: &Verdict) -> Sentence {
     match verdict {
         Verdict::Healthy => Sentence::new("healthy"),
@@ -188,6 +196,7 @@ pub fn verdict(verdict: &Verdict) -> Sentence {
 }
 
 /// The application's directory on the host. A report does not carry it, but the backup's path begins with it.
+#[must_use]
 pub fn root(outcome: &Outcome) -> Option<&str> {
     let (folder, _) = outcome.backup.as_ref()?.path.rsplit_once('/')?;
     let root = folder.strip_suffix("/backups")?;

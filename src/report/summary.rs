@@ -2,11 +2,9 @@
 //!
 //! Runs anywhere; pure. GitHub drops a summary of more than 1 MiB as a whole, so this one sheds until it fits: logs first.
 
-use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::strategy::{ServiceStrategy, Strategy};
 use belay_model::shell;
-use belay_model::transaction::outcome::{
-    ImageReport, Outcome, StepResult, StrategyReport, Word, Work,
-};
+use belay_model::transaction::outcome::{ImageReport, Outcome, StepResult, Word, Work};
 
 use super::changed::{beside_earlier, what_changed};
 use super::charts;
@@ -49,6 +47,7 @@ const DETAILS: [Detail; 4] = [
 ];
 
 /// The summary of a run; always less than [`MAX_BYTES`].
+#[must_use]
 pub fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     for detail in DETAILS {
@@ -158,7 +157,7 @@ fn revision(outcome: &Outcome, revision: &str) -> Inline {
     match &outcome.urls.repository {
         Some(repository) if is_sha => {
             let url = format!("{}/commit/{revision}", repository.trim_end_matches('/'));
-            Inline::link(Inline::code(&revision[..7]), &url)
+            Inline::link(Inline::code(revision.get(..7).unwrap_or(revision)), &url)
         }
         _ => Inline::code(revision),
     }
@@ -303,7 +302,7 @@ fn end_of(text: &str, bytes: usize) -> (bool, &str) {
     let from = (from..=text.len())
         .find(|at| text.is_char_boundary(*at))
         .unwrap_or(text.len());
-    let tail = &text[from..];
+    let (_, tail) = text.split_at(from);
     let whole_lines = tail
         .split_once('\n')
         .map(|(_, rest)| rest)
@@ -447,7 +446,7 @@ fn strategies(page: &mut Document, outcome: &Outcome, detail: Detail) {
     let rows = outcome.strategies.iter().map(|report| {
         vec![
             Inline::code(&report.service),
-            Inline::text(&report.strategy),
+            Inline::own(report.strategy.words()),
             Inline::text(&report.reason),
             gap(report, outcome),
         ]
@@ -460,8 +459,8 @@ fn strategies(page: &mut Document, outcome: &Outcome, detail: Detail) {
 
 /// Stop-first is named honestly: the service is gone from its stop until it answers again. The gateway has a gap of its
 /// own when it comes or goes.
-fn gap(report: &StrategyReport, outcome: &Outcome) -> Inline {
-    let is_stop_first = report.strategy == Strategy::StopFirst.name();
+fn gap(report: &ServiceStrategy, outcome: &Outcome) -> Inline {
+    let is_stop_first = report.strategy == Strategy::StopFirst;
     let said = match &report.gap {
         Some(gap) => Inline::text(gap),
         None if is_stop_first => Inline::own("its start-up"),
@@ -639,7 +638,7 @@ mod tests {
     fn a_gap_is_told_for_whatever_has_one() {
         let mut outcome = examples::deployed();
         outcome.strategies[0].gap = Some("up to 10 s while it stops".to_owned());
-        outcome.strategies[1].strategy = Strategy::Gateway.name().to_owned();
+        outcome.strategies[1].strategy = Strategy::Gateway;
         outcome.strategies[1].gap = Some("about a second".to_owned());
         let text = summary(&outcome);
         assert!(

@@ -10,13 +10,15 @@ use super::link::LinkError;
 use super::session::{Session, SessionError, runtime};
 use belay_model::config::Settings;
 use belay_model::request::event::{Origin, PullRequest};
-use belay_model::request::tag::next_tags;
+use belay_model::request::tag_ancestry::next_tags;
 use belay_model::reviewing::checklist::boxes;
 use belay_model::reviewing::review::Reviewed;
 use belay_model::transaction::outcome::{EXIT_BUG, Failure, Word};
 use belay_prober::ask_timed;
 use belay_report::checklist::{Checklist, Standing, checklist};
-use belay_report::evidence::{Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, before_release};
+use belay_report::evidence::{
+    Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, Unseen, before_release,
+};
 use belay_report::three_lines;
 use belay_wire::{HostFacts, Verb};
 
@@ -43,10 +45,10 @@ pub(crate) fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
     ));
     let seen = Seen {
         commit: pull.head_sha.clone(),
-        reviewed: github.reviewed.map_err(|why| why.to_string()),
-        next_tags: github.next_tags.map_err(|why| why.to_string()),
+        reviewed: github.reviewed.map_err(Unseen::because),
+        next_tags: github.next_tags.map_err(Unseen::because),
         endpoints: endpoints(&settings, &host),
-        host: host.map(|host| host.seen).map_err(|why| why.to_string()),
+        host: host.map(|host| host.seen).map_err(Unseen::because),
         words_of_live: github.words_of_live,
         settings: settings_seen(&settings),
     };
@@ -205,7 +207,7 @@ fn look_at_host(session: &Session<'_>, settings: &Settings) -> Result<OnHost, No
             &["--url", &url, "--timeout", &timeout],
             None::<&()>,
         );
-        let answer = answer.map_err(|error| NotSeen::from(error).to_string());
+        let answer = answer.map_err(|error| Unseen::because(NotSeen::from(error)));
         Endpoint { url, answer }
     });
     Ok(OnHost {
@@ -239,7 +241,7 @@ fn endpoints(settings: &Settings, host: &Result<OnHost, NotSeen>) -> Vec<Endpoin
             .flatten()
             .map(|url| Endpoint {
                 url: url.to_string(),
-                answer: Err(why.to_string()),
+                answer: Err(Unseen::because(why)),
             })
             .collect(),
     };

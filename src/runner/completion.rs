@@ -11,7 +11,7 @@ use belay_model::reviewing::checklist::boxes;
 use belay_model::transaction::outcome::{Outcome, Word, Work};
 use belay_model::versions::changes::{Changes, Compared, PullRequestOf};
 use belay_report::checklist::{Checklist, Standing, checklist, standing_elsewhere};
-use belay_report::evidence::SettingsSeen;
+use belay_report::evidence::{SettingsSeen, Unseen};
 use belay_report::released::{
     Released, after_release, error_logs, standing_after, standing_of_gone,
 };
@@ -123,7 +123,7 @@ impl ChecklistUpdate<'_> {
             outcome: self.outcome,
             reviewed: reviewed(self.client, self.origin, pull.number, &commit)
                 .await
-                .map_err(|why| why.to_string()),
+                .map_err(Unseen::because),
             commit,
             settings: self.settings.clone(),
         };

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::program;
-use belay_model::request::tag::{History, Place, RepositoryFacts, Tag};
+use belay_model::request::tag::Tag;
+use belay_model::request::tag_ancestry::{History, RepositoryFacts, TagPlace};
 
 /// Why there are no facts about a repository.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +35,12 @@ pub fn repository_facts(dir: &Path, name: &str) -> Result<RepositoryFacts, GitEr
     };
     let tags = read_tags(dir)?;
     let place = match tags.get(name) {
-        Some(commit) => Place::Tagged(commit.clone()),
-        None => head(dir).map_or(Place::Nowhere, Place::Head),
+        Some(commit) => TagPlace::Tagged(commit.clone()),
+        None => head(dir).map_or(TagPlace::Nowhere, TagPlace::Head),
     };
     let contained = match &place {
-        Place::Tagged(commit) | Place::Head(commit) => contained_in(dir, commit)?,
-        Place::Nowhere => BTreeSet::new(),
+        TagPlace::Tagged(commit) | TagPlace::Head(commit) => contained_in(dir, commit)?,
+        TagPlace::Nowhere => BTreeSet::new(),
     };
     Ok(RepositoryFacts {
         history,

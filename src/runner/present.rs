@@ -143,10 +143,7 @@ pub(crate) fn plan(planned: &DryRunPlan) -> PlanReport {
         services: services
             .iter()
             .map(|s| PlannedService {
-                service: s.service.clone(),
-                strategy: s.strategy,
-                reason: s.reason.clone(),
-                gap: s.gap.clone(),
+                planned: s.clone(),
                 last_startup_ms: None,
             })
             .collect(),

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use crate::git::{GitError, repository_facts};
 use belay_model::config::Config;
-use belay_model::request::tag::{Explanation, RepositoryFacts, explain};
+use belay_model::request::tag_ancestry::RepositoryFacts;
+use belay_model::request::tag_explanation::{Explanation, explain};
 
 /// Exit codes of this command, as everywhere in Belay.
 const ACCEPTED: u8 = 0;

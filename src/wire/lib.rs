@@ -21,24 +21,41 @@ pub const LANGUAGE: u32 = 1;
 /// The verbs of `belay agent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// Settles what a dead engine left, then answers with [`HostFacts`].
     Facts,
+    /// Gives a stream of images to `docker load`, and answers with [`Loaded`].
     Load,
+    /// Hands a plan to a new engine, and answers with [`Begun`].
     Begin,
+    /// Tells the records of a transaction as they come, each as a [`Line`].
     Follow,
+    /// Leaves the confirmation for the engine, and answers with [`Confirmed`].
     Confirm,
+    /// Asks the engine to wait longer for the confirmation.
     Extend,
+    /// Asks the engine to unwind; after the commit it changes nothing.
     Abort,
+    /// The same as `facts`; what the start of the machine runs.
     Recover,
+    /// Takes a backup of what serves, now.
     Backup,
+    /// Lists the backups, each as a [`BackupFacts`].
     Backups,
+    /// Shows containers' logs as they are.
     Logs,
+    /// Asks an endpoint once, for the checklist.
     Ask,
+    /// Answers with [`LookBack`]; reads only.
     LookBack,
+    /// Restarts containers of what serves, and answers with each that is [`Restarted`].
     Restart,
+    /// Answers with [`Examined`], for `belay doctor`.
     Examine,
 }
 
 impl Verb {
+    /// The word on the command line of `belay agent`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Verb::Facts => "facts",
@@ -64,25 +81,36 @@ impl Verb {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer<T> {
+    /// What was asked for.
     Ok(T),
+    /// Nothing was, or could be, found out; in three lines for people.
     Failed(Failure),
 }
 
 /// What a host is like, and what is on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
+    /// The agent's [`LANGUAGE`].
     pub language: u32,
+    /// The host's own clock, which the runner's may differ from.
     pub now: Timestamp,
+    /// Which Docker and Compose the host has.
     pub engine: EngineFacts,
+    /// What is free for this user on the root's file system.
     pub free_bytes: u64,
     /// Of the file system of the root.
     pub total_bytes: u64,
+    /// What serves; `None` before the first deployment.
     pub current: Option<Current>,
+    /// Every release whose record is whole, by its number.
     pub releases: Vec<KnownRelease>,
     /// The images of what serves, for comparison.
     pub images: Vec<ServiceImage>,
+    /// Every container of the project that serves, one that is stopped included.
     pub services: Vec<ServiceState>,
+    /// Oldest first; those that are damaged, too.
     pub backups: Vec<BackupFacts>,
+    /// Who has the lock; `None` when it is free.
     pub holder: Option<Holder>,
     /// A transaction that is not over.
     pub open: Option<OpenTransaction>,
@@ -96,13 +124,19 @@ pub struct HostFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Supervisor {
+    /// A unit of the system: root deploys.
     SystemUnit {
+        /// `belay-FOLDER-HASH.service`.
         unit: String,
     },
+    /// A unit of the user, who may linger.
     UserUnit {
+        /// `belay-FOLDER-HASH.service`.
         unit: String,
     },
+    /// A line `@reboot`, where systemd offers nothing and cron runs.
     Crontab {
+        /// Whose crontab has it.
         user: String,
     },
     /// Nobody does.
@@ -111,6 +145,7 @@ pub enum Supervisor {
 
 impl Supervisor {
     /// In words, as a log and `belay status` tell it.
+    #[must_use]
     pub fn describe(&self) -> String {
         match self {
             Supervisor::SystemUnit { unit } => format!("recovers at boot: systemd unit {unit}"),
@@ -128,11 +163,15 @@ impl Supervisor {
 /// The engine and Compose of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineFacts {
+    /// Docker's version, as it says itself: `27.3.1`.
     pub engine: String,
+    /// Compose's version: `2.26.1`, or `1.29.2` of the older program.
     pub compose: String,
     /// As images name it: `amd64`, `arm64`.
     pub architecture: String,
+    /// Whether containers outlive the engine (`live-restore` of Docker's daemon.json).
     pub live_restore: bool,
+    /// Where the engine keeps images, which decides what it calls them.
     pub store: ImageStore,
     /// The oldest version of its API that the engine still speaks (`1.24`).
     pub oldest_api: String,
@@ -141,9 +180,11 @@ pub struct EngineFacts {
 /// The image of a service of the release that serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceImage {
+    /// The service's name in the Compose file.
     pub service: String,
     /// Its identity: the digest of its config.
     pub id: String,
+    /// Its layers when unpacked, in bytes.
     pub size: u64,
     /// Whether the host's engine still has it.
     pub is_there: bool,
@@ -154,24 +195,36 @@ pub struct ServiceImage {
 /// A container of the project, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceState {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// The container's name, without Docker's leading slash.
     pub container: String,
+    /// Docker's word: `running`, `exited`, `restarting`.
     pub state: String,
+    /// `starting`, `healthy` or `unhealthy`; `None` without a healthcheck.
     pub health: Option<String>,
     /// The image's identity where a release names it, else what the engine calls it.
     pub image_id: String,
+    /// Times that Docker itself started it again.
     pub restarts: u32,
 }
 
 /// A backup, for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackupFacts {
+    /// `backup_` and the time: the folder's name, by which a rollback means it.
     pub name: String,
+    /// The number of the transaction for which it was taken.
     pub seq: u64,
+    /// When it was begun.
     pub created: Timestamp,
+    /// The release that served then; `None` where nothing did.
     pub release: Option<String>,
+    /// That release's tag.
     pub tag: Option<String>,
+    /// Why it was taken, in words.
     pub reason: String,
+    /// The archive's size, as it is on the disk.
     pub bytes: u64,
     /// Images that the backup names.
     pub images: usize,
@@ -182,14 +235,20 @@ pub struct BackupFacts {
     pub inconsistent: Vec<String>,
     /// What a fresh look found, when one was asked for: nothing is well.
     pub problem: Option<String>,
+    /// Whether it was read back just now, because the runner asked for that.
     pub verified: bool,
 }
 
+/// A transaction that has begun and is not over: one that runs, or one that is stuck.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenTransaction {
+    /// Its number.
     pub seq: u64,
+    /// `deploy v1.2.0`.
     pub what: String,
+    /// When it began.
     pub since: Timestamp,
+    /// An undo failed: a person is needed.
     pub stuck: bool,
 }
 
@@ -198,9 +257,15 @@ pub struct OpenTransaction {
 #[serde(rename_all = "kebab-case")]
 pub enum Begun {
     /// It runs (or has run): follow it.
-    Running { seq: u64 },
+    Running {
+        /// The transaction's number.
+        seq: u64,
+    },
     /// Somebody else was busy until the patience was over.
-    Busy { holder: Holder },
+    Busy {
+        /// Who has the lock.
+        holder: Holder,
+    },
     /// Nothing was begun.
     Refused(Failure),
 }
@@ -209,6 +274,7 @@ pub enum Begun {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
+    /// The next record of the journal, which is safe on the disk.
     Entry(Box<Entry>),
     /// The host is there; nothing new. Sent often, so that silence means a dead link.
     Alive,
@@ -226,7 +292,9 @@ pub struct Examined {
 /// A container that was restarted and is well again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarted {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// The container's name.
     pub container: String,
     /// From its stop until it was well, in milliseconds.
     pub ms: u64,
@@ -248,13 +316,16 @@ pub struct LookBack {
 pub struct Loaded {
     /// Whether Docker says that it has loaded everything.
     pub is_complete: bool,
+    /// What `docker load` wrote last, for when it is not complete.
     pub said: String,
 }
 
 /// A runner's images for a transaction that is yet to begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
+    /// The names under which the images come.
     pub references: Vec<String>,
+    /// When they were announced: those of a run that never came are swept a day later.
     pub since: Timestamp,
 }
 
@@ -262,9 +333,11 @@ pub struct Staged {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confirmed {
+    /// The new version serves and stays.
     Committed,
     /// It came too late (or after a failure): the host has gone back, or is going back.
     Unwound {
+        /// How it ended, when it has ended already.
         end: Option<End>,
     },
 }

@@ -105,7 +105,9 @@ impl Old {
     fn read(kind: Kind) -> Old {
         let site = kind.prepare();
         let journal = fixture(&format!("{}.log", kind.name()));
-        let entries = journal::read(&journal).expect("today's code reads it");
+        let entries = journal::read(&journal)
+            .expect("today's code reads it")
+            .to_vec();
         let begin = belay_model::transaction::journal::begin(&entries).expect("it begins");
         Old {
             saved: site.save(),

@@ -7,7 +7,8 @@ use belay_agent::journal::Journal;
 use belay_agent::lock::HostLock;
 use belay_agent::steps::{self, StepContext};
 use belay_agent::{adopt, state};
-use belay_model::transaction::journal::{End, Event, Next, Output, next};
+use belay_model::transaction::journal::{End, Event, Output};
+use belay_model::transaction::phase::{Next, next};
 use belay_model::transaction::plan::Plan;
 use belay_model::transaction::step::Step;
 

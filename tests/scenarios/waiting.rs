@@ -257,11 +257,14 @@ fn an_abort_after_the_commit_does_nothing() {
     let mut journal = site.begin(&lock, &plan).expect("begun");
     // As far as the commit, by hand; then the wish arrives.
     while !belay_model::transaction::journal::is_committed(journal.entries()) {
-        let belay_model::transaction::journal::Next::Perform(step) =
-            belay_model::transaction::journal::next(journal.entries())
+        let belay_model::transaction::phase::Next::Perform(step) =
+            belay_model::transaction::phase::next(journal.entries())
         else {
             panic!("it goes forward");
         };
+        journal
+            .append(site.host.now(), Event::Started { step })
+            .expect("appended");
         let mut work =
             belay_agent::steps::StepContext::new(&site.host, &site.layout, &plan, &mut journal);
         let output = belay_agent::steps::perform(step, &mut work).expect("performed");
@@ -320,14 +323,17 @@ fn an_engine_that_a_newer_one_has_overtaken_stops_without_a_write() {
         let plan = deployment_of(&version);
         let lock = site.lock();
         let mut journal = site.begin(&lock, &plan).expect("begun");
-        while belay_model::transaction::journal::next(journal.entries())
-            != belay_model::transaction::journal::Next::Perform(step)
+        while belay_model::transaction::phase::next(journal.entries())
+            != belay_model::transaction::phase::Next::Perform(step)
         {
-            let belay_model::transaction::journal::Next::Perform(step) =
-                belay_model::transaction::journal::next(journal.entries())
+            let belay_model::transaction::phase::Next::Perform(step) =
+                belay_model::transaction::phase::next(journal.entries())
             else {
                 panic!("it goes forward");
             };
+            journal
+                .append(site.host.now(), Event::Started { step })
+                .expect("appended");
             let mut work =
                 belay_agent::steps::StepContext::new(&site.host, &site.layout, &plan, &mut journal);
             let output = belay_agent::steps::perform(step, &mut work).expect("performed");

@@ -7,8 +7,9 @@ use std::time::Duration;
 use belay_agent::host::Host as _;
 use belay_agent::{durable, engine_process, journal, records as files, state, transactions};
 use belay_model::transaction::journal::{
-    self as records, BootTime, ConfirmedBy, End, Entry, Event, Next, Output, next,
+    self as records, BootTime, ConfirmedBy, End, Entry, Event, Output,
 };
+use belay_model::transaction::phase::{Next, next};
 use belay_model::transaction::plan::{ConfirmRule, PlannedWork};
 use belay_model::transaction::step::Step;
 
@@ -23,7 +24,7 @@ const LATE_MS: u64 = 1000;
 /// A transaction's journal, as the host has it in the end.
 struct Told {
     seq: u64,
-    entries: Vec<Entry>,
+    entries: belay_model::transaction::phase::Records,
     runner: Option<usize>,
 }
 

@@ -497,7 +497,8 @@ impl Site {
         let numbers =
             belay_agent::journal::sequence_numbers(&self.layout).expect("the journals are there");
         let last = numbers.last().expect("there was a transaction");
-        belay_agent::journal::read(&self.layout.journal(*last)).expect("readable")
+        let records = belay_agent::journal::read(&self.layout.journal(*last));
+        records.expect("readable").to_vec()
     }
 
     /// Every failure and interruption that the last transaction recorded.

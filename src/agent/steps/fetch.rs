@@ -16,11 +16,10 @@ use belay_model::digest::sha256;
 use belay_model::replacement::gateway::{fronts, with_gateway};
 use belay_model::replacement::moves::{Moves, Rendered, gateway_gap, moves};
 use belay_model::replacement::nginx::heed_nginx;
-use belay_model::replacement::strategy::{Classified, Strategy, classify};
+use belay_model::replacement::strategy::{ServiceStrategy, Strategy, classify};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::replacement::wishes::GatewayRule;
 use belay_model::transaction::journal::{FetchedImage, Output};
-use belay_model::transaction::outcome::StrategyReport;
 use belay_model::transaction::plan::{DeployWork, PlannedImage};
 use belay_model::versions::release::{Release, ReleaseService};
 use belay_model::yaml;
@@ -55,26 +54,20 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
     })
 }
 
-fn strategies(moves: &Moves, is_first: bool) -> Vec<StrategyReport> {
-    let mut reports: Vec<StrategyReport> = moves
-        .services
-        .iter()
-        .map(|m| StrategyReport {
-            service: m.service.clone(),
-            strategy: m.strategy.name().to_owned(),
-            reason: m.reason.clone(),
-            gap: m.gap.clone().filter(|_| !is_first),
-        })
-        .collect();
+fn strategies(moves: &Moves, is_first: bool) -> Vec<ServiceStrategy> {
+    let mut told = moves.services.clone();
+    if is_first {
+        told.iter_mut().for_each(|service| service.gap = None);
+    }
     if let Some(gap) = gateway_gap(&moves.gateway, is_first) {
-        reports.push(StrategyReport {
+        told.push(ServiceStrategy {
             service: GATEWAY_SERVICE.to_owned(),
-            strategy: Strategy::Gateway.name().to_owned(),
+            strategy: Strategy::Gateway,
             reason: "it takes over the published ports".to_owned(),
             gap: Some(gap),
         });
     }
-    reports
+    told
 }
 
 /// A release as it runs: pinned, and behind its gateway.
@@ -97,7 +90,10 @@ fn rendered(work: &StepContext<'_>, release: &Release) -> Result<Rendered, Agent
 }
 
 /// What each service of a release is by itself, whatever served before it.
-fn by_itself(work: &StepContext<'_>, release: &Release) -> Result<Vec<Classified>, AgentError> {
+fn by_itself(
+    work: &StepContext<'_>,
+    release: &Release,
+) -> Result<Vec<ServiceStrategy>, AgentError> {
     let volumes = release
         .services
         .iter()
@@ -342,7 +338,7 @@ fn record(
     Ok(release)
 }
 
-fn behind_the_gateway(services: &[Classified]) -> Vec<String> {
+fn behind_the_gateway(services: &[ServiceStrategy]) -> Vec<String> {
     let behind = services
         .iter()
         .filter(|c| c.strategy == Strategy::StartFirstGateway);

@@ -9,7 +9,8 @@ use crate::state;
 use belay_model::composition::compose::{project_from_directory, repository_prefix};
 use belay_model::composition::image::ImageStore;
 use belay_model::docker_versions::misfit;
-use belay_model::request::tag::{self, Tag};
+use belay_model::request::tag::Tag;
+use belay_model::request::tag_ancestry;
 use belay_model::transaction::journal::{KnownContainer, Output, PreflightOutput};
 use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::{
@@ -297,7 +298,7 @@ fn check_order(tag: &str, current: Option<&Current>) -> Result<(), AgentError> {
     let tag = Tag::parse(tag).map_err(|refusal| AgentError::new(refusal.reason))?;
     // What was adopted, or put there by an older Belay, may have no tag of ours: anything is newer.
     let serving = current.and_then(|c| Tag::parse(&c.tag).ok());
-    tag::check_newer(&tag, serving.as_ref()).map_err(|refusal| {
+    tag_ancestry::check_newer(&tag, serving.as_ref()).map_err(|refusal| {
         AgentError::new(refusal.reason)
             .next("to go back, start a rollback to that version instead of a deployment")
     })

@@ -76,7 +76,8 @@ pub fn inherit_builds(mut document: Value, read: &mut dyn FnMut(&str) -> Option<
         .unwrap_or_default();
     for name in names {
         if let Some(build) = inherited_build(&document, &name, "", read, EXTENDS_DEPTH)
-            && let Some(service) = document["services"][&name].as_object_mut()
+            && let Some(service) = document.get_mut("services").and_then(|s| s.get_mut(&name))
+            && let Some(service) = service.as_object_mut()
         {
             service.entry("build").or_insert(build);
         }
@@ -149,7 +150,7 @@ fn read_build(
 ) -> Result<Build, BuildProblem> {
     let unreadable = || BuildProblem::Unreadable(service.to_owned());
     let filled = |text: &str| {
-        fill(text, variables).map_err(|variable| BuildProblem::NoValue {
+        fill(text, variables).map_err(|NoValue(variable)| BuildProblem::NoValue {
             service: service.to_owned(),
             variable,
         })
@@ -231,34 +232,40 @@ fn read_args(
     Ok(read)
 }
 
+/// A variable that has no value and no default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NoValue(String);
+
 /// Fills in `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME-default}` (Compose specification, interpolation); `$$` is a
-/// dollar sign. Fails with the name that has no value.
-fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
+/// dollar sign.
+fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<String, NoValue> {
     let mut out = String::new();
     let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = after;
         if let Some(after) = rest.strip_prefix('$') {
             out.push('$');
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
-            let end = after.find('}').ok_or_else(|| after.to_owned())?;
-            out.push_str(&value_of(&after[..end], variables)?);
-            rest = &after[end + 1..];
+            let open = || NoValue(after.to_owned());
+            let (expression, after) = after.split_once('}').ok_or_else(open)?;
+            out.push_str(&value_of(expression, variables)?);
+            rest = after;
         } else {
             let end = rest
                 .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
                 .unwrap_or(rest.len());
-            out.push_str(&value_of(&rest[..end], variables)?);
-            rest = &rest[end..];
+            let (name, after) = rest.split_at(end);
+            out.push_str(&value_of(name, variables)?);
+            rest = after;
         }
     }
     out.push_str(rest);
     Ok(out)
 }
 
-fn value_of(expression: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
+fn value_of(expression: &str, variables: &BTreeMap<String, String>) -> Result<String, NoValue> {
     let (name, default, empty_counts) = match expression.split_once(":-") {
         Some((name, default)) => (name, Some(default), false),
         None => match expression.split_once('-') {
@@ -268,7 +275,10 @@ fn value_of(expression: &str, variables: &BTreeMap<String, String>) -> Result<St
     };
     match variables.get(name) {
         Some(value) if empty_counts || !value.is_empty() => Ok(value.clone()),
-        Some(_) | None => default.map(str::to_owned).ok_or_else(|| name.to_owned()),
+        Some(_) | None => {
+            let default = default.map(str::to_owned);
+            default.ok_or_else(|| NoValue(name.to_owned()))
+        }
     }
 }
 
@@ -319,6 +329,7 @@ impl Build {
 }
 
 /// The arguments that a Dockerfile declares with `ARG`, of those that are offered.
+#[must_use]
 pub fn declared(dockerfile: &str, offered: &[(String, String)]) -> Vec<(String, String)> {
     let names: Vec<&str> = dockerfile
         .lines()
@@ -416,12 +427,12 @@ mod tests {
     #[test]
     fn interpolation_follows_the_compose_specification() {
         let filled = |text: &str| fill(text, &variables());
-        assert_eq!(filled("a-$BELAY_TAG-b").as_deref(), Ok("a-v1.2.0-b"));
+        assert_eq!(filled("a-$BELAY_TAG-b"), Ok("a-v1.2.0-b".to_owned()));
         assert_eq!(
-            filled("${MISSING:-x}${EMPTY:-y}${EMPTY-z}$$").as_deref(),
-            Ok("xy$")
+            filled("${MISSING:-x}${EMPTY:-y}${EMPTY-z}$$"),
+            Ok("xy$".to_owned())
         );
-        assert_eq!(filled("${MISSING}"), Err("MISSING".to_owned()));
+        assert_eq!(filled("${MISSING}"), Err(NoValue("MISSING".to_owned())));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::digest::sha256;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 pub struct ReleaseFile {
     /// Relative to the root.
     pub path: String,
+    /// Unix permissions: 0o644 or 0o755.
     pub mode: u32,
     pub sha256: String,
 }
@@ -26,16 +28,26 @@ const FILES_LABEL: &str = "dev.belay.files";
 /// What is wrong with a Compose file, as far as Belay has to understand it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeProblem {
+    /// There is nothing to deploy.
     #[error("the Compose file has no services")]
     NoServices,
+    /// There is nothing to run, in this service.
     #[error("service {0} has neither an image nor a build section")]
     NoImage(String),
+    /// There is no order to start these in.
     #[error("the services depend on each other in a circle: {}", .0.join(", "))]
     Circle(Vec<String>),
+    /// A wish for a service that is not there.
     #[error("belay.yml names service {0}, which the Compose file does not have")]
     UnknownService(String),
+    /// A wish that cannot be had.
     #[error("service {service} cannot be started first: {reason}")]
-    CannotStartFirst { service: String, reason: String },
+    CannotStartFirst {
+        /// Of which service.
+        service: String,
+        /// Why not, and what its owner can do.
+        reason: String,
+    },
 }
 
 /// A normalised Compose file.
@@ -62,6 +74,7 @@ impl ComposeFile {
     }
 
     /// The services' names, sorted.
+    #[must_use]
     pub fn service_names(&self) -> Vec<String> {
         self.services().keys().cloned().collect()
     }
@@ -80,6 +93,7 @@ impl ComposeFile {
     }
 
     /// A service's definition.
+    #[must_use]
     pub fn service(&self, name: &str) -> Option<&Value> {
         self.services().get(name)
     }
@@ -221,7 +235,7 @@ impl ComposeFile {
             .filter_map(|volume| match self.mount_source(volume) {
                 Some((MountSource::Volume(name), true)) => Some(Kept::Volume(name.key)),
                 Some((MountSource::Bind(path), true)) => {
-                    (!path.ends_with(".sock")).then_some(Kept::Bind(path))
+                    (!is_socket(&path)).then_some(Kept::Bind(path))
                 }
                 Some((MountSource::Volume(_) | MountSource::Bind(_), false)) => None,
                 None => anonymous_volume(volume).map(Kept::Anonymous),
@@ -275,7 +289,10 @@ impl ComposeFile {
             if !seen.is_empty() {
                 seen.sort();
                 let hash = sha256(seen.concat().as_bytes());
-                add_label(&mut document["services"][name], FILES_LABEL, &hash[..12]);
+                let short = hash.get(..12).unwrap_or(&hash);
+                if let Some(service) = document.get_mut("services").and_then(|s| s.get_mut(name)) {
+                    add_label(service, FILES_LABEL, short);
+                }
             }
         }
         ComposeFile { document }
@@ -357,6 +374,7 @@ impl ComposeFile {
     }
 
     /// Whether a service needs another one, directly or through others.
+    #[must_use]
     pub fn needs(&self, service: &str, other: &str) -> bool {
         let mut left = vec![service.to_owned()];
         let mut seen = BTreeSet::new();
@@ -422,6 +440,7 @@ impl ComposeFile {
     }
 
     /// The document, to be written as YAML.
+    #[must_use]
     pub fn document(&self) -> &Value {
         &self.document
     }
@@ -430,34 +449,46 @@ impl ComposeFile {
 /// A mount of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// What is mounted.
     pub source: MountSource,
+    /// Those that have it mounted, sorted.
     pub services: Vec<String>,
+    /// One of them may write to it.
     pub writable: bool,
 }
 
 /// Data of a service: a volume's key in the file, a path on the host, or the container's path of a volume without a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
+    /// A named volume, by its key in the file.
     Volume(String),
+    /// A path on the host.
     Bind(String),
+    /// The container's path of a volume without a name.
     Anonymous(String),
 }
 
+/// What a mount takes its data from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MountSource {
+    /// A named volume.
     Volume(VolumeName),
+    /// A path on the host.
     Bind(String),
 }
 
 /// A volume's key in the file, and its name in the engine where the file settles it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VolumeName {
+    /// Below `volumes` of the file.
     pub key: String,
+    /// `None`: the engine's name is made of the project's and the key.
     pub name: Option<String>,
 }
 
 impl VolumeName {
     /// The name in the engine, for a project: Compose puts the project's name before a key without a name of its own.
+    #[must_use]
     pub fn in_project(&self, project: &str) -> String {
         self.name
             .clone()
@@ -468,8 +499,11 @@ impl VolumeName {
 /// The condition of a dependency (Compose specification, `depends_on`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
+    /// It has started; what a plain list means.
     Started,
+    /// Its healthcheck says so.
     Healthy,
+    /// It has ended without an error.
     CompletedSuccessfully,
 }
 
@@ -517,6 +551,11 @@ fn below<'a>(root: &Path, path: &'a Path) -> Option<&'a Path> {
     }
 }
 
+/// By its name alone: Docker's own socket, and most others, are called so.
+fn is_socket(path: &str) -> bool {
+    path.strip_suffix(".sock").is_some()
+}
+
 /// Labels are a map, or lines of `key=value`.
 fn add_label(service: &mut Value, key: &str, value: &str) {
     match &mut service["labels"] {
@@ -526,18 +565,20 @@ fn add_label(service: &mut Value, key: &str, value: &str) {
 }
 
 /// Reads Go's durations (`1m30s`, `500ms`), which Compose prints, as milliseconds.
+#[must_use]
 pub fn go_duration_ms(text: &str) -> Option<u64> {
     let mut total = 0.0_f64;
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let after = &rest[digits..];
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().ok()?;
         let unit_length = after
             .find(|c: char| c.is_ascii_digit())
             .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_length);
         total += number
-            * match &after[..unit_length] {
+            * match unit {
                 "h" => 3_600_000.0,
                 "m" => 60_000.0,
                 "s" => 1000.0,
@@ -546,23 +587,26 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
                 "ns" => 0.000_001,
                 _ => return None,
             };
-        rest = &after[unit_length..];
+        rest = after;
     }
-    (!text.is_empty()).then_some(total.round() as u64)
+    let total = Duration::try_from_secs_f64(total.round() / 1000.0).ok()?;
+    (!text.is_empty()).then(|| u64::try_from(total.as_millis()).ok())?
 }
 
 /// The reference that pins an image in a rendered file. It names the content (the ID), so the same image keeps the same
 /// pin and Compose leaves its container alone.
+#[must_use]
 pub fn pin(project: &str, service: &str, config: &str) -> String {
     let digits = config.strip_prefix("sha256:").unwrap_or(config);
     format!(
         "{}:{}",
         repository(project, service),
-        &digits[..digits.len().min(12)]
+        digits.get(..12).unwrap_or(digits)
     )
 }
 
 /// The repository of Belay's own image references for a service.
+#[must_use]
 pub fn repository(project: &str, service: &str) -> String {
     format!(
         "{}{}",
@@ -573,11 +617,13 @@ pub fn repository(project: &str, service: &str) -> String {
 
 /// What every image reference of Belay's for a project begins with. The slash keeps one project's prefix from being
 /// another's beginning.
+#[must_use]
 pub fn repository_prefix(project: &str) -> String {
     format!("belay/{project}/")
 }
 
 /// The project's name that Compose itself makes from a directory's name: lower case, and only letters, digits, `-`, `_`.
+#[must_use]
 pub fn project_from_directory(name: &str) -> Option<String> {
     let kept: String = name
         .to_ascii_lowercase()
@@ -589,6 +635,7 @@ pub fn project_from_directory(name: &str) -> Option<String> {
 }
 
 /// The profiles that are active: what the variable is set to, else what the project's `.env` says.
+#[must_use]
 pub fn active_profiles(set: Option<&str>, dot_env: &str) -> Vec<String> {
     let written = || {
         dot_env.lines().rev().find_map(|line| {

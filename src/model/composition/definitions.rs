@@ -36,6 +36,7 @@ impl Section {
 
 /// What of a section two normalised files of a project define otherwise. What only one of them has is made or left, and what
 /// is external is not Compose's.
+#[must_use]
 pub fn redefined(
     project: &str,
     old: &ComposeFile,

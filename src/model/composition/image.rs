@@ -1,7 +1,7 @@
 //! What an image is, whatever an engine calls it.
 //!
 //! An image's identity is the digest of its config, which names the digests of its unpacked layers in turn
-//! (<https://github.com/opencontainers/image-spec/blob/main/config.md>, "ImageID"). An engine that keeps images by a graph
+//! (<https://github.com/opencontainers/image-spec/blob/main/config.md>, "`ImageID`"). An engine that keeps images by a graph
 //! driver has that digest for its ID of the image. One with the containerd store has the digest of the manifest, or of the
 //! index, that the image came with: packed once more, the same image gets another ID. So IDs of two engines say nothing
 //! about each other, and each is only ever compared with others of the engine that gave it.
@@ -27,6 +27,7 @@ pub enum ImageStore {
 impl ImageStore {
     /// Reads `DriverStatus` of the engine's `/info`. The word is the one that Docker documents:
     /// <https://docs.docker.com/engine/storage/containerd/>.
+    #[must_use]
     pub fn of(driver_status: &[Vec<String>]) -> ImageStore {
         let is_containerd = |pair: &Vec<String>| {
             matches!(pair.as_slice(), [key, value]
@@ -39,6 +40,7 @@ impl ImageStore {
     }
 
     /// As messages call it.
+    #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
             ImageStore::Graph => "Docker's own image store",
@@ -67,6 +69,7 @@ pub enum Likeness {
 
 impl Content {
     /// Compares with what an engine says of an image. `manifest` is the one that this content was sent with.
+    #[must_use]
     pub fn likeness(&self, manifest: Option<&str>, id: &str, layers: &[String]) -> Likeness {
         // Records of older versions have no layers.
         let other_layers = !self.layers.is_empty() && self.layers != layers;
@@ -130,8 +133,12 @@ impl Documents {
     }
 
     /// All of them together, in bytes.
+    #[must_use]
     pub fn size(&self) -> u64 {
-        self.0.values().map(|content| content.len() as u64).sum()
+        self.0
+            .values()
+            .map(|content| u64::try_from(content.len()).unwrap_or(u64::MAX))
+            .sum()
     }
 
     /// The image that an engine with the containerd store calls `id`, for a host of this architecture.
@@ -190,6 +197,7 @@ impl Documents {
     }
 
     /// The manifest that packs this image, where the archive has one.
+    #[must_use]
     pub fn manifest_of(&self, content: &Content) -> Option<String> {
         self.0.keys().find_map(|digest| {
             let packed = self.of_manifest(digest).ok()?;
@@ -280,6 +288,7 @@ fn blob(digest: &str) -> String {
 }
 
 /// The digest of some content.
+#[must_use]
 pub fn digest(content: &[u8]) -> String {
     format!("sha256:{}", sha256(content))
 }
@@ -354,6 +363,7 @@ struct RootFs {
 }
 
 /// The name that images use for a machine's architecture, as the kernel and Docker's engine call it (GOARCH).
+#[must_use]
 pub fn architecture(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",

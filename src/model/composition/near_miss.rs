@@ -2,6 +2,8 @@
 //!
 //! Runs anywhere; pure.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -14,6 +16,7 @@ const DISK_PERCENT: u64 = 20;
 const RSA_BLOB: usize = 4 + 7 + 4 + 3 + 4 + 3072 / 8;
 
 /// A start-up that used most of the time that it is given, both in milliseconds.
+#[must_use]
 pub fn slow_health(took_ms: u64, deadline_ms: u64) -> Option<String> {
     let is_close = took_ms.saturating_mul(100) >= deadline_ms.saturating_mul(HEALTH_PERCENT);
     let (took, deadline) = (seconds(took_ms), seconds(deadline_ms));
@@ -25,16 +28,18 @@ pub fn slow_health(took_ms: u64, deadline_ms: u64) -> Option<String> {
 }
 
 fn seconds(ms: u64) -> String {
-    format!("{:.1} s", ms as f64 / 1000.0)
+    format!("{:.1} s", Duration::from_millis(ms).as_secs_f64())
 }
 
 /// A disk that is almost full.
+#[must_use]
 pub fn low_disk(free_bytes: u64, total_bytes: u64) -> Option<String> {
     let percent = free_bytes.saturating_mul(100).checked_div(total_bytes)?;
     (percent < DISK_PERCENT).then(|| format!("the host's disk has {percent} % left"))
 }
 
 /// A key that is short, or of a kind that is going away, by its public half.
+#[must_use]
 pub fn weak_key(public: &str) -> Option<String> {
     let mut words = public.split_whitespace();
     let (kind, blob) = (words.next()?, words.next()?);

@@ -124,10 +124,11 @@ fn long(map: &Map<String, Value>) -> Option<Port> {
     };
     let published = match map.get("published") {
         None | Some(Value::Null) => Published::Random,
-        Some(Value::String(text)) => match range_or_nothing(text)? {
-            None | Some((0, 0)) => Published::Random,
-            Some((first, last)) if first == last => Published::Fixed(first),
-            Some((first, last)) => Published::Range(first, last),
+        Some(Value::String(text)) if text.is_empty() => Published::Random,
+        Some(Value::String(text)) => match range(text)? {
+            (0, 0) => Published::Random,
+            (first, last) if first == last => Published::Fixed(first),
+            (first, last) => Published::Range(first, last),
         },
         Some(value) => match value.as_u64()? {
             0 => Published::Random,
@@ -151,13 +152,6 @@ fn number(value: &Value) -> Option<u16> {
     match value {
         Value::String(text) => port(text),
         value => u16::try_from(value.as_u64()?).ok(),
-    }
-}
-
-fn range_or_nothing(text: &str) -> Option<Option<(u16, u16)>> {
-    match text {
-        "" => Some(None),
-        text => range(text).map(Some),
     }
 }
 

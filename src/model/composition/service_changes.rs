@@ -38,6 +38,7 @@ pub struct Side {
 }
 
 /// The services that differ, by name.
+#[must_use]
 pub fn service_changes(old: &Side, new: &Side) -> Vec<ServiceChange> {
     let (before, after) = (old.file.service_names(), new.file.service_names());
     let all: BTreeSet<String> = before.into_iter().chain(after).collect();

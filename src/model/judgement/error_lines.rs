@@ -22,6 +22,7 @@ pub struct ErrorLines {
 
 impl ErrorLines {
     /// Looks through a log whose lines begin with Docker's timestamps, from `since` on.
+    #[must_use]
     pub fn of(service: &str, log: &str, since: Timestamp) -> ErrorLines {
         let mut found = ErrorLines {
             service: service.to_owned(),
@@ -55,9 +56,11 @@ fn said_since(line: &str, since: Timestamp) -> Option<&str> {
 }
 
 fn shortened(line: &str) -> String {
-    match line.char_indices().nth(KEPT_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
+    let mut chars = line.chars();
+    let kept: String = chars.by_ref().take(KEPT_CHARS).collect();
+    match chars.next() {
+        Some(_) => kept + "…",
+        None => kept,
     }
 }
 
@@ -102,12 +105,13 @@ fn words(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let start = rest.find(|c: char| c.is_alphanumeric())?;
-        let from = &rest[start..];
+        let (_, from) = rest.split_at(start);
         let end = from
             .find(|c: char| !c.is_alphanumeric())
             .unwrap_or(from.len());
-        rest = &from[end..];
-        Some((&from[..end], rest))
+        let (word, after) = from.split_at(end);
+        rest = after;
+        Some((word, rest))
     })
 }
 

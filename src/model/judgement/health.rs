@@ -16,11 +16,15 @@ pub struct HealthRules {
     pub public: Option<String>,
     /// Good answers in a row that make a version healthy.
     pub successes: u32,
+    /// Between two looks.
     pub interval_ms: u64,
+    /// How long one answer may take.
     pub timeout_ms: u64,
     /// How long a version may take to become healthy; never shorter than the services' own healthchecks need.
     pub deadline_ms: u64,
+    /// What becomes of a version that is degraded.
     pub degraded: Degraded,
+    /// Where an answer tells its version; `None` when nobody asks which version answered.
     pub version: Option<VersionCheck>,
     /// How long a healthy version must stay so before it is confirmed.
     pub bake_ms: u64,
@@ -29,11 +33,13 @@ pub struct HealthRules {
 impl HealthRules {
     /// How long the public URL may give bad answers to a runner that is about to confirm, in milliseconds. The host's own
     /// watch was well a moment ago, so it is a third of what a new version gets.
+    #[must_use]
     pub fn public_patience_ms(&self) -> u64 {
         self.deadline_ms / 3
     }
 
     /// The longest that a runner's look at the public URL takes, in milliseconds.
+    #[must_use]
     pub fn public_check_ms(&self) -> u64 {
         if self.public.is_none() {
             return 0;
@@ -47,7 +53,9 @@ impl HealthRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Degraded {
+    /// The version stays, with a warning.
     Accept,
+    /// The version is taken back.
     Fail,
 }
 
@@ -55,6 +63,7 @@ pub enum Degraded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VersionCheck {
+    /// A header of the answer, by its name.
     Header(String),
     /// A field of the JSON answer; inner fields are separated by dots.
     Json(String),
@@ -65,16 +74,22 @@ pub enum VersionCheck {
 pub struct Sample {
     /// Milliseconds since the watch began.
     pub at_ms: u64,
+    /// Every container of the candidate that is to run.
     pub containers: Vec<ContainerSample>,
+    /// What the primary endpoint said; `None` when it was not asked.
     pub primary: Option<Answer>,
+    /// What the backup endpoint said; `None` when it was not asked.
     pub backup: Option<Answer>,
 }
 
 /// One container of the candidate version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerSample {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// How it is.
     pub state: ContainerState,
+    /// Times that Docker itself started it again.
     pub restarts: u32,
 }
 
@@ -101,12 +116,20 @@ pub enum ContainerState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    Status { code: u16, version: Option<String> },
+    /// An answer came.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// What it told of its version; `None` when it told none, or nobody wanted to know.
+        version: Option<String>,
+    },
+    /// No answer came, for this reason.
     Unreachable(String),
 }
 
 impl Answer {
     /// The answer as the end of a sentence that begins with the URL.
+    #[must_use]
     pub fn describe(&self) -> String {
         match self {
             Answer::Status { code, .. } => format!("answered {code}"),
@@ -114,6 +137,7 @@ impl Answer {
         }
     }
 
+    #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Answer::Status { code, .. } if is_success(*code))
     }
@@ -122,7 +146,9 @@ impl Answer {
 /// An answer, and how long it took in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedAnswer {
+    /// What came.
     pub answer: Answer,
+    /// From the question until then.
     pub ms: u64,
 }
 
@@ -140,10 +166,13 @@ pub enum Answering {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "reason")]
 pub enum Verdict {
+    /// Not yet, for this reason.
     Undecided(String),
+    /// It has given as many good answers in a row as are wanted.
     Healthy,
     /// Serves, though the primary endpoint cannot be reached.
     Degraded(String),
+    /// It will not do, for this reason.
     Unhealthy(String),
 }
 
@@ -170,6 +199,7 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// `needs_ms` is what the slowest of the services' own healthchecks may take.
+    #[must_use]
     pub fn new(rules: &'a HealthRules, expected: &'a str, needs_ms: u64) -> Self {
         Judge {
             rules,
@@ -192,11 +222,13 @@ impl<'a> Judge<'a> {
     }
 
     /// The time within which a version must become healthy, in milliseconds.
+    #[must_use]
     pub fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
     /// When the version became healthy, in milliseconds since the watch began.
+    #[must_use]
     pub fn healthy_since(&self) -> Option<u64> {
         self.healthy_since
     }

@@ -53,6 +53,7 @@ impl Measured {
     }
 
     /// How long a good answer took on average, in milliseconds; nothing when there was none.
+    #[must_use]
     pub fn answer_ms(&self) -> Option<u64> {
         self.answering_ms
             .checked_div(self.total.saturating_sub(self.failed))

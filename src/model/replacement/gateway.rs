@@ -34,6 +34,7 @@ pub struct Front {
 
 impl Front {
     /// The HAProxy backend of the service's port. Two published ports of one target share it.
+    #[must_use]
     pub fn backend(&self) -> String {
         format!("{}_{}", self.service, self.target)
     }
@@ -42,6 +43,7 @@ impl Front {
 /// The published ports of these services, in a lasting order.
 ///
 /// Only TCP ports that are fixed or left to Docker are among them: the strategy is start-first for no others.
+#[must_use]
 pub fn fronts(file: &ComposeFile, services: &[String], wishes: &[StrategyWish]) -> Vec<Front> {
     let mut fronts: Vec<Front> = services
         .iter()
@@ -249,6 +251,7 @@ pub enum Admission {
 
 impl Admission {
     /// HAProxy's word for it.
+    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Admission::Ready => "ready",
@@ -350,6 +353,7 @@ pub fn changes(
 }
 
 /// The runtime command of a change (HAProxy management guide, 9.3, `set server`).
+#[must_use]
 pub fn command(change: &Change) -> String {
     format!(
         "set server {}/{} state {}",
@@ -367,6 +371,7 @@ const FORCED_MAINTENANCE: u32 = 0x01;
 const FORCED_DRAIN: u32 = 0x08;
 
 /// Reads the answer to [`LOOK`]. Columns are found by their names, because versions of HAProxy add some.
+#[must_use]
 pub fn servers(printed: &str) -> Vec<Server> {
     let sessions = sessions(printed);
     let mut columns = vec![];

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gateway::Front;
-use super::strategy::{Classified, Strategy};
+use super::strategy::{ServiceStrategy, Strategy};
 use super::wishes::GATEWAY_SERVICE;
 use crate::composition::compose::ComposeFile;
 
@@ -15,16 +15,6 @@ use crate::composition::compose::ComposeFile;
 pub struct Rendered {
     pub file: ComposeFile,
     pub fronts: Vec<Front>,
-}
-
-/// What becomes of one service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Move {
-    pub service: String,
-    pub strategy: Strategy,
-    pub reason: String,
-    /// The gap that is to be expected, in words.
-    pub gap: Option<String>,
 }
 
 /// What becomes of the gateway.
@@ -45,13 +35,14 @@ pub enum GatewayMove {
 /// What becomes of everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moves {
-    pub services: Vec<Move>,
+    pub services: Vec<ServiceStrategy>,
     pub gateway: GatewayMove,
     pub fronts: Vec<Front>,
 }
 
 impl Moves {
     /// The strategy of a service; stop-first for one that is not known, which is right whatever it is.
+    #[must_use]
     pub fn strategy(&self, service: &str) -> Strategy {
         let known = self.services.iter().find(|m| m.service == service);
         known.map_or(Strategy::StopFirst, |m| m.strategy)
@@ -65,6 +56,7 @@ impl Moves {
     }
 
     /// The ports of the services that get candidates.
+    #[must_use]
     pub fn fronts_moved(&self) -> Vec<Front> {
         let moved: Vec<&str> = self.start_first().collect();
         let fronts = self
@@ -92,9 +84,10 @@ impl Moves {
 }
 
 /// Decides, from what each service is by itself and from what serves.
+#[must_use]
 pub fn moves(
     candidate: &Rendered,
-    by_itself: Vec<Classified>,
+    by_itself: Vec<ServiceStrategy>,
     serving: Option<&Rendered>,
 ) -> Moves {
     let gateway = gateway_move(candidate, serving);
@@ -109,38 +102,32 @@ pub fn moves(
     }
 }
 
-fn service_move(candidate: &Rendered, by_itself: Classified, serving: Option<&Rendered>) -> Move {
-    let Classified {
-        service,
-        strategy,
-        reason,
-        gap,
-    } = by_itself;
-    let now = serving.and_then(|s| s.file.service(&service));
-    let is_fronted = candidate
-        .fronts
-        .iter()
-        .any(|front| front.service == service);
-    let (strategy, reason, gap) = match strategy {
-        Strategy::OneShot => (strategy, reason, gap),
-        _ if now.is_some() && now == candidate.file.service(&service) => (
-            Strategy::Untouched,
-            "it is the same in both versions".to_owned(),
-            None,
-        ),
+fn service_move(
+    candidate: &Rendered,
+    by_itself: ServiceStrategy,
+    serving: Option<&Rendered>,
+) -> ServiceStrategy {
+    let service = by_itself.service.as_str();
+    let now = serving.and_then(|s| s.file.service(service));
+    let mut fronts = candidate.fronts.iter();
+    let is_fronted = fronts.any(|front| front.service == service);
+    match by_itself.strategy {
+        Strategy::OneShot => by_itself,
+        _ if now.is_some() && now == candidate.file.service(service) => ServiceStrategy {
+            strategy: Strategy::Untouched,
+            reason: "it is the same in both versions".to_owned(),
+            gap: None,
+            ..by_itself
+        },
         // A release from before there was a gateway: the service has its port itself, and two cannot have it.
-        Strategy::StartFirstGateway if !is_fronted => (
-            Strategy::StopFirst,
-            "this version was deployed without the gateway and has its port itself".to_owned(),
-            Some("until the new one has started".to_owned()),
-        ),
-        _ => (strategy, reason, gap),
-    };
-    Move {
-        service,
-        strategy,
-        reason,
-        gap,
+        Strategy::StartFirstGateway if !is_fronted => ServiceStrategy {
+            strategy: Strategy::StopFirst,
+            reason: "this version was deployed without the gateway and has its port itself"
+                .to_owned(),
+            gap: Some("until the new one has started".to_owned()),
+            ..by_itself
+        },
+        _ => by_itself,
     }
 }
 
@@ -172,6 +159,7 @@ fn holders(candidate: &Rendered, serving: &Rendered) -> Vec<String> {
 }
 
 /// What the gateway's coming means for those who watch, in words; nothing when there is no gap.
+#[must_use]
 pub fn gateway_gap(gateway: &GatewayMove, is_first: bool) -> Option<String> {
     match gateway {
         GatewayMove::Comes { .. } if is_first => None,
@@ -212,12 +200,12 @@ mod tests {
         }
     }
 
-    fn by_itself() -> Vec<Classified> {
+    fn by_itself() -> Vec<ServiceStrategy> {
         [
             ("web", Strategy::StartFirstGateway),
             ("worker", Strategy::StopFirst),
         ]
-        .map(|(service, strategy)| Classified {
+        .map(|(service, strategy)| ServiceStrategy {
             service: service.to_owned(),
             strategy,
             reason: String::new(),

@@ -11,7 +11,7 @@ use std::str::Chars;
 
 use serde_json::Value;
 
-use super::strategy::{Classified, Strategy, links, time_away};
+use super::strategy::{ServiceStrategy, Strategy, links, time_away};
 use super::wishes::{StrategyWish, WishedStrategy};
 use crate::composition::compose::{ComposeFile, ComposeProblem};
 
@@ -33,10 +33,10 @@ const WAYS_OUT: &str = "give nginx `resolver 127.0.0.11 valid=5s;` and a variabl
 /// `texts` are the configurations that each service mounts; all of one service belong together.
 pub fn heed_nginx(
     file: &ComposeFile,
-    judged: Vec<Classified>,
+    judged: Vec<ServiceStrategy>,
     wishes: &[StrategyWish],
     texts: &BTreeMap<String, Vec<String>>,
-) -> Result<Vec<Classified>, ComposeProblem> {
+) -> Result<Vec<ServiceStrategy>, ComposeProblem> {
     let upstreams: BTreeMap<&str, Vec<String>> = texts
         .iter()
         .map(|(proxy, texts)| (proxy.as_str(), literal_upstreams(&texts.join("\n"))))
@@ -58,7 +58,7 @@ pub fn heed_nginx(
                     reason: format!("{reason}; {WAYS_OUT}"),
                 })
             }
-            Some(reason) if one.strategy.is_start_first() => Ok(Classified {
+            Some(reason) if one.strategy.is_start_first() => Ok(ServiceStrategy {
                 strategy: Strategy::StopFirst,
                 reason,
                 gap: Some(time_away(file, &one.service)),
@@ -87,6 +87,7 @@ fn known_as(file: &ComposeFile, service: &str, asker: &str) -> impl Iterator<Ite
 
 /// The host names whose addresses a plain nginx with this configuration settles once, at its start: literal ones, without
 /// a variable, and servers of an `upstream` without `resolve`. Sorted, each once.
+#[must_use]
 pub fn literal_upstreams(nginx_conf: &str) -> Vec<String> {
     let mut blocks: Vec<String> = vec![];
     let mut words: Vec<String> = vec![];
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_anew_is_left_out() {
-        let conf = r#"
+        let conf = r"
             resolver 127.0.0.11 valid=5s;
             upstream shop { zone shop 64k; server shop-a:8080 resolve; }
             server {
@@ -276,7 +277,7 @@ mod tests {
                 location /b { proxy_pass http://app$request_uri; }
                 location /c { proxy_pass http://shop; }
             }
-        "#;
+        ";
         assert_eq!(literal_upstreams(conf), [""; 0]);
     }
 
@@ -330,7 +331,7 @@ mod tests {
         app: Value,
         wished: WishedStrategy,
         conf: &str,
-    ) -> Result<Classified, ComposeProblem> {
+    ) -> Result<ServiceStrategy, ComposeProblem> {
         let services = json!({"app": app, "proxy": {"ports": ["80:80"], "links": ["app:backend"]}});
         let file = ComposeFile::new(json!({ "services": services })).expect("a valid file");
         let wishes = [StrategyWish {

@@ -35,7 +35,18 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// Every one, for who looks one up by its words.
+    const ALL: [Strategy; 6] = [
+        Strategy::StartFirstGateway,
+        Strategy::StartFirstProxy,
+        Strategy::StopFirst,
+        Strategy::Untouched,
+        Strategy::OneShot,
+        Strategy::Gateway,
+    ];
+
     /// Whether the new container runs beside the old one for a while.
+    #[must_use]
     pub fn is_start_first(self) -> bool {
         match self {
             Strategy::StartFirstGateway | Strategy::StartFirstProxy => true,
@@ -45,8 +56,9 @@ impl Strategy {
         }
     }
 
-    /// The strategy in words.
-    pub fn name(self) -> &'static str {
+    /// The strategy in words, which journals keep.
+    #[must_use]
+    pub fn words(self) -> &'static str {
         match self {
             Strategy::StartFirstGateway => "start-first through the gateway",
             Strategy::StartFirstProxy => "start-first behind your proxy",
@@ -60,6 +72,7 @@ impl Strategy {
 
 impl DrainWish {
     /// No command, and a moment for the proxy to notice.
+    #[must_use]
     pub fn usual() -> Self {
         DrainWish {
             command: vec![],
@@ -68,14 +81,63 @@ impl DrainWish {
     }
 }
 
-/// A service's strategy, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Classified {
+/// How one service is replaced, and why: decided once, kept in the journal, and told in every report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStrategy {
+    /// The service's name in the Compose file, or the gateway's.
     pub service: String,
+    /// The way of it.
     pub strategy: Strategy,
+    /// Why this way: a clause that its reader can check in the Compose file.
     pub reason: String,
-    /// For stop-first: how long it is away, in words.
+    /// The time without the service that is to be expected, in words; `None` when there is none, or none is known.
+    #[serde(default)]
     pub gap: Option<String>,
+}
+
+/// Strategies as journals and outcomes have them for people: by their words, not by their names.
+pub mod in_words {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{ServiceStrategy, Strategy};
+
+    #[derive(Serialize, Deserialize)]
+    struct InWords {
+        service: String,
+        strategy: String,
+        reason: String,
+        #[serde(default)]
+        gap: Option<String>,
+    }
+
+    pub fn serialize<S: Serializer>(list: &[ServiceStrategy], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().cloned().map(|one| InWords {
+            service: one.service,
+            strategy: one.strategy.words().to_owned(),
+            reason: one.reason,
+            gap: one.gap,
+        }))
+    }
+
+    pub fn deserialize<'de, D>(from: D) -> Result<Vec<ServiceStrategy>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        let list = Vec::<InWords>::deserialize(from)?;
+        let read = |one: InWords| {
+            let known = Strategy::ALL.into_iter();
+            let mut known = known.filter(|strategy| strategy.words() == one.strategy);
+            let unknown = || D::Error::custom(format!("`{}` is no strategy", one.strategy));
+            Ok(ServiceStrategy {
+                strategy: known.next().ok_or_else(unknown)?,
+                service: one.service,
+                reason: one.reason,
+                gap: one.gap,
+            })
+        };
+        list.into_iter().map(read).collect()
+    }
 }
 
 /// Decides the strategy of every service, given what serves now, both files as the user wrote them.
@@ -84,7 +146,7 @@ pub fn classify(
     wishes: &[StrategyWish],
     gateway: &GatewayRule,
     serving: Option<&ComposeFile>,
-) -> Result<Vec<Classified>, ComposeProblem> {
+) -> Result<Vec<ServiceStrategy>, ComposeProblem> {
     if let Some(wish) = wishes.iter().find(|w| file.service(&w.service).is_none()) {
         return Err(ComposeProblem::UnknownService(wish.service.clone()));
     }
@@ -95,7 +157,7 @@ pub fn classify(
             let wish = wish.cloned().unwrap_or_else(|| StrategyWish::of(&service));
             let seen = Seen::new(file, &wish);
             let (strategy, reason) = decide(&seen, gateway, serving)?;
-            Ok(Classified {
+            Ok(ServiceStrategy {
                 gap: (strategy == Strategy::StopFirst)
                     .then(|| gap(&seen))
                     .flatten(),
@@ -606,7 +668,29 @@ mod tests {
     }
 
     /// Of the one service `web`.
-    fn web(definition: Value, wished: WishedStrategy) -> Result<Classified, ComposeProblem> {
+    #[test]
+    fn journals_have_strategies_by_their_words() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Told(#[serde(with = "in_words")] Vec<ServiceStrategy>);
+
+        let all = Strategy::ALL.map(|strategy| ServiceStrategy {
+            service: "web".to_owned(),
+            strategy,
+            reason: "so".to_owned(),
+            gap: None,
+        });
+        let told = Told(all.to_vec());
+        let text = serde_json::to_value(&told).expect("JSON");
+        assert_eq!(
+            text[2],
+            json!({"service": "web", "strategy": "stop-first", "reason": "so", "gap": null})
+        );
+        assert_eq!(serde_json::from_value::<Told>(text).expect("read"), told);
+        let unknown = json!([{"service": "web", "strategy": "stop", "reason": "so"}]);
+        assert!(serde_json::from_value::<Told>(unknown).is_err());
+    }
+
+    fn web(definition: Value, wished: WishedStrategy) -> Result<ServiceStrategy, ComposeProblem> {
         let file = file(json!({ "web": definition }));
         let all = classify(&file, &[wish("web", wished)], &on(), None)?;
         Ok(all.into_iter().next().expect("one service"))

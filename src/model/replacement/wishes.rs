@@ -13,29 +13,40 @@ pub const SERVERS: u32 = 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GatewayRule {
+    /// They publish them themselves.
     #[default]
     Off,
     /// HAProxy, from this image.
-    On { image: String },
+    On {
+        /// Its reference, as Docker knows it.
+        image: String,
+    },
 }
 
 /// What belay.yml wants for a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StrategyWish {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// How it is to be replaced.
     pub strategy: WishedStrategy,
+    /// What the gateway speaks with it.
     #[serde(default)]
     pub mode: Mode,
+    /// Whether it is told the client's address.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
+    /// How its replicas are replaced.
     #[serde(default)]
     pub roll: Roll,
+    /// For a service behind the user's own proxy; `None` for the usual way.
     #[serde(default)]
     pub drain: Option<DrainWish>,
 }
 
 impl StrategyWish {
     /// A service of which nothing is said.
+    #[must_use]
     pub fn of(service: &str) -> Self {
         StrategyWish {
             service: service.to_owned(),
@@ -52,11 +63,16 @@ impl StrategyWish {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WishedStrategy {
+    /// By the rules; what a service of which nothing is said has.
     #[default]
     Auto,
+    /// The new one before the old one stops, whatever caution says.
     StartFirst,
+    /// The old one stops first.
     StopFirst,
+    /// It stays, as long as it is the same.
     Untouched,
+    /// It runs once and ends.
     OneShot,
 }
 
@@ -64,6 +80,7 @@ pub enum WishedStrategy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
+    /// Requests, which can be moved one by one.
     #[default]
     Http,
     /// Bytes, whatever they mean: TLS, databases, anything.
@@ -74,9 +91,12 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyProtocol {
+    /// It is not told.
     #[default]
     Off,
+    /// As a line of text.
     V1,
+    /// As bytes.
     V2,
 }
 

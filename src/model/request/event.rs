@@ -18,21 +18,29 @@ pub type Env = BTreeMap<String, String>;
 /// Why a workflow is running, and on whose behalf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
+    /// Where the run comes from.
     pub origin: Origin,
+    /// What started it.
     pub trigger: Trigger,
 }
 
 /// What happened on GitHub. Branch pushes, issue comments and the rest are [`Trigger::Other`]: known, but not deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
+    /// A tag was made or moved.
     TagPush(TagPush),
     /// A tag was deleted; nothing follows from that.
     TagDeleted {
+        /// Its name, not checked.
         tag: String,
     },
+    /// Somebody, or some program, asked for a run.
     Dispatch(Dispatch),
+    /// Something happened to a pull request.
     PullRequest(PullRequest),
+    /// Anything else.
     Other {
+        /// GitHub's name of the event.
         name: String,
         /// Why this event deploys nothing, to be shown to the person who wrote the workflow.
         reason: String,
@@ -42,6 +50,7 @@ pub enum Trigger {
 /// A tag that was pushed. Its text comes from outside and is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagPush {
+    /// Its name, without `refs/tags/`.
     pub tag: String,
     /// The commit: for an annotated tag not the tag object, which is what the payload calls `after`.
     pub sha: String,
@@ -52,13 +61,21 @@ pub struct TagPush {
 /// A run started by hand or by another program, with its inputs. Empty inputs count as not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dispatch {
+    /// The version or backup to go back to.
     pub rollback: Option<String>,
+    /// The version to deploy.
     pub tag: Option<String>,
+    /// One of the commands, by its word.
     pub command: Option<String>,
+    /// The environment, where no tag decides it.
     pub environment: Option<String>,
+    /// Why, in the words of who asked.
     pub reason: Option<String>,
+    /// The backup whose data is to be put back.
     pub restore_data: Option<String>,
+    /// The environment's name once more, as a person has to type it for some commands.
     pub confirm: Option<String>,
+    /// Only to say what would be done.
     pub dry_run: bool,
     /// The commit of the branch or tag that the button was pressed on.
     pub sha: String,
@@ -68,6 +85,7 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// The tag that the button was pressed on, when it was a tag.
+    #[must_use]
     pub fn tag_of_ref(&self) -> Option<&str> {
         tag_of_ref(&self.ref_)
     }
@@ -76,35 +94,50 @@ impl Dispatch {
 /// A pull request, as far as a deployment tool cares about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
+    /// Its number in the repository.
     pub number: u64,
     /// `opened`, `synchronize`, `closed`, …
     pub action: String,
+    /// Its author's words; foreign text.
     pub title: String,
+    /// Its newest commit.
     pub head_sha: String,
+    /// Its own branch.
     pub head_ref: String,
+    /// The branch that it is to go into.
     pub base_ref: String,
     /// Neither merged nor closed.
     pub is_open: bool,
+    /// It was taken in.
     pub merged: bool,
 }
 
 /// Where a run comes from: what a report links to, and what every call to GitHub needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
+    /// The repository that the workflow is in.
     pub repository: Repository,
+    /// The run, as the API knows it.
     pub run_id: u64,
+    /// 1, and one more for each time that it is run again.
     pub run_attempt: u32,
+    /// The run's page.
     pub run_url: String,
     /// The page of this very job when the runner tells its id, else that of this attempt of the run.
     pub job_url: String,
+    /// The login of who started it.
     pub actor: String,
+    /// The pages' address: `https://github.com`, or that of an Enterprise server.
     pub server_url: String,
+    /// The API's address.
     pub api_url: String,
     /// The commit that the workflow runs on.
     pub sha: String,
     /// The short name of the branch or tag that it runs on.
     pub ref_name: String,
+    /// The workflow's name.
     pub workflow: String,
+    /// `None` where the payload has no repository.
     pub default_branch: Option<String>,
     /// A pull request from another repository: the token is read-only and there are no secrets.
     pub is_fork: bool,
@@ -113,12 +146,15 @@ pub struct Origin {
 /// `owner/name`, in the characters that GitHub allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
+    /// A user or an organisation.
     pub owner: String,
+    /// The name below the owner.
     pub name: String,
 }
 
 impl Repository {
     /// Reads `owner/name`; nothing that could leave its segment of a path is let through.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (owner, name) = text.split_once('/')?;
         let sound = |part: &str| {
@@ -145,18 +181,37 @@ impl std::fmt::Display for Repository {
 /// Why the environment or the payload cannot be read as an event.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EventError {
+    /// A variable that every run has is not there.
     #[error("could not find {name} in the environment: this is not a GitHub Actions run")]
-    Missing { name: &'static str },
+    Missing {
+        /// Which.
+        name: &'static str,
+    },
+    /// A value that is not of its kind.
     #[error("could not read {name}: {value:?} is not {expected}")]
     Invalid {
         name: &'static str,
+        /// What is there instead.
         value: String,
         expected: &'static str,
     },
+    /// An input that is to be yes or no.
     #[error("could not read the input {name}: {value} is neither \"true\" nor \"false\"")]
-    Flag { name: &'static str, value: String },
+    Flag {
+        /// Which.
+        name: &'static str,
+        /// What is there instead.
+        value: String,
+    },
+    /// An input that is to be a text.
     #[error("could not read the input {name}: {value} is not a text")]
-    NotText { name: &'static str, value: String },
+    NotText {
+        /// Which.
+        name: &'static str,
+        /// What is there instead.
+        value: String,
+    },
+    /// The event's payload lacks a part.
     #[error("could not find {name} in the payload of the {event} event")]
     Payload {
         event: &'static str,

@@ -1,7 +1,7 @@
 //! What a run is to do: the event and the action's inputs, or a command that was typed, decided.
 
 use super::event::{Dispatch, PullRequest, Trigger};
-use super::tag::{Refusal, Tag};
+use super::tag::{Tag, TagRefusal};
 use crate::transaction::outcome::Failure;
 use crate::versions::release::RollbackTo;
 
@@ -159,7 +159,7 @@ pub enum IntentError {
     NothingNamed,
     /// The tag is outside the grammar.
     #[error(transparent)]
-    Tag(#[from] Refusal),
+    Tag(#[from] TagRefusal),
 }
 
 impl IntentError {
@@ -188,7 +188,7 @@ impl IntentError {
     }
 }
 
-fn instead_of(refusal: &Refusal) -> String {
+fn instead_of(refusal: &TagRefusal) -> String {
     match &refusal.nearest {
         Some(nearest) => format!("push {nearest} instead"),
         None => "see `belay tag`".to_owned(),

@@ -3,4 +3,8 @@
 pub mod event;
 pub mod intent;
 pub mod tag;
+pub mod tag_ancestry;
+pub mod tag_explanation;
+mod tag_grammar;
 pub mod tag_rules;
+mod tag_suggestion;

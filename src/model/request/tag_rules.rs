@@ -34,6 +34,7 @@ pub enum MayDeploy {
 }
 
 impl EnvironmentRules {
+    #[must_use]
     pub fn admits(&self, tag: &Tag) -> bool {
         match &self.may_deploy {
             MayDeploy::Everything => true,
@@ -43,6 +44,7 @@ impl EnvironmentRules {
     }
 
     /// Workflows that somebody starts by hand, such as the rollback, run on a branch.
+    #[must_use]
     pub fn admits_a_branch(&self) -> bool {
         match &self.may_deploy {
             MayDeploy::Everything | MayDeploy::ProtectedBranches => true,
@@ -125,6 +127,7 @@ pub struct Verdict<'a> {
 }
 
 /// Lays all rulesets over one tag.
+#[must_use]
 pub fn judge<'a>(rulesets: &'a [Ruleset], tag: &Tag) -> Verdict<'a> {
     let mut verdict = Verdict::default();
     for ruleset in rulesets.iter().filter(|ruleset| ruleset.covers(tag)) {
@@ -162,9 +165,10 @@ fn matches_any(patterns: &[String], name: &str) -> bool {
 
 /// For `fnmatch`, several `*` are as good as one unless they stand alone between two `/`.
 fn single_stars(pattern: &str) -> String {
-    let part = |part: &str| match part {
-        "**" => part.to_owned(),
-        _ => {
+    let part = |part: &str| {
+        if part == "**" {
+            part.to_owned()
+        } else {
             let mut chars: Vec<char> = part.chars().collect();
             chars.dedup_by(|a, b| (*a, *b) == ('*', '*'));
             chars.into_iter().collect()

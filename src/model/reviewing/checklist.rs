@@ -9,31 +9,47 @@ use crate::digest::sha256;
 /// One box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
+    /// Reviews and checks of the newest commit.
     CodeReviewed,
+    /// The tag that the version has, or could have.
     VersionTagged,
+    /// There is a backup that can be relied on.
     BackupConfirmed,
+    /// The endpoints answer.
     EndpointsVerified,
+    /// The deployment took its own backup.
     BackupCreated,
+    /// The images were built, within their budget.
     ImageBuilt,
+    /// The new version became healthy.
     HealthPassing,
+    /// There is a way back.
     RollbackReady,
+    /// The services serve.
     ServiceVerified,
+    /// Times and sizes are as before.
     PerformanceNormal,
+    /// No new errors in the logs, or a person has read them.
     LogsReviewed,
+    /// What is not needed any more is gone.
     ImagesCleaned,
 }
 
 /// The three lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Before the deployment.
     Before,
+    /// While it is at work.
     During,
+    /// After it.
     After,
 }
 
 impl Stage {
     pub const ALL: [Stage; 3] = [Stage::Before, Stage::During, Stage::After];
 
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
             Stage::Before => "Pre-deployment",
@@ -60,6 +76,7 @@ impl Item {
     ];
 
     /// Its name in a comment; never changes.
+    #[must_use]
     pub fn id(self) -> &'static str {
         match self {
             Item::CodeReviewed => "code-reviewed",
@@ -77,6 +94,7 @@ impl Item {
         }
     }
 
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
             Item::CodeReviewed => "Code reviewed and tested",
@@ -94,6 +112,7 @@ impl Item {
         }
     }
 
+    #[must_use]
     pub fn stage(self) -> Stage {
         match self {
             Item::CodeReviewed
@@ -123,7 +142,9 @@ pub enum Judge {
 /// A line of a comment that is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownBox {
+    /// The item's name in the comment.
     pub id: String,
+    /// It has a cross.
     pub is_ticked: bool,
     /// What the tick stands for, shortened.
     pub stamp: Option<String>,
@@ -134,11 +155,14 @@ pub struct KnownBox {
 /// A box as it is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
+    /// It has a cross.
     pub is_ticked: bool,
+    /// A person's tick stood for something that is different now.
     pub was_taken_back: bool,
 }
 
 /// The hidden words that begin a line, by which the next run finds it.
+#[must_use]
 pub fn mark(item: Item, judge: &Judge, tick: Tick) -> String {
     let mut mark = format!("{MARK}{}", item.id());
     if let Judge::Person(stands_for) = judge {
@@ -154,11 +178,14 @@ const MARK: &str = "<!-- belay:item=";
 const END: &str = " -->";
 
 fn stamp(stands_for: &str) -> String {
-    sha256(stands_for.as_bytes())[..12].to_owned()
+    let mut hash = sha256(stands_for.as_bytes());
+    hash.truncate(12);
+    hash
 }
 
 /// The boxes of a comment. Only a line that begins with a box and our mark is one, and only before the first fold or
 /// fence: what comes there was written by programs.
+#[must_use]
 pub fn boxes(comment: &str) -> Vec<KnownBox> {
     let is_ours = |line: &&str| !line.starts_with("<details") && !line.starts_with("```");
     let mut found: Vec<KnownBox> = vec![];
@@ -194,6 +221,7 @@ fn read_box(line: &str) -> Option<KnownBox> {
 }
 
 /// How an item is to be shown, given the boxes that are there.
+#[must_use]
 pub fn tick(item: Item, judge: &Judge, boxes: &[KnownBox]) -> Tick {
     let before = boxes.iter().find(|b| b.id == item.id());
     let (is_ticked, was_taken_back) = match (judge, before) {

@@ -49,6 +49,7 @@ impl Wishes {
         Ok(wishes)
     }
 
+    #[must_use]
     pub fn want(&self, outcome: &Outcome) -> bool {
         match (outcome.word, outcome.work) {
             (Word::Deployed, Work::Rollback) => self.rollback,
@@ -73,6 +74,7 @@ impl Tongue {
     /// By the webhook's address: <https://api.slack.com/messaging/webhooks>,
     /// <https://discord.com/developers/docs/resources/webhook>, and for Teams the addresses of its workflows and of its
     /// older connectors.
+    #[must_use]
     pub fn of(url: &url::Url) -> Tongue {
         let host = url.host_str().unwrap_or_default();
         let is = |name: &str| host == name || host.ends_with(&format!(".{name}"));

@@ -7,13 +7,18 @@ use super::checklist::Judge;
 /// What a reviewer said once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Review {
+    /// The reviewer's login.
     pub author: String,
+    /// What came of it.
     pub opinion: Opinion,
 }
 
+/// What a review came to, as GitHub knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opinion {
+    /// It may go in.
     Approved,
+    /// It may not go in like this.
     ChangesRequested,
     /// An opinion that somebody has taken back.
     Dismissed,
@@ -24,13 +29,18 @@ pub enum Opinion {
 /// A check of a commit, by whatever program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
+    /// As the program calls it; foreign text.
     pub name: String,
+    /// What came of it.
     pub state: CheckState,
 }
 
+/// What a check came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckState {
+    /// It is well, or was left out on purpose.
     Passed,
+    /// It is not well.
     Failed,
     /// It has not ended yet.
     Running,
@@ -39,20 +49,26 @@ pub enum CheckState {
 /// Who thinks what of a pull request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reviewed {
+    /// The logins of those whose last opinion is yes.
     pub approved_by: Vec<String>,
+    /// The logins of those whose last opinion is no.
     pub refused_by: Vec<String>,
+    /// How many checks passed.
     pub passed: usize,
+    /// The names of those that failed.
     pub failed: Vec<String>,
+    /// The names of those that have not ended.
     pub running: Vec<String>,
 }
 
 impl Reviewed {
     /// Reviews come in the order in which they were given; each person's last opinion counts.
+    #[must_use]
     pub fn of(reviews: &[Review], checks: &[Check]) -> Reviewed {
         let mut seen = Reviewed::default();
         for (at, review) in reviews.iter().enumerate() {
-            let has_another = reviews[at + 1..]
-                .iter()
+            let mut later = reviews.iter().skip(at + 1);
+            let has_another = later
                 .any(|later| later.author == review.author && later.opinion != Opinion::Commented);
             match review.opinion {
                 Opinion::Approved if !has_another => seen.approved_by.push(review.author.clone()),
@@ -73,6 +89,7 @@ impl Reviewed {
     }
 
     /// The machine says so where there are checks. Where there are none, a person has to have tested this commit.
+    #[must_use]
     pub fn judge(&self, commit: &str) -> Judge {
         let is_reviewed = !self.approved_by.is_empty() && self.refused_by.is_empty();
         let is_tested = self.failed.is_empty() && self.running.is_empty();

@@ -24,6 +24,7 @@ const END: &str = "<!-- belay:end -->";
 
 impl Mark {
     /// The mark of a comment of ours; nothing for any other comment.
+    #[must_use]
     pub fn read(comment: &str) -> Option<Mark> {
         let first = comment.lines().next()?.trim_end();
         let words = first.strip_prefix(OPEN)?.strip_suffix("-->")?;
@@ -55,6 +56,7 @@ impl Mark {
 
     /// Whether a later writer has to leave the comment as it is: what a deployment has completed is a deployment's, and of
     /// two of a kind the newer run has the word.
+    #[must_use]
     pub fn is_ahead_of(&self, run: u64, is_release: bool) -> bool {
         match (self.is_release, is_release) {
             (true, false) => true,
@@ -65,6 +67,7 @@ impl Mark {
 }
 
 /// The whole comment: the mark, what people wrote before and after, and Belay's part between.
+#[must_use]
 pub fn compose(mark: &Mark, body: &str, around: &Around) -> String {
     let mut parts = vec![mark.line()];
     parts.extend((!around.before.is_empty()).then(|| around.before.clone()));
@@ -82,18 +85,21 @@ pub struct Around {
 
 impl Around {
     /// Reads a comment of ours. One whose frame somebody has broken has nothing around.
+    #[must_use]
     pub fn read(comment: &str) -> Around {
         let text = comment.replace("\r\n", "\n");
         let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
         let begin = line_at(rest, BEGIN, |text, line| text.find(line));
         let end = line_at(rest, END, |text, line| text.rfind(line));
-        match (begin, end) {
-            (Some(begin), Some(end)) if begin < end => Around {
-                before: rest[..begin].trim_matches('\n').to_owned(),
-                after: rest[end + END.len()..].trim_matches('\n').to_owned(),
-            },
-            _ => Around::default(),
-        }
+        let around = |(begin, end): (usize, usize)| {
+            let (before, after) = (rest.get(..begin)?, rest.get(end + END.len()..)?);
+            Some(Around {
+                before: before.trim_matches('\n').to_owned(),
+                after: after.trim_matches('\n').to_owned(),
+            })
+        };
+        let frame = begin.zip(end).filter(|(begin, end)| begin < end);
+        frame.and_then(around).unwrap_or_default()
     }
 }
 
@@ -104,6 +110,7 @@ fn line_at(text: &str, line: &str, find: fn(&str, &str) -> Option<usize>) -> Opt
 }
 
 /// Belay's part of a comment, to see whether it has changed.
+#[must_use]
 pub fn body(comment: &str) -> Option<&str> {
     let (_, rest) = comment.split_once(BEGIN)?;
     let (body, _) = rest.rsplit_once(END)?;

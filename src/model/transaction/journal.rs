@@ -1,25 +1,25 @@
 //! What a transaction wrote down, and what follows from it.
 //!
 //! [`next`] is the only place that decides what an engine does: a first run, a recovery after a crash and an unwind are
-//! the same loop over it.
+//! the same loop over it. Which record may follow which is in [`super::phase`].
+
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Failure, StrategyReport};
+use super::outcome::Failure;
 use super::step::Step;
 use crate::composition::data::Restoration;
 use crate::judgement::health::Verdict;
 use crate::judgement::measure::Measured;
 use crate::replacement::moves::Moves;
+use crate::replacement::strategy::{self, ServiceStrategy};
 use crate::versions::release::ReleaseName;
 use crate::versions::retention::Removal;
 
 /// The version of the journal's format. An agent refuses a journal with a higher one.
 pub const SCHEMA: u32 = 2;
-
-/// Times that a step after the commit point is tried before the transaction is left to the next contact.
-const TRIES_AFTER_COMMIT: usize = 3;
 
 /// The longest that a host waits for a confirmation that is put off, in milliseconds. One that belay.yml makes longer stays
 /// as long as it is.
@@ -30,7 +30,9 @@ pub const MOST_CONFIRM_MS: u64 = 600_000;
 pub struct Entry {
     /// Counts from 0.
     pub n: u64,
+    /// The host's clock when it was written, for people; nothing is decided by it.
     pub at: Timestamp,
+    /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -41,55 +43,81 @@ pub struct Entry {
 pub enum Event {
     /// The transaction exists. Always the first record.
     Begin(Box<Begin>),
+    /// A step is about to be performed.
     Started {
+        /// Which.
         step: Step,
     },
+    /// A step was performed.
     Done {
+        /// Which.
         step: Step,
+        /// What it found or made.
         output: Output,
     },
+    /// A step could not be performed. Before the commit this turns the transaction round.
     Failed {
+        /// Which.
         step: Step,
+        /// Why, in three lines for people.
         failure: Failure,
     },
     /// Something stopped the transaction from outside: a crash, an abort, a deadline.
     Interrupted {
+        /// What it was, in words.
         reason: String,
     },
+    /// A step is about to be undone.
     UndoStarted {
+        /// Which.
         step: Step,
     },
+    /// A step was undone.
     UndoDone {
+        /// Which.
         step: Step,
     },
+    /// A step could not be undone: the transaction is stuck until the next contact.
     UndoFailed {
+        /// Which.
         step: Step,
+        /// Why, in three lines for people.
         failure: Failure,
     },
     /// Progress, for people.
     Note {
+        /// One line.
         text: String,
     },
     /// Something that a person should know although the transaction goes on.
     Warning {
+        /// One line.
         text: String,
     },
     /// The last container logs of a service that failed.
     Logs {
+        /// The service's name in the Compose file.
         service: String,
+        /// Cut to its last lines; the file `.belay/failed/` has more.
         text: String,
     },
     /// What became of the requests that were asked beside this step.
     Measured {
+        /// Beside which, and since the record before it.
         step: Step,
+        /// The counts of this stretch alone.
         measured: Measured,
     },
     /// Somebody asked for more time to confirm: the host waits until `confirm_by`, which is so many milliseconds from now.
     Extended {
+        /// The new time, on the host's boot clock.
         confirm_by: BootTime,
+        /// From this record on, for who has no such clock.
         ms: u64,
     },
+    /// The last record.
     End {
+        /// How it ended.
         end: End,
     },
 }
@@ -97,14 +125,19 @@ pub enum Event {
 /// Who and what a transaction is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
+    /// The journal's format: [`SCHEMA`] of who wrote it.
     pub schema: u32,
+    /// The name that the runner gave it: 32 hexadecimal digits.
     pub tx: String,
+    /// The transaction's number on this host, which only grows.
     pub seq: u64,
     /// What was asked for, in words: `deploy v1.2.0`.
     pub what: String,
+    /// Who asked for it.
     pub holder: Holder,
     /// What served when it began.
     pub previous: Option<ReleaseName>,
+    /// That release's tag.
     pub previous_tag: Option<String>,
     /// When it unwinds by itself unless it is confirmed: a time on the host's boot clock.
     pub deadline: BootTime,
@@ -113,15 +146,21 @@ pub struct Begin {
 /// A time on the clock that counts from the host's start. One of another boot has always passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootTime {
+    /// The kernel's `boot_id`: another one after each start.
     pub boot_id: String,
+    /// Milliseconds since the start, those asleep included.
     pub ms: u64,
 }
 
 impl BootTime {
+    /// Whether it is over; a time of another boot always is.
+    #[must_use]
     pub fn has_passed(&self, now: &BootTime) -> bool {
         self.boot_id != now.boot_id || now.ms >= self.ms
     }
 
+    /// So much later.
+    #[must_use]
     pub fn plus_ms(&self, ms: u64) -> BootTime {
         BootTime {
             boot_id: self.boot_id.clone(),
@@ -135,10 +174,13 @@ impl BootTime {
 pub struct Holder {
     /// `deploy v1.2.0`.
     pub what: String,
+    /// The workflow run's page; `None` on a laptop.
     pub run_url: Option<String>,
+    /// Who started the run: a login of GitHub, or the user of the laptop.
     pub actor: Option<String>,
     /// Filled in by the host when the lock is taken.
     pub since: Option<Timestamp>,
+    /// The engine's process.
     pub pid: Option<u32>,
 }
 
@@ -167,61 +209,102 @@ impl Holder {
 }
 
 /// How a transaction ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
+    /// The new version serves.
     Committed,
+    /// Everything is undone, and the version before serves.
     Unwound,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Committed => "committed",
+            End::Unwound => "unwound",
+        })
+    }
 }
 
 /// What a step found or made, for the steps after it and for the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Output {
+    /// There is nothing that anybody needs to know.
     Nothing,
+    /// Of Preflight.
     Preflight(Box<PreflightOutput>),
+    /// Of Unpack.
     Unpacked {
+        /// The directory that was laid out, or that of the release to go back to.
         release: ReleaseName,
+        /// Every service of it.
         services: Vec<String>,
     },
+    /// Of Fetch.
     Fetched {
+        /// Every image that the release needs, each on the host now.
         images: Vec<FetchedImage>,
-        strategies: Vec<StrategyReport>,
+        /// What becomes of each service, as people are told it.
+        #[serde(with = "strategy::in_words")]
+        strategies: Vec<ServiceStrategy>,
+        /// What every later step goes by; empty in journals from before there was a gateway.
         #[serde(default)]
         moves: Moves,
     },
+    /// Of Backup.
     BackedUp {
+        /// The backup's name.
         name: String,
+        /// The size of its archive.
         bytes: u64,
+        /// Where the archive is on the host.
         path: String,
     },
+    /// Of Migrate.
     Migrated {
+        /// The one-shot services that ran to their end.
         services: Vec<String>,
     },
+    /// Of Migrate, when data was put back.
     Restored {
+        /// The backup that it came from.
         backup: String,
         /// Which volumes and bind mounts, in words.
         sources: Vec<String>,
         /// The backup that holds what was there before.
         safety: String,
     },
+    /// Of Start.
     Started {
+        /// Those that have candidates now.
         services: Vec<String>,
     },
+    /// Of Probe.
     Probed {
         /// From the beginning of the step, in milliseconds.
         healthy_after_ms: u64,
+        /// Answers that were looked at.
         samples: u32,
     },
+    /// Of Cutover.
     CutOver {
+        /// Those that were replaced.
         services: Vec<String>,
+        /// Those that the release no longer has, and that were stopped.
         removed: Vec<String>,
     },
+    /// Of Bake.
     Baked(Baked),
+    /// Of Confirm.
     Confirmed {
+        /// Whose word it was.
         by: ConfirmedBy,
     },
+    /// Of Prune.
     Pruned {
+        /// What is gone, each with its reason.
         removed: Vec<Removal>,
     },
 }
@@ -229,6 +312,7 @@ pub enum Output {
 /// What Preflight saw; undo goes back to exactly this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreflightOutput {
+    /// The Compose project's name.
     pub project: String,
     /// The release to go to, when the transaction is a rollback.
     pub target: Option<ReleaseName>,
@@ -240,24 +324,35 @@ pub struct PreflightOutput {
     /// Every container of the project: the others are the transaction's own.
     #[serde(default)]
     pub before: Vec<KnownContainer>,
+    /// Those of the project that were there; every other one is new.
     pub networks: Vec<String>,
+    /// Those of the project that were there; the undo removes no other.
     pub volumes: Vec<String>,
+    /// The image names of Belay's that were there.
     pub images: Vec<String>,
+    /// What was free on the root's file system.
     pub free_bytes: u64,
+    /// What the backup may need at most.
     pub backup_estimate_bytes: u64,
 }
 
 /// A container that was there when a transaction began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownContainer {
+    /// Docker's full ID.
     pub id: String,
+    /// The service's name in the Compose file.
     pub service: String,
+    /// Whether it ran then.
     pub ran: bool,
 }
 
+/// An image of the release, as the host has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchedImage {
+    /// The service's name in the Compose file.
     pub service: String,
+    /// What the Compose file, or the plan, calls it.
     pub reference: String,
     /// The image's identity: the digest of its config.
     pub id: String,
@@ -267,6 +362,7 @@ pub struct FetchedImage {
     /// What the host's engine calls it; the same as `id` in journals of older versions.
     #[serde(default)]
     pub engine_id: String,
+    /// The name of Belay's that the rendered file has instead.
     pub pin: String,
     /// Its layers when unpacked, in bytes.
     pub size: u64,
@@ -275,168 +371,37 @@ pub struct FetchedImage {
     pub volumes: Vec<String>,
 }
 
+/// What Bake saw of the new version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baked {
+    /// Healthy, or degraded where belay.yml accepts that.
     pub verdict: Verdict,
     /// From the cutover to the first good answer, in milliseconds.
     pub startup_ms: u64,
+    /// Answers that were looked at.
     pub samples: u32,
     /// By when the runner must confirm, unless it asks for more time.
     pub confirm_by: BootTime,
 }
 
+/// Whose word made the new version stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfirmedBy {
+    /// A runner, over a fresh connection, after a look at the public URL.
     Runner,
     /// The transaction was started on the host itself, where nobody can lose sight of it.
     Host,
 }
 
-/// What an engine does next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    Perform(Step),
-    Undo(Step),
-    Finish(End),
-    /// This step could not be undone (or not be finished after the commit): a person is needed.
-    Stuck(Step),
-    Closed(End),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StepState {
-    Untouched,
-    Started,
-    Done,
-    Failed,
-    Undone,
-    UndoFailed,
-}
-
-/// A journal, read back: the state of each step.
-struct Folded {
-    steps: [StepState; Step::ALL.len()],
-    unwinding: bool,
-    /// Of each step after the commit, since the last interruption.
-    failures: [usize; Step::ALL.len()],
-    end: Option<End>,
-}
-
-fn fold(entries: &[Entry]) -> Folded {
-    let mut folded = Folded {
-        steps: [StepState::Untouched; Step::ALL.len()],
-        unwinding: false,
-        failures: [0; Step::ALL.len()],
-        end: None,
-    };
-    for entry in entries {
-        match &entry.event {
-            Event::Started { step } => folded.set(*step, StepState::Started),
-            Event::Done { step, .. } => folded.set(*step, StepState::Done),
-            Event::Failed { step, .. } => folded.failed(*step),
-            Event::Interrupted { .. } => folded.interrupted(),
-            Event::UndoStarted { step } => folded.set(*step, StepState::Started),
-            Event::UndoDone { step } => folded.set(*step, StepState::Undone),
-            Event::UndoFailed { step, .. } => folded.set(*step, StepState::UndoFailed),
-            Event::End { end } => folded.end = Some(*end),
-            Event::Begin(_)
-            | Event::Note { .. }
-            | Event::Warning { .. }
-            | Event::Logs { .. }
-            | Event::Extended { .. }
-            | Event::Measured { .. } => {}
-        }
-    }
-    folded
-}
-
-impl Folded {
-    fn get(&self, step: Step) -> StepState {
-        self.steps[step as usize]
-    }
-
-    fn set(&mut self, step: Step, state: StepState) {
-        self.steps[step as usize] = state;
-    }
-
-    fn committed(&self) -> bool {
-        self.get(Step::Confirm) == StepState::Done
-    }
-
-    fn failed(&mut self, step: Step) {
-        self.set(step, StepState::Failed);
-        if !step.is_after_commit() {
-            self.unwinding = true;
-        } else {
-            self.failures[step as usize] += 1;
-        }
-    }
-
-    /// A crash or an abort unwinds what is not committed, and gives what got stuck another try.
-    fn interrupted(&mut self) {
-        self.failures = [0; Step::ALL.len()];
-        if !self.committed() {
-            self.unwinding = true;
-        }
-        for state in &mut self.steps {
-            if *state == StepState::UndoFailed {
-                *state = StepState::Started;
-            }
-        }
-    }
-
-    fn next_undo(&self) -> Next {
-        for step in Step::ALL.into_iter().rev() {
-            match self.get(step) {
-                StepState::Untouched | StepState::Undone => {}
-                StepState::UndoFailed => return Next::Stuck(step),
-                StepState::Started | StepState::Done | StepState::Failed => {
-                    return Next::Undo(step);
-                }
-            }
-        }
-        Next::Finish(End::Unwound)
-    }
-
-    fn next_perform(&self) -> Next {
-        for step in Step::ALL {
-            match self.get(step) {
-                StepState::Done => {}
-                StepState::Failed if step.is_tidying() => {}
-                StepState::Failed if self.failures[step as usize] >= TRIES_AFTER_COMMIT => {
-                    return Next::Stuck(step);
-                }
-                StepState::Untouched
-                | StepState::Started
-                | StepState::Failed
-                | StepState::Undone
-                | StepState::UndoFailed => return Next::Perform(step),
-            }
-        }
-        Next::Finish(End::Committed)
-    }
-}
-
-/// Decides what follows from a journal.
-///
-/// Before the `Done` of Confirm, any failure or interruption undoes every step that was begun, last one first. After it
-/// the transaction is only ever finished.
-pub fn next(entries: &[Entry]) -> Next {
-    let folded = fold(entries);
-    match folded.end {
-        Some(end) => Next::Closed(end),
-        None if folded.unwinding => folded.next_undo(),
-        None => folded.next_perform(),
-    }
-}
-
 /// Whether the commit point was reached: from there on the new version stays.
+#[must_use]
 pub fn is_committed(entries: &[Entry]) -> bool {
-    fold(entries).committed()
+    output(entries, Step::Confirm).is_some()
 }
 
 /// Whether a step that may change what serves was ever begun.
+#[must_use]
 pub fn touched_the_application(entries: &[Entry]) -> bool {
     entries
         .iter()
@@ -444,6 +409,7 @@ pub fn touched_the_application(entries: &[Entry]) -> bool {
 }
 
 /// By when a transaction that was baked must be confirmed.
+#[must_use]
 pub fn confirm_by(entries: &[Entry]) -> Option<&BootTime> {
     let extended = entries.iter().rev().find_map(|e| match &e.event {
         Event::Extended { confirm_by, .. } => Some(confirm_by),
@@ -457,6 +423,7 @@ pub fn confirm_by(entries: &[Entry]) -> Option<&BootTime> {
 
 /// The same when it is extended by so many milliseconds from `now`: never earlier than it was, and never later than the
 /// host may wait in all.
+#[must_use]
 pub fn extended(entries: &[Entry], now: &BootTime, ms: u64, within_ms: u64) -> Option<BootTime> {
     let Some(Output::Baked(baked)) = output(entries, Step::Bake) else {
         return None;
@@ -472,6 +439,7 @@ pub fn extended(entries: &[Entry], now: &BootTime, ms: u64, within_ms: u64) -> O
 }
 
 /// The first record's content.
+#[must_use]
 pub fn begin(entries: &[Entry]) -> Option<&Begin> {
     match entries.first().map(|e| &e.event) {
         Some(Event::Begin(begin)) => Some(begin),
@@ -480,6 +448,7 @@ pub fn begin(entries: &[Entry]) -> Option<&Begin> {
 }
 
 /// The output of a step that is done.
+#[must_use]
 pub fn output(entries: &[Entry], wanted: Step) -> Option<&Output> {
     entries.iter().rev().find_map(|e| match &e.event {
         Event::Done { step, output } if *step == wanted => Some(output),
@@ -488,6 +457,7 @@ pub fn output(entries: &[Entry], wanted: Step) -> Option<&Output> {
 }
 
 /// What became of all requests that were asked beside the transaction; `None` when none was.
+#[must_use]
 pub fn measured(entries: &[Entry]) -> Option<Measured> {
     let stretches = entries.iter().filter_map(|e| match &e.event {
         Event::Measured { measured, .. } => Some(measured),
@@ -501,6 +471,7 @@ pub fn measured(entries: &[Entry]) -> Option<Measured> {
 }
 
 /// What made the transaction unwind: the first failure or interruption.
+#[must_use]
 pub fn cause(entries: &[Entry]) -> Option<(Option<Step>, Failure)> {
     entries.iter().find_map(|e| match &e.event {
         Event::Failed { step, failure } if !step.is_after_commit() => {
@@ -514,132 +485,6 @@ pub fn cause(entries: &[Entry]) -> Option<(Option<Step>, Failure)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn journal(events: Vec<Event>) -> Vec<Entry> {
-        events
-            .into_iter()
-            .enumerate()
-            .map(|(n, event)| Entry {
-                n: n as u64,
-                at: Timestamp::UNIX_EPOCH,
-                event,
-            })
-            .collect()
-    }
-
-    fn done(step: Step) -> Event {
-        Event::Done {
-            step,
-            output: Output::Nothing,
-        }
-    }
-
-    fn done_until(last: Step) -> Vec<Event> {
-        Step::ALL
-            .into_iter()
-            .filter(|s| *s <= last)
-            .flat_map(|step| [Event::Started { step }, done(step)])
-            .collect()
-    }
-
-    fn failed(step: Step) -> Event {
-        Event::Failed {
-            step,
-            failure: Failure::new("it broke"),
-        }
-    }
-
-    #[test]
-    fn steps_follow_each_other_to_the_end() {
-        assert_eq!(next(&[]), Next::Perform(Step::Preflight));
-        for pair in Step::ALL.windows(2) {
-            assert_eq!(next(&journal(done_until(pair[0]))), Next::Perform(pair[1]));
-        }
-        assert_eq!(
-            next(&journal(done_until(Step::Prune))),
-            Next::Finish(End::Committed)
-        );
-    }
-
-    #[test]
-    fn a_failure_before_the_commit_undoes_every_begun_step_in_reverse() {
-        for step in Step::ALL.into_iter().filter(|s| !s.is_after_commit()) {
-            let mut events: Vec<Event> = done_until(step);
-            events.pop();
-            events.push(failed(step));
-            let mut undone = vec![];
-            while let Next::Undo(step) = next(&journal(events.clone())) {
-                undone.push(step);
-                events.push(Event::UndoStarted { step });
-                events.push(Event::UndoDone { step });
-            }
-            let mut expected: Vec<Step> = Step::ALL.into_iter().filter(|s| *s <= step).collect();
-            expected.reverse();
-            assert_eq!(undone, expected);
-            assert_eq!(next(&journal(events)), Next::Finish(End::Unwound));
-        }
-    }
-
-    #[test]
-    fn an_interruption_after_the_commit_only_finishes() {
-        let mut events = done_until(Step::Confirm);
-        events.push(Event::Started {
-            step: Step::Publish,
-        });
-        events.push(Event::Interrupted {
-            reason: "the agent was gone".to_owned(),
-        });
-        assert_eq!(next(&journal(events)), Next::Perform(Step::Publish));
-    }
-
-    #[test]
-    fn an_interruption_before_the_commit_unwinds_even_when_confirm_had_started() {
-        let mut events = done_until(Step::Bake);
-        events.push(Event::Started {
-            step: Step::Confirm,
-        });
-        events.push(Event::Interrupted {
-            reason: "the agent was gone".to_owned(),
-        });
-        assert_eq!(next(&journal(events)), Next::Undo(Step::Confirm));
-    }
-
-    #[test]
-    fn an_undo_that_fails_is_stuck_until_somebody_comes_back() {
-        let mut events = done_until(Step::Cutover);
-        events.push(failed(Step::Bake));
-        events.push(Event::UndoStarted { step: Step::Bake });
-        events.push(Event::UndoFailed {
-            step: Step::Bake,
-            failure: Failure::new("no disk"),
-        });
-        assert_eq!(next(&journal(events.clone())), Next::Stuck(Step::Bake));
-        events.push(Event::Interrupted {
-            reason: "a new contact".to_owned(),
-        });
-        assert_eq!(next(&journal(events)), Next::Undo(Step::Bake));
-    }
-
-    #[test]
-    fn publishing_is_tried_again_and_then_a_person_is_asked() {
-        let mut events = done_until(Step::Confirm);
-        for _ in 0..2 {
-            events.push(Event::Started {
-                step: Step::Publish,
-            });
-            events.push(failed(Step::Publish));
-            assert_eq!(next(&journal(events.clone())), Next::Perform(Step::Publish));
-        }
-        events.push(failed(Step::Publish));
-        assert_eq!(next(&journal(events)), Next::Stuck(Step::Publish));
-    }
-
-    #[test]
-    fn tidying_up_that_fails_never_stops_a_committed_transaction() {
-        let mut events = done_until(Step::Publish);
-        events.extend([failed(Step::Drain), done(Step::Retire), failed(Step::Prune)]);
-        assert_eq!(next(&journal(events)), Next::Finish(End::Committed));
-    }
 
     #[test]
     fn a_time_of_another_boot_has_passed() {

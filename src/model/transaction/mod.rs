@@ -2,6 +2,7 @@
 
 pub mod journal;
 pub mod outcome;
+pub mod phase;
 pub mod plan;
 pub mod recall;
 pub mod settle;

@@ -20,23 +20,34 @@ pub const SCHEMA: u32 = 1;
 /// One transaction, as the runner wants it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// The plan's format: [`SCHEMA`] of who wrote it.
     pub schema: u32,
     /// Names this transaction on both sides; 32 hexadecimal digits from the runner.
     pub tx: String,
+    /// What is to be done.
     pub work: PlannedWork,
+    /// The application's name in belay.yml.
     pub app: String,
+    /// The environment's name on GitHub.
     pub environment: String,
     /// The Compose project's name, where belay.yml settles it.
     pub project: Option<String>,
+    /// When the new version counts as good.
     pub health: HealthRules,
+    /// Whose word makes it stay.
     pub confirm: ConfirmRule,
+    /// What is saved before anything changes.
     pub backup: BackupRules,
     /// Versions (releases and their images) to keep.
     pub keep_releases: usize,
+    /// Who asks for it, for whoever has to wait.
     pub holder: Holder,
+    /// How long it may take.
     pub limits: Limits,
+    /// Whether there is a gateway, and from which image.
     #[serde(default)]
     pub gateway: GatewayRule,
+    /// How downtime is measured, and how much of it is allowed.
     #[serde(default)]
     pub requests: RequestRules,
 }
@@ -46,8 +57,11 @@ pub struct Plan {
 pub struct RequestRules {
     /// 0 measures nothing.
     pub per_second: u32,
+    /// `None`: any number is allowed.
     pub max_failed: Option<u64>,
+    /// The longest time between two good answers; `None` when any is allowed.
     pub max_gap_ms: Option<u64>,
+    /// What it means when that is exceeded.
     pub over: OverLimit,
 }
 
@@ -55,6 +69,7 @@ pub struct RequestRules {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverLimit {
+    /// It is said, and the new version stays.
     #[default]
     Warn,
     /// The transaction is undone, as long as it can be.
@@ -65,9 +80,13 @@ pub enum OverLimit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "work")]
 pub enum PlannedWork {
+    /// A new release.
     Deploy(Box<DeployWork>),
+    /// An earlier release, which the host has.
     Rollback {
+        /// Which.
         to: RollbackTo,
+        /// Why, in the words of who asked.
         reason: Option<String>,
         /// The backup whose data is put back as well.
         #[serde(default)]
@@ -77,6 +96,7 @@ pub enum PlannedWork {
 
 impl PlannedWork {
     /// The work in words: `deploy v1.2.0`.
+    #[must_use]
     pub fn describe(&self) -> String {
         match self {
             PlannedWork::Rollback {
@@ -88,6 +108,7 @@ impl PlannedWork {
     }
 
     /// Whether data is put back.
+    #[must_use]
     pub fn restores(&self) -> bool {
         match self {
             PlannedWork::Rollback { restore, .. } => restore.is_some(),
@@ -117,12 +138,17 @@ impl PlannedWork {
 /// A new release: its files and images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeployWork {
+    /// The tag, which names the release.
     pub tag: String,
+    /// The full commit that it stands for.
     pub revision: String,
     /// The Compose file; its path says which of `files` it is.
     pub compose_path: String,
+    /// The files of the release, the Compose file among them.
     pub files: Vec<ShippedFile>,
+    /// Those that Belay sends; the others are pulled by their names.
     pub images: Vec<PlannedImage>,
+    /// What belay.yml wants for single services.
     pub strategies: Vec<StrategyWish>,
 }
 
@@ -131,15 +157,18 @@ pub struct DeployWork {
 pub struct ShippedFile {
     /// Relative to the root on the host.
     pub path: String,
+    /// Unix permissions, as git knows them: 0o644 or 0o755.
     pub mode: u32,
     /// Whether it goes under the root when the release goes live, or is only read to render the Compose file.
     pub placed: bool,
+    /// The content.
     pub base64: String,
 }
 
 /// An image that Belay brings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedImage {
+    /// The service's name in the Compose file.
     pub service: String,
     /// The reference under which it arrives, `belay/<app>-<service>:<tag>`.
     pub reference: String,
@@ -153,6 +182,7 @@ pub struct PlannedImage {
     pub manifest: Option<String>,
     /// Its layers when unpacked, in bytes.
     pub size: u64,
+    /// How it gets to the host.
     pub source: ImageSource,
 }
 
@@ -172,6 +202,7 @@ impl Plan {
 
 impl PlannedImage {
     /// What the image is.
+    #[must_use]
     pub fn content(&self) -> Content {
         Content {
             config: self.id.clone(),
@@ -203,11 +234,14 @@ pub enum ConfirmRule {
     Host,
 }
 
+/// What is backed up, and how many backups stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRules {
+    /// Backups that Prune leaves.
     pub keep: usize,
     /// Lines of every service's log.
     pub log_lines: u32,
+    /// Which data.
     pub data: DataRule,
 }
 
@@ -225,8 +259,11 @@ pub enum DataRule {
 pub struct DataWish {
     /// A volume's name in the Compose file, or an absolute path on the host.
     pub source: String,
+    /// How it is brought to rest.
     pub strategy: DataStrategy,
+    /// Whose data it is, where the strategy needs one.
     pub service: Option<String>,
+    /// What `dump` runs in the service; empty for the others.
     pub command: Vec<String>,
 }
 
@@ -261,6 +298,7 @@ pub struct Run {
 }
 
 /// Puts a plan together from what to do and the settings.
+#[must_use]
 pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, run: Run) -> Plan {
     let health = health_rules(settings);
     let holder = Holder {
@@ -276,7 +314,7 @@ pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, 
         project,
         confirm: run.confirm,
         backup: backup_rules(&settings.backup),
-        keep_releases: settings.images.keep as usize,
+        keep_releases: count(settings.images.keep),
         holder,
         limits: Limits {
             transaction_ms: WORK_MS + health.deadline_ms + health.bake_ms,
@@ -289,6 +327,7 @@ pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, 
 }
 
 /// How long the host waits for a confirmation, in milliseconds.
+#[must_use]
 pub fn confirm_within_ms(settings: &Settings) -> u64 {
     ms(settings.confirm)
 }
@@ -341,9 +380,14 @@ fn health_rules(settings: &Settings) -> HealthRules {
     }
 }
 
+/// More than a machine can count is as good as all.
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 fn backup_rules(backup: &config::BackupSettings) -> BackupRules {
     BackupRules {
-        keep: backup.keep as usize,
+        keep: count(backup.keep),
         log_lines: backup.logs,
         data: match &backup.data {
             config::BackupData::Auto => DataRule::Auto,
@@ -373,6 +417,7 @@ fn data_wish(source: &config::DataToCopy) -> DataWish {
 }
 
 /// What the settings want for single services.
+#[must_use]
 pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
     settings
         .services

@@ -7,6 +7,7 @@ use super::step::Step;
 use crate::versions::history::{PastDeployment, PastImage};
 
 /// Reads a journal; nothing when it is not that of a deployment that went live.
+#[must_use]
 pub fn past_deployment(entries: &[Entry]) -> Option<PastDeployment> {
     let begin = journal::begin(entries)?;
     let tag = begin.what.strip_prefix("deploy ")?;

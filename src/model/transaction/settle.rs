@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::journal::{self, End, Entry, Event, FetchedImage, Next, Output};
+use super::journal::{self, End, Entry, Event, FetchedImage, Output};
 use super::outcome::{
-    BackupReport, ImageReport, Outcome, RestoredReport, ServiceLog, StepResult, StepTime, Word,
+    BackupReport, Failure, ImageReport, Outcome, RestoredReport, ServiceLog, StepResult, StepTime,
+    Word,
 };
+use super::phase::Phase;
 use super::step::Step;
 
 /// Fills in everything that the journal knows.
@@ -18,7 +20,14 @@ pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
     }
     let previous = journal::begin(entries).and_then(|begin| begin.previous_tag.clone());
     outcome.previous = outcome.previous.take().or_else(|| previous.clone());
-    outcome.word = word_of(entries);
+    outcome.word = match Phase::of(entries) {
+        Ok(phase) => word_of(phase, entries),
+        Err(refusal) => {
+            let error = format!("the host's journal contradicts itself: {refusal}");
+            outcome.failure.get_or_insert(Failure::new(error));
+            Word::Unknown
+        }
+    };
     outcome.cut_over = began(entries, Step::Cutover);
     if let Some(measured) = journal::measured(entries) {
         outcome.requests.total = Some(measured.total);
@@ -48,19 +57,26 @@ fn began(entries: &[Entry], wanted: Step) -> Option<Timestamp> {
     entries.iter().find(is_wanted).map(|e| e.at)
 }
 
-fn word_of(entries: &[Entry]) -> Word {
-    match journal::next(entries) {
-        Next::Closed(End::Committed) => Word::Deployed,
+fn word_of(phase: Phase, entries: &[Entry]) -> Word {
+    match phase {
+        Phase::Closed(End::Committed) | Phase::Performed => Word::Deployed,
         // Past the commit point the new version stays, whatever became of the tidying up.
-        Next::Perform(_) | Next::Finish(End::Committed) if journal::is_committed(entries) => {
+        Phase::Ready { step, .. } | Phase::Performing { step, .. } if step.is_after_commit() => {
             Word::Deployed
         }
         // It serves and stays; what could not be tidied up is tried again at the next contact.
-        Next::Stuck(step) if step > Step::Publish => Word::Deployed,
-        Next::Closed(End::Unwound) if journal::touched_the_application(entries) => Word::RolledBack,
-        Next::Closed(End::Unwound) => Word::Refused,
-        Next::Stuck(_) => Word::Stuck,
-        Next::Perform(_) | Next::Undo(_) | Next::Finish(_) => Word::Unknown,
+        Phase::Exhausted(step) if step > Step::Publish => Word::Deployed,
+        Phase::Exhausted(_) | Phase::UndoFailed(_) => Word::Stuck,
+        Phase::Closed(End::Unwound) if journal::touched_the_application(entries) => {
+            Word::RolledBack
+        }
+        Phase::Closed(End::Unwound) => Word::Refused,
+        Phase::Empty
+        | Phase::Ready { .. }
+        | Phase::Performing { .. }
+        | Phase::Unwinding(_)
+        | Phase::Undoing(_)
+        | Phase::Undone => Word::Unknown,
     }
 }
 
@@ -186,88 +202,57 @@ fn step_times(entries: &[Entry]) -> Vec<StepTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transaction::outcome::Failure;
-    use crate::transaction::step::Step;
 
-    fn entries(events: Vec<Event>) -> Vec<Entry> {
-        let entry = |(n, event)| Entry {
-            n: n as u64,
+    fn at(phase: Phase) -> Word {
+        word_of(phase, &[])
+    }
+
+    fn started(step: Step) -> Entry {
+        Entry {
+            n: 0,
             at: Timestamp::UNIX_EPOCH,
-            event,
-        };
-        events.into_iter().enumerate().map(entry).collect()
-    }
-
-    fn done(step: Step) -> Event {
-        Event::Done {
-            step,
-            output: Output::Nothing,
-        }
-    }
-
-    fn failed(step: Step) -> Event {
-        Event::Failed {
-            step,
-            failure: Failure::new("it broke"),
+            event: Event::Started { step },
         }
     }
 
     #[test]
     fn an_unwind_before_anything_was_touched_is_a_refusal() {
-        let events = vec![
-            Event::Started { step: Step::Backup },
-            failed(Step::Backup),
-            Event::UndoDone { step: Step::Backup },
-            Event::End { end: End::Unwound },
-        ];
-        assert_eq!(word_of(&entries(events)), Word::Refused);
+        let unwound = Phase::Closed(End::Unwound);
+        assert_eq!(word_of(unwound, &[started(Step::Backup)]), Word::Refused);
     }
 
     #[test]
-    fn an_unwind_after_the_cutover_began_is_a_rollback() {
-        let events = vec![
-            Event::Started {
-                step: Step::Cutover,
-            },
-            failed(Step::Cutover),
-            Event::UndoDone {
-                step: Step::Cutover,
-            },
-            Event::End { end: End::Unwound },
-        ];
-        assert_eq!(word_of(&entries(events)), Word::RolledBack);
+    fn an_unwind_after_the_first_change_is_a_rollback() {
+        let unwound = Phase::Closed(End::Unwound);
+        for step in [Step::Migrate, Step::Cutover] {
+            assert_eq!(word_of(unwound, &[started(step)]), Word::RolledBack);
+        }
     }
 
     #[test]
     fn past_the_commit_point_the_new_version_is_deployed_though_the_view_was_lost() {
-        let events = vec![
-            done(Step::Confirm),
-            Event::Started {
-                step: Step::Publish,
-            },
-        ];
-        assert_eq!(word_of(&entries(events)), Word::Deployed);
+        let step = Step::Publish;
+        let failures = 2;
+        assert_eq!(at(Phase::Ready { step, failures }), Word::Deployed);
+        assert_eq!(at(Phase::Performing { step, failures }), Word::Deployed);
+        assert_eq!(at(Phase::Performed), Word::Deployed);
+        assert_eq!(at(Phase::Closed(End::Committed)), Word::Deployed);
     }
 
     #[test]
     fn a_view_lost_before_the_commit_point_is_unknown() {
-        let events = vec![done(Step::Cutover), Event::Started { step: Step::Bake }];
-        assert_eq!(word_of(&entries(events)), Word::Unknown);
-        assert_eq!(word_of(&[]), Word::Unknown);
+        let step = Step::Confirm;
+        let failures = 0;
+        assert_eq!(at(Phase::Performing { step, failures }), Word::Unknown);
+        assert_eq!(at(Phase::Unwinding(step)), Word::Unknown);
+        assert_eq!(at(Phase::Undone), Word::Unknown);
+        assert_eq!(at(Phase::Empty), Word::Unknown);
     }
 
     #[test]
-    fn an_undo_that_failed_is_stuck() {
-        let events = vec![
-            Event::Started {
-                step: Step::Cutover,
-            },
-            failed(Step::Cutover),
-            Event::UndoFailed {
-                step: Step::Cutover,
-                failure: Failure::new("no disk"),
-            },
-        ];
-        assert_eq!(word_of(&entries(events)), Word::Stuck);
+    fn what_cannot_be_undone_or_published_is_stuck_and_what_cannot_be_retired_is_deployed() {
+        assert_eq!(at(Phase::UndoFailed(Step::Cutover)), Word::Stuck);
+        assert_eq!(at(Phase::Exhausted(Step::Publish)), Word::Stuck);
+        assert_eq!(at(Phase::Exhausted(Step::Retire)), Word::Deployed);
     }
 }

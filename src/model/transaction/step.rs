@@ -61,22 +61,36 @@ impl Step {
         Step::Prune,
     ];
 
+    /// The step after it.
+    pub(crate) fn following(self) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| *step > self)
+    }
+
+    /// The step before it.
+    pub(crate) fn preceding(self) -> Option<Step> {
+        Step::ALL.into_iter().rev().find(|step| *step < self)
+    }
+
     /// Whether the step runs after the commit point, where things are only finished, never undone.
+    #[must_use]
     pub fn is_after_commit(self) -> bool {
         self > Step::Confirm
     }
 
     /// Whether the step may change what serves. A transaction that ended before the first of these left the host untouched.
+    #[must_use]
     pub fn may_touch_the_application(self) -> bool {
         self >= Step::Migrate
     }
 
     /// Whether a failure of this step, after the commit, still lets the transaction finish (with a warning). The others
     /// are tried again: an old container that stays beside the new one would be let in by the next transaction.
+    #[must_use]
     pub fn is_tidying(self) -> bool {
         matches!(self, Step::Drain | Step::Prune)
     }
 
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Step::Preflight => "preflight",

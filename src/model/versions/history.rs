@@ -35,6 +35,7 @@ pub struct PastImage {
 
 impl PastDeployment {
     /// All images together, in bytes.
+    #[must_use]
     pub fn image_bytes(&self) -> u64 {
         let images = self.images.iter();
         bytes_together(images.map(|image| (image.id.as_str(), image.bytes)))
@@ -72,6 +73,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// Whether it is not much more than usual: at most twice as much, for images at most half as much again.
+    #[must_use]
     pub fn is_normal(&self) -> bool {
         let Some(usual) = self.usual else { return true };
         let most = match self.kind {
@@ -84,6 +86,7 @@ impl Metric {
 }
 
 /// The metrics of a deployment, beside those of the last few before it. `all` may hold any, in any order.
+#[must_use]
 pub fn metrics(now: &PastDeployment, all: &[PastDeployment]) -> Vec<Metric> {
     let mut before: Vec<&PastDeployment> = all.iter().filter(|past| past.seq < now.seq).collect();
     before.sort_by_key(|past| std::cmp::Reverse(past.seq));

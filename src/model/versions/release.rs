@@ -16,6 +16,7 @@ pub type ReleaseName = String;
 /// The record of one release, written once into its directory. Only what the engine calls its images is changed later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Release {
+    /// The record's format.
     pub schema: u32,
     pub name: ReleaseName,
     /// The transaction that made it; orders releases.
@@ -24,12 +25,15 @@ pub struct Release {
     pub tag: String,
     /// The git revision, where there is one.
     pub revision: Option<String>,
+    /// The Compose project's name.
     pub project: String,
+    /// Every service, each with its image; the gateway among them.
     pub services: Vec<ReleaseService>,
     /// SHA-256 of the rendered Compose file.
     pub compose_sha256: String,
     /// Files that the release puts beside the Compose file.
     pub files: Vec<ReleaseFile>,
+    /// When it was unpacked.
     pub created: Timestamp,
     /// Where the host's engine kept images when the release was made; not known of older ones.
     #[serde(default)]
@@ -40,22 +44,26 @@ pub struct Release {
     /// What belay.yml wanted for single services.
     #[serde(default)]
     pub wishes: Vec<StrategyWish>,
+    /// Whether it has a gateway, and from which image.
     #[serde(default)]
     pub gateway: GatewayRule,
 }
 
 impl Release {
     /// What is recorded of a service.
+    #[must_use]
     pub fn service(&self, name: &str) -> Option<&ReleaseService> {
         self.services.iter().find(|service| service.name == name)
     }
 
     /// What belay.yml said of a service.
+    #[must_use]
     pub fn wish(&self, service: &str) -> Option<&StrategyWish> {
         self.wishes.iter().find(|wish| wish.service == service)
     }
 
     /// Whether the replicas of a service take over one after the other.
+    #[must_use]
     pub fn rolls(&self, service: &str) -> bool {
         let wish = self.wish(service);
         wish.is_some_and(|wish| wish.roll == Roll::OneByOne)
@@ -65,6 +73,7 @@ impl Release {
 /// One service of a release, with the image that it is pinned to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseService {
+    /// The service's name in the Compose file.
     pub name: String,
     /// What the user's own file called the image (or `built` for one that Belay built).
     pub reference: String,
@@ -80,7 +89,9 @@ pub struct ReleaseService {
     pub engine_id: Option<String>,
     /// The reference in the rendered file: `belay/<project>-<service>:<12 digits of the identity>`.
     pub pin: String,
+    /// The image's layers when unpacked, in bytes.
     pub size: u64,
+    /// How it was judged by itself when the release was made; what becomes of it is decided by each transaction.
     pub strategy: Strategy,
     /// Why this strategy, in words.
     pub reason: String,
@@ -93,11 +104,13 @@ pub struct ReleaseService {
 
 impl ReleaseService {
     /// What this host's engine calls the image: what its containers are compared with. Empty where it is not known.
+    #[must_use]
     pub fn engine_id(&self) -> &str {
         self.engine_id.as_deref().unwrap_or(&self.config)
     }
 
     /// What the image is.
+    #[must_use]
     pub fn content(&self) -> Content {
         Content {
             config: self.config.clone(),
@@ -109,16 +122,23 @@ impl ReleaseService {
 /// What serves, and how it came to: the content of `.belay/current`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Current {
+    /// The record's format.
     pub schema: u32,
+    /// The release's directory.
     pub release: ReleaseName,
+    /// The release's tag.
     pub tag: String,
+    /// The commit, where there is one.
     pub revision: Option<String>,
+    /// The Compose project's name.
     pub project: String,
     /// The environment that this host serves; `None` for what was adopted.
     pub environment: Option<String>,
     /// The transaction that made it current.
     pub seq: u64,
+    /// When it became current.
     pub since: Timestamp,
+    /// By a deployment or a rollback: after one, a rollback without a name has nothing to do.
     pub how: How,
     /// What served before: the content of `docker-compose.yml.backup`.
     pub previous: Option<ReleaseName>,
@@ -131,7 +151,9 @@ pub struct Current {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
+    /// A deployment brought it.
     Deploy,
+    /// A rollback brought it back.
     Rollback,
 }
 
@@ -149,6 +171,7 @@ pub enum RollbackTo {
 
 impl RollbackTo {
     /// Reads the words of the command line and of the workflow's input: nothing or `previous`, a backup's file name, a tag.
+    #[must_use]
     pub fn parse(text: &str) -> RollbackTo {
         let text = text.trim();
         if text.is_empty() || text == "previous" {
@@ -164,10 +187,15 @@ impl RollbackTo {
 /// A release that can be rolled back to, as far as the decision needs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnownRelease {
+    /// The release's directory.
     pub name: ReleaseName,
+    /// The transaction that made it.
     pub seq: u64,
+    /// The tag as pushed.
     pub tag: String,
+    /// The commit, where there is one.
     pub revision: Option<String>,
+    /// When it was unpacked.
     pub created: Timestamp,
     /// Images that are no longer on the host.
     pub missing_images: Vec<String>,
@@ -178,18 +206,24 @@ pub struct KnownRelease {
 /// A backup, as far as the decision needs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnownBackup {
+    /// By which a rollback means it.
     pub name: String,
+    /// The release that served then; `None` where nothing did.
     pub release: Option<ReleaseName>,
 }
 
 /// Where a rollback goes, or that it has nothing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RollbackChoice {
+    /// To this release.
     Go(KnownRelease),
     /// The wanted release serves already; the text says why nothing is done.
     Already(String),
+    /// There is no such way.
     Impossible {
+        /// Why.
         error: String,
+        /// What to do instead.
         next: String,
     },
 }
@@ -198,6 +232,7 @@ pub enum RollbackChoice {
 ///
 /// Without a name it is what served before the last *deployment*; asked twice in a row it has nothing to do the second
 /// time, rather than going one version too far.
+#[must_use]
 pub fn choose_rollback(
     to: &RollbackTo,
     current: Option<&Current>,
@@ -210,47 +245,9 @@ pub fn choose_rollback(
             "push a release tag first",
         );
     };
-    let wanted = match to {
-        RollbackTo::Previous if current.how == How::Rollback => {
-            return RollbackChoice::Already(format!(
-                "{} was already rolled back to; name a version to go further back",
-                current.tag
-            ));
-        }
-        RollbackTo::Previous => match &current.previous {
-            Some(name) => releases.iter().find(|r| &r.name == name),
-            None => {
-                return impossible(
-                    &format!(
-                        "{} is the first version here, so there is none before it",
-                        current.tag
-                    ),
-                    "deploy a corrected version with a new tag",
-                );
-            }
-        },
-        // The newest release of a tag is meant: a development tag may have been deployed more than once.
-        RollbackTo::Tag(tag) => releases
-            .iter()
-            .filter(|r| &r.tag == tag)
-            .max_by_key(|r| r.seq),
-        RollbackTo::Backup(name) => match backups.iter().find(|b| &b.name == name) {
-            None => {
-                return impossible(
-                    &format!("there is no backup {name} on this host"),
-                    "list them with `belay backups`",
-                );
-            }
-            Some(backup) => match &backup.release {
-                None => {
-                    return impossible(
-                        &format!("backup {name} was taken when nothing was deployed"),
-                        "choose a later one; list them with `belay backups`",
-                    );
-                }
-                Some(release) => releases.iter().find(|r| &r.name == release),
-            },
-        },
+    let wanted = match wanted(to, current, releases, backups) {
+        Ok(wanted) => wanted,
+        Err(choice) => return *choice,
     };
     match wanted {
         None => impossible(
@@ -273,7 +270,56 @@ pub fn choose_rollback(
     }
 }
 
+/// The release that is meant, if it is still kept; or the choice that is made before that matters.
+fn wanted<'r>(
+    to: &RollbackTo,
+    current: &Current,
+    releases: &'r [KnownRelease],
+    backups: &[KnownBackup],
+) -> Result<Option<&'r KnownRelease>, Box<RollbackChoice>> {
+    let named = |name: &ReleaseName| releases.iter().find(|r| &r.name == name);
+    match to {
+        RollbackTo::Previous if current.how == How::Rollback => {
+            Err(Box::new(RollbackChoice::Already(format!(
+                "{} was already rolled back to; name a version to go further back",
+                current.tag
+            ))))
+        }
+        RollbackTo::Previous => match &current.previous {
+            Some(name) => Ok(named(name)),
+            None => Err(Box::new(impossible(
+                &format!(
+                    "{} is the first version here, so there is none before it",
+                    current.tag
+                ),
+                "deploy a corrected version with a new tag",
+            ))),
+        },
+        // The newest release of a tag is meant: a development tag may have been deployed more than once.
+        RollbackTo::Tag(tag) => Ok(releases
+            .iter()
+            .filter(|r| &r.tag == tag)
+            .max_by_key(|r| r.seq)),
+        RollbackTo::Backup(name) => {
+            let Some(backup) = backups.iter().find(|b| &b.name == name) else {
+                return Err(Box::new(impossible(
+                    &format!("there is no backup {name} on this host"),
+                    "list them with `belay backups`",
+                )));
+            };
+            let release = backup.release.as_ref().ok_or_else(|| {
+                Box::new(impossible(
+                    &format!("backup {name} was taken when nothing was deployed"),
+                    "choose a later one; list them with `belay backups`",
+                ))
+            })?;
+            Ok(named(release))
+        }
+    }
+}
+
 /// What a rollback that also puts data back is to: the version that serves is as good as any other then.
+#[must_use]
 pub fn choose_restore(
     to: &RollbackTo,
     current: Option<&Current>,

@@ -51,6 +51,7 @@ pub struct BackupFacts {
 /// `needed` are releases, by name, that must remain restorable: the serving one and the last good one. Of each, the
 /// newest verified backup stays. Backups that are not verified take no place of those that are, and go when they
 /// would have to go if they were.
+#[must_use]
 pub fn backups_to_remove(backups: &[BackupFacts], keep: usize, needed: &[&str]) -> Vec<Removal> {
     let mut order: Vec<&BackupFacts> = backups.iter().collect();
     // Of one transaction's backups, the later has the higher suffix: `_10` comes after `_9`.
@@ -121,6 +122,7 @@ pub struct ReleaseFacts {
 ///
 /// The serving and the previous release stay in any case. Of failed ones only the newest stays, to be looked at, and
 /// only until something newer has been confirmed.
+#[must_use]
 pub fn releases_to_prune(releases: &[ReleaseFacts], keep: usize) -> Vec<Removal> {
     let newest_good = releases
         .iter()

@@ -46,6 +46,7 @@ pub struct Ended {
 }
 
 /// The containers of what serves that Docker stopped, and not a person.
+#[must_use]
 pub fn left_stopped<'e>(
     release: &Release,
     ended: &'e [Ended],
@@ -74,6 +75,7 @@ fn is_left(release: &Release, ended: &Ended, start: EngineStart) -> bool {
 }
 
 /// Whether somebody asked Docker to keep it running. Parked and candidate containers have no such policy.
+#[must_use]
 pub fn wants_to_run(restart_policy: &str) -> bool {
     // It may have a number of times, `on-failure:5`.
     let name = restart_policy.split(':').next().unwrap_or_default();

@@ -4,7 +4,7 @@ use super::error::DeployError;
 use crate::ssh::Interrupt;
 use crate::transaction;
 use belay_model::config::Settings;
-use belay_model::replacement::strategy::Classified;
+use belay_model::replacement::strategy::ServiceStrategy;
 use belay_model::transaction::outcome::{
     Durations, ImageReport, Outcome, Requests, Urls, Word, Work,
 };
@@ -20,7 +20,7 @@ pub(crate) struct DryRunPlan {
     /// The settings of the environment.
     pub(crate) settings: Settings,
     /// How each service would be replaced; none for a rollback, which the host decides.
-    pub(crate) services: Vec<Classified>,
+    pub(crate) services: Vec<ServiceStrategy>,
     /// The images that were built for it.
     pub(crate) images: Vec<ImageReport>,
     /// What there is to say about all this.

@@ -9,7 +9,8 @@ use belay_model::composition::compose::project_from_directory;
 use belay_model::composition::near_miss;
 use belay_model::config::Settings;
 use belay_model::docker_versions::misfit;
-use belay_model::request::tag::{self, Tag};
+use belay_model::request::tag::Tag;
+use belay_model::request::tag_ancestry;
 use belay_model::transaction::outcome::Outcome;
 use belay_wire::{EngineFacts, HostFacts, ServiceImage, Verb};
 
@@ -62,7 +63,7 @@ impl Reached {
     pub(super) fn refuse_older(&self, tag: &Tag) -> Result<(), DeployError> {
         let current = self.facts.current.as_ref();
         let serving = current.and_then(|c| Tag::parse(&c.tag).ok());
-        tag::check_newer(tag, serving.as_ref()).map_err(|r| DeployError::Older(r.reason))
+        tag_ancestry::check_newer(tag, serving.as_ref()).map_err(|r| DeployError::Older(r.reason))
     }
 
     /// The project in the names of images: the one that serves has settled it.

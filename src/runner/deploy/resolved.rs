@@ -6,7 +6,8 @@ use crate::git;
 use crate::session::Session;
 use crate::source::Source;
 use belay_model::config::{self, Settings};
-use belay_model::request::tag::{self, Ancestry, Tag};
+use belay_model::request::tag::{Tag, TagRefusal};
+use belay_model::request::tag_ancestry::{self, Ancestry};
 use belay_model::transaction::outcome::Outcome;
 
 /// A tag with everything that it stands for.
@@ -63,10 +64,10 @@ fn revision_of(
     outcome: &mut Outcome,
 ) -> Result<String, DeployError> {
     let facts = git::repository_facts(&session.dir, tag.as_str())?;
-    match tag::check_ancestry(tag, &facts) {
+    match tag_ancestry::check_ancestry(tag, &facts) {
         Ok(Ancestry::Holds) => {}
         Ok(Ancestry::Unknown(reason)) => outcome.warnings.push(reason),
-        Err(tag::Refusal { reason, nearest }) => {
+        Err(TagRefusal { reason, nearest }) => {
             return Err(DeployError::History { reason, nearest });
         }
     }
