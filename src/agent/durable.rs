@@ -70,7 +70,13 @@ fn absent(path: &Path, removed: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    match sync_dir(directory_of(path)?) {
+    settle(directory_of(path)?)
+}
+
+/// Makes durable which names a directory has now, if it is there: who removed one may have been killed before it could, and
+/// what looks for things to remove does not see the name any more.
+pub fn settle(dir: &Path) -> io::Result<()> {
+    match sync_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         synced => synced,
     }

@@ -1,5 +1,15 @@
 //! The half of Belay that runs on the host: it takes the lock, keeps the journal, does and undoes the steps.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::as_conversions,
+        clippy::format_collect,
+        clippy::maybe_infinite_iter,
+        reason = "a test that panics has said what is wrong"
+    )
+)]
+
 pub mod adopt;
 pub mod backup;
 mod backup_now;

@@ -99,6 +99,11 @@ pub fn remove_dir(path: &Path) -> Result<(), RecordError> {
     durable::remove_tree(path).map_err(write_error(path))
 }
 
+/// Makes durable which names a directory has now ([`durable::settle`]).
+pub(crate) fn settle(dir: &Path) -> Result<(), RecordError> {
+    durable::settle(dir).map_err(write_error(dir))
+}
+
 /// Makes a directory that only its owner may enter.
 pub fn make_dir(path: &Path) -> Result<(), RecordError> {
     durable::make_dirs(path, 0o700).map_err(write_error(path))

@@ -4,6 +4,14 @@
 //! in two forms, told apart by what is in them: Docker's own (before Docker 25), and an OCI image layout
 //! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>). Nothing is unpacked or kept on a disk.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::as_conversions,
+        reason = "a test that panics has said what is wrong"
+    )
+)]
+
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
@@ -17,20 +25,26 @@ const MOST_DOCUMENTS: u64 = 64 * 1024 * 1024;
 /// An archive that could not be read, or not be passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
+    /// The sender stopped, or what came is not a tar archive. [`copy`] reports a failure to write here too.
     #[error("could not read the archive of the image")]
     Read(#[source] io::Error),
+    /// From [`copy_only`] alone: the receiver took no more, or the sender stopped in the middle of a large file.
     #[error("could not pass the archive of the image on")]
     Write(#[source] io::Error),
+    /// The archive was read, and the wanted image is not in it, is unreadable, or is made for another platform.
     #[error(transparent)]
     Packing(#[from] PackingError),
+    /// Its documents together exceed 64 MiB; they are all kept in memory.
     #[error("the archive of the image is more than an archive should be")]
     TooMuch,
+    /// A file that a named image needs never came; its path in the archive.
     #[error("the archive of the image has no {0}")]
     Incomplete(String),
 }
 
 impl ArchiveError {
     /// Whether it failed because nobody takes any more of it.
+    #[must_use]
     pub fn is_for_want_of_a_reader(&self) -> bool {
         match self {
             ArchiveError::Read(error) | ArchiveError::Write(error) => {
@@ -106,7 +120,7 @@ pub fn copy_only(
     }
     for (path, content) in closing_files(named) {
         let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
+        header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
         header.set_mode(0o644);
         let written = writer.append_data(&mut header, path, content.as_slice());
         written.map_err(ArchiveError::Write)?;
@@ -158,7 +172,8 @@ struct Tee<R, W> {
 impl<R: Read, W: Write> Read for Tee<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(buffer)?;
-        self.to.write_all(&buffer[..read])?;
+        let (seen, _) = buffer.split_at(read);
+        self.to.write_all(seen)?;
         Ok(read)
     }
 }

@@ -1,5 +1,10 @@
 //! What can be typed. The first line of each item is its help; `help.rs` says in which group a command is shown.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "they are help texts, which a terminal shows as they are"
+)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};

@@ -1,6 +1,7 @@
 //! The words of the command line, all of them: helps, examples, groups, and what is made of them.
 //!
-//! `BELAY_BLESS=1 cargo test --bin belay` rewrites tests/fixtures/commands.json, which tests/docs_test.py reads.
+//! `BELAY_BLESS=1 cargo test --bin belay` rewrites `tests/fixtures/commands.json`, which
+//! `tests/docs_test.py` reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -10,7 +10,9 @@ const API_OF_PYTHONS_COMPOSE: (u32, u32) = (1, 38);
 /// Something about a host's versions that people should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
+    /// What is wrong, with the versions that were found.
     pub text: String,
+    /// What to install or change.
     pub next: String,
 }
 

@@ -3,6 +3,17 @@
 //! One room for each subject. A value goes from `request` over `config`, `composition` and `replacement` to `transaction`;
 //! `judgement` and `versions` are asked on the way, and `reviewing` tells of it.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::string_slice,
+        clippy::unnecessary_wraps,
+        reason = "a test that panics has said what is wrong"
+    )
+)]
+
 pub mod composition;
 pub mod config;
 pub mod digest;

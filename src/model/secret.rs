@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Takes the text over. A copy that the caller keeps is not wiped.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
@@ -20,6 +21,7 @@ impl Secret {
         &self.0
     }
 
+    /// Whether there is no text, told without exposing it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -23,10 +23,13 @@ const WAITING_LIMIT: usize = 256;
 /// What is asked, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// `health.primary` when the host asks, `health.public` when the runner does.
     pub url: String,
+    /// Requests per second, due at fixed times. Callers start no prober for 0; here it counts as 1.
     pub per_second: u32,
     /// How long one answer may take.
     pub timeout: Duration,
+    /// Where an answer tells its version. `None` without `health.version`: answers are then counted without versions.
     pub version: Option<VersionCheck>,
     /// Whether requests go by the machine's HTTP proxy, where its environment names one.
     pub by_proxy: bool,

@@ -50,8 +50,11 @@ pub fn timeline(steps: &[StepTime]) -> Option<String> {
 
 /// The sizes of one service's image over the last releases, with its budget.
 pub struct Sizes<'a> {
+    /// The service's name in the Compose file.
     pub service: &'a str,
+    /// Tags and sizes in bytes, oldest first; at least two, and at most the last ten.
     pub releases: Vec<(&'a str, u64)>,
+    /// `images.budget`, in bytes.
     pub budget: u64,
 }
 
@@ -89,7 +92,7 @@ pub fn sizes(outcome: &Outcome) -> Option<Sizes<'_>> {
 /// Bars, and the budget as a line where it is near enough to leave anything of the bars.
 #[must_use]
 pub fn size_chart(sizes: &Sizes<'_>) -> String {
-    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1_000_000.0);
+    let megabytes = |bytes: u64| crate::words::tenths(bytes, 1_000_000);
     let names: Vec<String> = sizes
         .releases
         .iter()

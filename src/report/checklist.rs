@@ -18,20 +18,33 @@ pub const MAX_CHARS: usize = 60_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Not merged, and which tags could bring it once it is.
-    Open { next: Vec<String> },
+    Open {
+        /// Tags that could come next, by the repository's tags; empty when these could not be read.
+        next: Vec<String>,
+    },
     /// Merged, and waiting for a tag.
-    Merged { next: Vec<String> },
+    Merged {
+        /// As for an open one.
+        next: Vec<String>,
+    },
     /// Closed without being merged.
     Closed,
     /// In production, or another environment.
     Live(Deployed),
     /// The deployment that should have brought it failed and was undone.
     Undone {
+        /// The run that failed, and the version that it tried.
         deployed: Deployed,
+        /// The version that was restored; `None` after a first deployment, when there was no running version before.
         serving: Option<String>,
     },
     /// It was live, and what serves now does not have it.
-    RolledBack { deployed: Deployed, to: String },
+    RolledBack {
+        /// The version that was live with it, and the run that replaced that version.
+        deployed: Deployed,
+        /// The running version now.
+        to: String,
+    },
 }
 
 /// The run that changed where a pull request stands.
@@ -39,6 +52,7 @@ pub enum Standing {
 pub struct Deployed {
     /// The version that has the pull request.
     pub tag: String,
+    /// The cutover; the start of the run when it did not get that far.
     pub at: Timestamp,
     /// The run's page.
     pub run: Option<String>,
@@ -47,16 +61,22 @@ pub struct Deployed {
 /// An item, who judges it, and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// Which of the twelve.
     pub item: Item,
+    /// For a person, also what the tick stands for: the tick is taken back when that changes.
     pub judge: Judge,
+    /// What follows the item's title; also says why something could not be looked at.
     pub evidence: Sentence,
 }
 
 /// Everything that the comment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checklist {
+    /// As belay.yml names it. A pull request has one comment for each environment.
     pub environment: String,
+    /// The line below the comment's title. Later runs may replace it alone, see [`standing_elsewhere`].
     pub standing: Standing,
+    /// Shown under their stages, in this order within each.
     pub entries: Vec<Entry>,
     /// Names and their logs, to be folded.
     pub logs: Vec<(String, String)>,

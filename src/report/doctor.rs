@@ -12,6 +12,7 @@ use belay_model::text::one_line;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grade {
+    /// Nothing to do.
     Good,
     /// It works, and something about it should be known.
     Careful,
@@ -35,8 +36,11 @@ impl Grade {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
+    /// A short label for the first column, as in `Docker` or `clock`.
     pub what: String,
+    /// A single [`Grade::Bad`] makes `belay doctor` fail.
     pub grade: Grade,
+    /// What was seen. Reduced to one line when printed as text, not in JSON.
     pub text: String,
     /// What to do about it.
     pub fix: Option<String>,
@@ -52,10 +56,12 @@ impl Finding {
         }
     }
 
+    /// A check that passed. It has no fix.
     pub fn good(what: &str, text: impl Into<String>) -> Self {
         Finding::new(what, Grade::Good, text)
     }
 
+    /// A check that passed, with something to know and the fix for it.
     pub fn careful(what: &str, text: impl Into<String>, fix: impl Into<String>) -> Self {
         Finding {
             fix: Some(fix.into()),
@@ -63,6 +69,7 @@ impl Finding {
         }
     }
 
+    /// A check for which a deployment would fail, with the fix.
     pub fn bad(what: &str, text: impl Into<String>, fix: impl Into<String>) -> Self {
         Finding {
             fix: Some(fix.into()),
@@ -70,6 +77,7 @@ impl Finding {
         }
     }
 
+    /// A check that could not be made; `text` says why. Does not count as a problem.
     pub fn unknown(what: &str, text: impl Into<String>) -> Self {
         Finding::new(what, Grade::Unknown, text)
     }

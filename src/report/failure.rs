@@ -18,8 +18,11 @@ const LINE_MAX: usize = 1200;
 /// A failure with nothing left open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureLines {
+    /// What failed. Like the others one line, cut at 1,200 characters.
     pub error: String,
+    /// What the host is doing now.
     pub host: String,
+    /// What to do next.
     pub next: String,
 }
 

@@ -5,6 +5,17 @@
 //! that comes from outside (logs, tags, services' names, errors) stays text: on a console it can neither move the cursor
 //! nor become a workflow command, and in Markdown it can neither leave its place nor link, mention or show a picture.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::match_same_arms,
+        clippy::string_slice,
+        clippy::too_many_lines,
+        clippy::unnecessary_wraps,
+        reason = "a test that panics has said what is wrong"
+    )
+)]
+
 pub mod changed;
 pub mod charts;
 pub mod checklist;

@@ -147,7 +147,8 @@ fn prose_word(word: &str) -> String {
     if core.is_empty() || !could_become_a_link(core) {
         return code_span(word);
     }
-    let (before, after) = (&word[..word.len() - rest.len()], &rest[core.len()..]);
+    let (before, _) = word.split_at(word.len() - rest.len());
+    let (_, after) = rest.split_at(core.len());
     format!("{}{}{}", entities(before), code_span(core), entities(after))
 }
 
@@ -256,8 +257,11 @@ fn html(text: &str) -> String {
 /// A box that can be ticked, with words of Belay's own that are not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
+    /// Whether the box has a cross when the page is written; a reader may change it later.
     pub is_ticked: bool,
+    /// An HTML comment by which the next run finds the line. Written raw: the caller makes it safe.
     pub mark: String,
+    /// What is shown next to the box.
     pub words: Inline,
 }
 
@@ -266,6 +270,7 @@ pub struct Task {
 pub struct Document(String);
 
 impl Document {
+    /// An empty one; renders to an empty string.
     #[must_use]
     pub fn new() -> Self {
         Document::default()
@@ -279,10 +284,12 @@ impl Document {
         self.0.push('\n');
     }
 
+    /// `level` is the number of `#`: Belay's pages begin at 2.
     pub fn heading(&mut self, level: usize, text: &Inline) {
         self.block(&format!("{} {text}", "#".repeat(level)));
     }
 
+    /// Nothing at all for an empty text.
     pub fn paragraph(&mut self, text: &Inline) {
         if !text.0.is_empty() {
             self.block(&text.0);
@@ -307,6 +314,7 @@ impl Document {
         self.block(&lines.join("\n"));
     }
 
+    /// With bullets. Nothing at all when there are no items.
     pub fn list(&mut self, items: &[Inline]) {
         let lines: Vec<String> = items.iter().map(|item| format!("- {item}")).collect();
         if !lines.is_empty() {
@@ -314,6 +322,7 @@ impl Document {
         }
     }
 
+    /// A task list as GitHub shows it, with boxes to click. Nothing at all when there are no tasks.
     pub fn tasks(&mut self, tasks: &[Task]) {
         let line = |task: &Task| {
             let sign = if task.is_ticked { 'x' } else { ' ' };
@@ -325,6 +334,7 @@ impl Document {
         }
     }
 
+    /// Numbered from 1. Nothing at all when there are no items.
     pub fn numbered(&mut self, items: &[Inline]) {
         let lines = items.iter().enumerate();
         let lines: Vec<String> = lines
@@ -359,6 +369,7 @@ impl Document {
         ));
     }
 
+    /// The Markdown, with a blank line between blocks and a line break at the end.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0

@@ -156,8 +156,11 @@ pub struct PlannedEndpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndpointRole {
+    /// `health.primary`: its answers decide.
     Primary,
+    /// `health.backup`: asked when the primary cannot be reached at all.
     Backup,
+    /// `health.public`: as users reach it.
     Public,
 }
 
@@ -414,7 +417,11 @@ impl PlannedHealth {
     fn sentence(&self) -> Sentence {
         own_text(&format!(
             "{} in a row within {}",
-            words::count(self.successes as usize, "good answer", "good answers"),
+            words::count(
+                usize::try_from(self.successes).unwrap_or(usize::MAX),
+                "good answer",
+                "good answers"
+            ),
             words::duration(self.deadline_ms)
         ))
     }

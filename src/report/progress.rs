@@ -17,15 +17,30 @@ use super::words;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A step (or its undo) began: a group may open under this title.
-    StepBegan { step: Step, title: String },
+    StepBegan {
+        /// The step that is done or undone.
+        step: Step,
+        /// Its position and name, as in `4/14 backup`; `undo backup` for an undo.
+        title: String,
+    },
     /// It ended: the group closes, and this line follows it.
-    StepEnded { step: Step, line: String },
+    StepEnded {
+        /// The step of the entry, which need not be the one that began last.
+        step: Step,
+        /// How it ended, and the duration when its beginning was seen.
+        line: String,
+    },
     /// A line by itself.
     Line(String),
     /// Something that belongs above the fold: an open group closes first.
     Warning(String),
     /// Lines of a container's log, each already marked as such.
-    Block { title: String, lines: Vec<String> },
+    Block {
+        /// Which service's log it is.
+        title: String,
+        /// Without control characters, and with runner commands (`##[`) broken up.
+        lines: Vec<String>,
+    },
 }
 
 impl Progress {
@@ -53,6 +68,7 @@ pub struct Narrator {
 }
 
 impl Narrator {
+    /// One that has seen no entry yet. A second transaction needs a new one.
     #[must_use]
     pub fn new() -> Self {
         Narrator::default()
@@ -145,7 +161,7 @@ fn ending(end: End) -> &'static str {
 /// What a step found or made, in a few words.
 fn found(output: &Output) -> String {
     let text = match output {
-        Output::Nothing => return String::new(),
+        Output::Nothing | Output::Confirmed { .. } => return String::new(),
         Output::Preflight(seen) => format!("{} free on the host", words::size(seen.free_bytes)),
         Output::Unpacked { release, .. } => {
             let name: &ReleaseName = release;
@@ -173,7 +189,6 @@ fn found(output: &Output) -> String {
                 words::duration(baked.startup_ms)
             )
         }
-        Output::Confirmed { .. } => return String::new(),
         Output::Pruned { removed } => format!("{} removed", removed.len()),
     };
     format!(" ({text})")

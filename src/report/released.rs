@@ -18,10 +18,13 @@ use super::words;
 /// A pull request and the run that it was deployed by.
 #[derive(Clone, Debug)]
 pub struct Released<'a> {
+    /// The run's outcome, also when it failed.
     pub outcome: &'a Outcome,
     /// The newest of the pull request's own commits.
     pub commit: String,
+    /// Reviews and checks of that commit, or why GitHub could not be asked.
     pub reviewed: Result<Reviewed, Unseen>,
+    /// From belay.yml as the run read it.
     pub settings: SettingsSeen,
 }
 

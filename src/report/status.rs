@@ -18,11 +18,17 @@ const DESCRIPTION_MAX: usize = 140;
 /// The state of a deployment, as far as Belay ever sets one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeploymentState {
+    /// Waiting for the host's lock, or for the transaction to begin.
     Queued,
+    /// A step is running, or being undone.
     InProgress,
+    /// The version is live, or was already.
     Success,
+    /// Refused or rolled back: the version from before is live, if there was one.
     Failure,
+    /// Stuck, or contact was lost: the host has to be looked at.
     Error,
+    /// Was live, and another version has replaced it.
     Inactive,
 }
 

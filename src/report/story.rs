@@ -141,7 +141,7 @@ fn now(outcome: &Outcome) -> &str {
 pub fn is_committed(outcome: &Outcome) -> bool {
     outcome
         .failed_step
-        .is_some_and(|step| step.is_after_commit())
+        .is_some_and(belay_model::transaction::step::Step::is_after_commit)
 }
 
 /// Whether what was asked for is what serves now, so that the revision is the serving one's.

@@ -114,12 +114,11 @@ pub fn support_markdown(report: &SupportReport) -> String {
     page.paragraph(&fact("Belay", &report.belay));
     section(&mut page, "This machine", &report.machine);
     section(&mut page, "The host", &report.host);
-    match &report.configuration {
-        Some(facts) => section(&mut page, "The configuration, as it was understood", facts),
-        None => {
-            page.heading(3, &Inline::own("The configuration, as it was understood"));
-            page.paragraph(&Inline::own("It has problems; `belay doctor` shows them."));
-        }
+    if let Some(facts) = &report.configuration {
+        section(&mut page, "The configuration, as it was understood", facts);
+    } else {
+        page.heading(3, &Inline::own("The configuration, as it was understood"));
+        page.paragraph(&Inline::own("It has problems; `belay doctor` shows them."));
     }
     page.heading(3, &Inline::own("The checks"));
     let checks: Vec<Inline> = report.findings.iter().map(check).collect();

@@ -10,11 +10,12 @@ use belay_model::versions::history::MetricKind;
 const MINUS: char = '\u{2212}';
 
 /// A duration: `40 ms`, `0.8 s`, `1 m 23 s`, `2 h 5 m`.
+#[must_use]
 pub fn duration(ms: u64) -> String {
     let seconds = ms.saturating_add(500) / 1000;
     match ms {
         0..100 => format!("{ms} ms"),
-        100..59_950 => format!("{:.1} s", ms as f64 / 1000.0),
+        100..59_950 => format!("{} s", tenths(ms, 1000)),
         _ if seconds < 3600 => format!("{} m {} s", seconds / 60, seconds % 60),
         _ => hours(seconds),
     }
@@ -26,22 +27,33 @@ fn hours(seconds: u64) -> String {
 }
 
 /// A size: `512 B`, `12.3 MB`, `1.4 GB`.
+#[must_use]
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    const UNITS: [(&str, u64); 4] = [
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+    ];
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
     // 999.95 would be printed as 1000.0.
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+    let fits = |(_, unit): &&(&str, u64)| bytes < unit / 1000 * 999_950;
+    let largest = ("PB", 1_000_000_000_000_000);
+    let (name, unit) = UNITS.iter().find(fits).unwrap_or(&largest);
+    format!("{} {name}", tenths(bytes, *unit))
+}
+
+/// How many times one number is in another, with one digit after the point.
+pub(crate) fn tenths(number: u64, unit: u64) -> String {
+    let unit = u128::from(unit);
+    let tenths = (u128::from(number) * 10 + unit / 2) / unit;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// A transfer's speed: `6.9 MB/s`; nothing when it took no time that could be measured.
+#[must_use]
 pub fn speed(bytes: u64, ms: u64) -> Option<String> {
     (ms > 0).then(|| {
         let per_second = u128::from(bytes) * 1000 / u128::from(ms);
@@ -50,6 +62,7 @@ pub fn speed(bytes: u64, ms: u64) -> Option<String> {
 }
 
 /// How a size changed: `+1.2 MB (+3 %)`, `−55.9 MB (−16 %)`, `same`.
+#[must_use]
 pub fn difference(now: u64, before: u64) -> String {
     if now == before {
         return "same".to_owned();
@@ -59,22 +72,26 @@ pub fn difference(now: u64, before: u64) -> String {
     if before == 0 {
         return format!("{sign}{}", size(change));
     }
-    let percent = (change as f64 / before as f64 * 100.0).round();
+    let (part, whole) = (u128::from(change), u128::from(before));
+    let percent = (part * 100 + whole / 2) / whole;
     format!("{sign}{} ({sign}{percent} %)", size(change))
 }
 
 /// A time in full: `2026-11-24 03:14:05 UTC`.
+#[must_use]
 pub fn utc(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A time of today, to wait for: `03:14 UTC`. Rounded up, so that whoever waits for it is not early.
+#[must_use]
 pub fn clock(at: Timestamp) -> String {
     let up = Timestamp::from_second(at.as_second().saturating_add(59)).unwrap_or(at);
     up.strftime("%H:%M UTC").to_string()
 }
 
 /// How long ago something was: `just now`, `3 minutes ago`, `2 days ago`. A host whose clock is ahead is not the future.
+#[must_use]
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     let (count, unit) = match seconds {
@@ -88,6 +105,7 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// A metric's number in its unit.
+#[must_use]
 pub fn amount(kind: MetricKind, number: u64) -> String {
     match kind {
         MetricKind::StartUp | MetricKind::Answer => duration(number),
@@ -96,11 +114,13 @@ pub fn amount(kind: MetricKind, number: u64) -> String {
 }
 
 /// `1 image`, `2 images`.
+#[must_use]
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Rows as columns of a terminal, two blanks apart, without blanks at the lines' ends.
+#[must_use]
 pub fn columns(rows: &[Vec<String>], indent: &str) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
@@ -109,15 +129,15 @@ pub fn columns(rows: &[Vec<String>], indent: &str) -> String {
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         })
         .collect();
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(&widths);
-            let line: String = cells
-                .map(|(cell, width)| format!("{cell:<width$}  "))
-                .collect();
-            format!("{indent}{}\n", line.trim_end())
-        })
-        .collect()
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(&format!("{indent}{}\n", line.trim_end()));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use belay_report::words;
 use belay_wire::HostFacts;
 
 /// What can be rolled back to, newest first, versions before backups, each with a few words, for a person to choose from.
+#[must_use]
 pub fn rollback_choices(facts: &HostFacts) -> Vec<(String, String)> {
     let current = facts.current.as_ref().map(|c| c.release.as_str());
     let releases = facts.releases.iter().rev();

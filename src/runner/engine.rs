@@ -90,14 +90,9 @@ impl RunnerDocker {
         })
     }
 
-    /// Whether there is an image of that name.
-    pub(crate) fn has(&self, reference: &str) -> bool {
-        inspect(reference).is_ok()
-    }
-
     /// What the image of that name is, for a host of this architecture.
     pub(crate) fn identify(
-        &self,
+        self,
         reference: &str,
         architecture: &str,
     ) -> Result<Identified, RunnerDockerError> {
@@ -107,6 +102,11 @@ impl RunnerDocker {
             ImageStore::Containerd => by_archive(reference, &inspected, architecture),
         }
     }
+}
+
+/// Whether the runner's engine has an image of that name.
+pub(crate) fn is_there(reference: &str) -> bool {
+    inspect(reference).is_ok()
 }
 
 /// An ID of a graph driver is the image's identity, and there is one platform.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::engine::{Identified, RunnerDocker, RunnerDockerError, builder_name};
+use super::engine::{self, Identified, RunnerDocker, RunnerDockerError, builder_name};
 use super::program::{ProgramError, argv, run, run_telling};
 use super::ssh::Interrupt;
 use belay_model::composition::build::{Build, BuildProblem, Builder, declared};
@@ -296,7 +296,9 @@ fn take_given(
     name: &str,
     tell: &mut dyn FnMut(&[u8]),
 ) -> Result<String, ImageError> {
-    if !making.engine()?.has(name) {
+    // Without an engine nothing could be asked, and everything would be pulled.
+    making.engine()?;
+    if !engine::is_there(name) {
         run_telling(&argv(["docker", "pull", name]), making.interrupt, tell).map_err(|source| {
             ImageError::NotGiven {
                 name: name.to_owned(),

@@ -35,8 +35,11 @@ const PLACEHOLDER: &str = "OWNER/belay@0000000000000000000000000000000000000000 
 /// What the user wants, as far as it was said.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
+    /// The application's name. `None`: made from the folder's name.
     pub app: Option<String>,
+    /// The host's address. `None`: belay.yml names no host, and GitHub's variables `BELAY_HOST` and `BELAY_USER` have to.
     pub host: Option<String>,
+    /// The user to log in as. `None`: the default of `host.user`. Without a host it is not used.
     pub user: Option<String>,
     /// `OWNER/belay@COMMIT`, for the workflows.
     pub action: Option<String>,
@@ -265,11 +268,11 @@ fn next_steps(wishes: &Wishes, has_action: bool) -> String {
         "try it: belay doctor --ssh-key FILE --known-hosts FILE".to_owned(),
         "commit, and push a tag: v1.0.0".to_owned(),
     ]);
-    let lines = steps.iter().enumerate();
-    let lines: String = lines
-        .map(|(n, step)| format!("  {}. {step}\n", n + 1))
-        .collect();
-    format!("Next:\n{lines}")
+    let mut text = "Next:\n".to_owned();
+    for (n, step) in steps.iter().enumerate() {
+        text.push_str(&format!("  {}. {step}\n", n + 1));
+    }
+    text
 }
 
 #[cfg(test)]

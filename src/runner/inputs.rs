@@ -29,7 +29,7 @@ pub struct Inputs {
     pub ssh_key: Option<Secret>,
     /// Only for an encrypted key.
     pub ssh_key_passphrase: Option<Secret>,
-    /// The host's public keys as lines of known_hosts, or a fingerprint.
+    /// The host's public keys as lines of `known_hosts`, or a fingerprint.
     pub known_hosts: Option<String>,
     /// For GitHub's API.
     pub token: Option<Secret>,

@@ -1,5 +1,14 @@
 //! The half of Belay that runs on the Actions VM or a laptop: it starts a transaction, watches it and confirms it.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::match_same_arms,
+        clippy::string_slice,
+        reason = "a test that panics has said what is wrong"
+    )
+)]
+
 pub mod actions;
 mod checklist;
 pub mod choices;

@@ -89,6 +89,7 @@ fn service(service: &ServiceState) -> ServiceReport {
 }
 
 /// Backups, newest first.
+#[must_use]
 pub fn backups(facts: &[BackupFacts]) -> Vec<BackupLine> {
     facts
         .iter()

@@ -110,6 +110,7 @@ fn names(root: &Path) -> Vec<(String, Found)> {
 pub fn sweep(root: &Path, underway: &[BackupName]) -> Result<Vec<String>, BackupError> {
     let dir = root.join(super::names::BACKUPS);
     let mut swept = vec![];
+    durable::settle(&dir).map_err(|error| BackupError::writing(&dir, error))?;
     for (file, found) in names(root) {
         let garbage = match &found {
             Found::Archive(name) | Found::Images(name) => {

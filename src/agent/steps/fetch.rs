@@ -57,7 +57,9 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
 fn strategies(moves: &Moves, is_first: bool) -> Vec<ServiceStrategy> {
     let mut told = moves.services.clone();
     if is_first {
-        told.iter_mut().for_each(|service| service.gap = None);
+        for service in &mut told {
+            service.gap = None;
+        }
     }
     if let Some(gap) = gateway_gap(&moves.gateway, is_first) {
         told.push(ServiceStrategy {

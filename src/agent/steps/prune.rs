@@ -135,6 +135,7 @@ fn prune_releases(
 
 /// Removes what a crash left of a release that was being removed.
 fn remove_half_releases(layout: &Layout) -> Result<(), AgentError> {
+    records::settle(&layout.releases())?;
     for name in records::names(&layout.releases())? {
         let release = layout.release(&name);
         if !release.record().exists() {

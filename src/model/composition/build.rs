@@ -26,11 +26,13 @@ impl Builder {
 /// One image to build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
+    /// The service that runs the image, by its name in the Compose file.
     pub service: String,
     /// The directory that is sent to the builder, relative to the Compose file's.
     pub context: String,
     /// Relative to the context.
     pub dockerfile: Option<String>,
+    /// The stage of the Dockerfile to build; its last one when `None`.
     pub target: Option<String>,
     /// Name and value, in order.
     pub args: Vec<(String, String)>,
@@ -39,14 +41,27 @@ pub struct Build {
 /// A `build` section that cannot be carried out as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildProblem {
+    /// The section, or a key of it, is of a type that Compose does not take. Names the service.
     #[error("could not read the build section of service {0}")]
     Unreadable(String),
+    /// A variable without a default is not set on the runner.
     #[error(
         "the build section of service {service} uses ${{{variable}}}, which has no value on the runner"
     )]
-    NoValue { service: String, variable: String },
+    NoValue {
+        /// The service whose section uses it.
+        service: String,
+        /// Its name, without `${` and `}`.
+        variable: String,
+    },
+    /// The context is a URL or a Git address; Belay builds only from a directory of the repository.
     #[error("the build context {context} of service {service} is no directory of the repository")]
-    Remote { service: String, context: String },
+    Remote {
+        /// The service that names it.
+        service: String,
+        /// The context as the Compose file has it, with its variables filled in.
+        context: String,
+    },
 }
 
 /// Reads every `build` section of a Compose file as the user wrote it. `variables` are what `${…}` may name.

@@ -16,6 +16,7 @@ pub struct ReleaseFile {
     pub path: String,
     /// Unix permissions: 0o644 or 0o755.
     pub mode: u32,
+    /// Of the content, in hexadecimal digits.
     pub sha256: String,
 }
 

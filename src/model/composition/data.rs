@@ -9,9 +9,15 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum DataKind {
     /// A named volume, by the name that the engine has for it.
-    Volume { name: String },
+    Volume {
+        /// With the project's prefix, unless the volume is external or sets its own `name`.
+        name: String,
+    },
     /// A file or directory of the host, absolute.
-    Bind { path: PathBuf },
+    Bind {
+        /// On the host, not in a container.
+        path: PathBuf,
+    },
 }
 
 impl std::fmt::Display for DataKind {
@@ -28,12 +34,14 @@ impl std::fmt::Display for DataKind {
 pub struct Restoration {
     /// The backup that it comes from.
     pub backup: String,
+    /// The volumes and bind mounts that it brings back; all others keep their data.
     pub sources: Vec<RestoredSource>,
 }
 
 /// One volume or bind mount that is put back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoredSource {
+    /// Where the data goes.
     pub kind: DataKind,
     /// Where it is in the backup's archive.
     pub path: String,

@@ -19,9 +19,12 @@ pub struct Redefined {
     pub fields: Vec<String>,
 }
 
+/// The part of a Compose file that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
+    /// The section `networks`. Every project has the network `default`, even where the file leaves it out.
     Networks,
+    /// The section `volumes`. Volumes without a name are not in it, so they are not compared.
     Volumes,
 }
 

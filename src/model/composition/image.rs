@@ -61,7 +61,9 @@ pub struct Content {
 /// Whether an engine's image is one that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likeness {
+    /// Its ID is the digest of the config or of the manifest that the image was sent with.
     Same,
+    /// Its layers are not the ones wanted.
     Other,
     /// The layers are the same, and its ID does not tell about the config: the engine has to be asked for that.
     SameLayers,
@@ -84,18 +86,22 @@ impl Content {
 /// One image in an archive, for one platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
+    /// Its identity, by which it is found again on an engine.
     pub content: Content,
     /// As images name it: `amd64`, `arm64`.
     pub architecture: String,
+    /// How this archive packs it; another archive may pack the same image differently.
     pub manifest: Manifest,
 }
 
 /// How an image is packed: its manifest, and what that names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    /// Of the manifest itself. The containerd store can use it as the image's ID.
     pub digest: String,
     /// In bytes.
     pub size: usize,
+    /// OCI's type for manifests where the document does not name one.
     pub media_type: String,
     /// Whether every layer is compressed.
     pub is_compressed: bool,
@@ -106,12 +112,28 @@ pub struct Manifest {
 /// Why no image could be read from an archive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackingError {
+    /// A document that another one names is not there, or has not arrived yet.
     #[error("{digest} is not in the image's archive")]
-    Missing { digest: String },
+    Missing {
+        /// Of the missing document.
+        digest: String,
+    },
+    /// A document is there and is not the expected JSON.
     #[error("the image's archive has no document {digest} that could be understood: {why}")]
-    Unreadable { digest: String, why: String },
+    Unreadable {
+        /// Of that document.
+        digest: String,
+        /// The parser's message.
+        why: String,
+    },
+    /// The index has no image for the host's architecture.
     #[error("the image is made for {there}, and not for {wanted}")]
-    OtherPlatform { there: String, wanted: String },
+    OtherPlatform {
+        /// The platforms that the index names, with commas between; `no platform` when it names none.
+        there: String,
+        /// The host's architecture, such as `amd64`.
+        wanted: String,
+    },
 }
 
 /// The small documents of an image archive (indexes, manifests and configs), by their digests.
@@ -227,7 +249,9 @@ impl Manifest {
 /// A name under which an archive brings an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
+    /// The repository and tag that the engine gives the image when it loads the archive.
     pub reference: String,
+    /// The image that gets the name.
     pub manifest: Manifest,
 }
 
@@ -394,7 +418,7 @@ mod tests {
         (config, manifest)
     }
 
-    /// An index of two platforms, with what BuildKit attaches to one of them.
+    /// An index of two platforms, with what `BuildKit` attaches to one of them.
     fn index(documents: &mut Documents) -> String {
         let (_, amd64) = image(documents, "amd64");
         let (_, arm64) = image(documents, "arm64");

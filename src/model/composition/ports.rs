@@ -15,6 +15,7 @@ pub struct Port {
     pub published: Published,
     /// The port of the container.
     pub target: u16,
+    /// TCP where the file does not name one.
     pub protocol: Protocol,
 }
 
@@ -32,18 +33,24 @@ pub enum Published {
 /// What is spoken below the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// The only one that the gateway can take over.
     Tcp,
+    /// Such a port belongs to one container at a time, so its service is replaced stop-first.
     Udp,
+    /// Treated like UDP.
     Sctp,
 }
 
 /// Why a service's ports could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortProblem {
+    /// The value of `ports` is not an array.
     #[error("`ports` is no list")]
     NoList,
+    /// An entry in neither notation, as the file has it.
     #[error("the port {0} is in no notation that Belay can read")]
     Unreadable(String),
+    /// An entry that publishes a range of the host as a longer or shorter range of the container.
     #[error("the ranges of the port {0} differ in length")]
     Lengths(String),
 }

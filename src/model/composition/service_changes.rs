@@ -12,15 +12,21 @@ use super::compose::ComposeFile;
 /// A service that is not the same in both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceChange {
+    /// Its name in the Compose files.
     pub service: String,
+    /// What happened to it from the old release to the new one.
     pub kind: ChangeKind,
 }
 
+/// How a service differs between two releases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
+    /// Only the new release has it.
     Added,
+    /// Only the old release has it.
     Removed,
+    /// Both have it, and its definition or its image differs.
     Changed {
         /// The keys that have another value, `image` among them when another image serves.
         keys: Vec<String>,
@@ -32,6 +38,7 @@ pub enum ChangeKind {
 /// One of the two releases.
 #[derive(Clone, Debug)]
 pub struct Side {
+    /// Its normalised Compose file.
     pub file: ComposeFile,
     /// The image of each service, by its ID.
     pub images: BTreeMap<String, String>,

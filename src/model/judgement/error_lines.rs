@@ -14,7 +14,9 @@ const KEPT_CHARS: usize = 300;
 /// The lines of one service that tell of an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorLines {
+    /// Its name in the Compose file; all its containers count together.
     pub service: String,
+    /// All lines that were found, including those not kept in `first`.
     pub count: u64,
     /// The first few, shortened.
     pub first: Vec<String>,

@@ -137,6 +137,7 @@ impl Answer {
         }
     }
 
+    /// Whether an answer came with a status of 200 to 299; a redirect is no success.
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Answer::Status { code, .. } if is_success(*code))

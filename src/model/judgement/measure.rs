@@ -12,6 +12,7 @@ const KEPT_CHANGES: usize = 20;
 /// What was measured in some stretch of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
+    /// Requests that were made, failed ones included.
     pub total: u64,
     /// No answer, or one that says that the server failed (5xx).
     pub failed: u64,
@@ -31,6 +32,7 @@ pub struct Measured {
 pub struct Seen {
     /// Since the measuring began, in milliseconds.
     pub at_ms: u64,
+    /// What the application's own answer says; it need not be a tag.
     pub version: String,
 }
 
@@ -93,6 +95,8 @@ impl Recorder {
         }
     }
 
+    /// A failed request, and why. The gap that it belongs to is counted once it is over, or at the next
+    /// [`Recorder::take`].
     pub fn bad(&mut self, reason: &str) {
         self.measured.total += 1;
         self.measured.failed += 1;

@@ -22,13 +22,17 @@ pub const RUNTIME_PORT: u16 = 9_999;
 /// One published port, and the service that it leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Front {
+    /// The service behind the port, by its name in the Compose file.
     pub service: String,
+    /// The address of the host that the port is bound to; all of them when `None`.
     pub host_ip: Option<String>,
     /// The port of the host; `None` when Docker chooses one.
     pub published: Option<u16>,
     /// The service's own port.
     pub target: u16,
+    /// Whether HAProxy forwards requests or bytes; HTTP unless belay.yml says otherwise.
     pub mode: Mode,
+    /// Off unless belay.yml asks for it: a service that does not expect the header cannot read the connection.
     pub proxy_protocol: ProxyProtocol,
 }
 
@@ -230,10 +234,13 @@ fn backend(front: &Front) -> String {
 /// One server of a backend, as the runtime API tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
+    /// The HAProxy backend that it belongs to, as [`Front::backend`] names it.
     pub backend: String,
+    /// HAProxy's name for its place in the backend; the place can get another container later.
     pub name: String,
     /// The container's address; `None` for a free place.
     pub address: Option<String>,
+    /// How HAProxy treats it now.
     pub admission: Admission,
     /// Requests and connections that it has now.
     pub sessions: u64,
@@ -242,6 +249,7 @@ pub struct Server {
 /// Whether the gateway gives a server new requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
+    /// It gets new requests.
     Ready,
     /// It finishes what it has.
     Drain,
@@ -264,15 +272,20 @@ impl Admission {
 /// A wish for one server of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
+    /// The backend that the server belongs to.
     pub backend: String,
+    /// The server's name within that backend.
     pub server: String,
+    /// How it is to be treated from now on.
     pub to: Admission,
 }
 
 /// How the containers of a service are to be treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
+    /// Containers of the running version.
     pub incumbents: Admission,
+    /// Containers of the new version.
     pub candidates: Admission,
     /// Free places, which the next container that comes will take.
     pub free: Admission,
@@ -315,7 +328,9 @@ impl Traffic {
 /// Whose address a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
+    /// A container that the transaction replaces.
     Incumbent,
+    /// A container that takes over from it.
     Candidate,
 }
 

@@ -13,7 +13,9 @@ use crate::composition::compose::ComposeFile;
 /// A release as it runs: the rendered file, and the ports that its gateway has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
+    /// With every image pinned, and with the gateway where the release has one.
     pub file: ComposeFile,
+    /// Empty for a release without a gateway.
     pub fronts: Vec<Front>,
 }
 
@@ -27,7 +29,10 @@ pub enum GatewayMove {
     /// It is the same in both releases, and stays as it is.
     Stays,
     /// It comes, or is made anew; these services of the release before have its ports until then.
-    Comes { freed_by: Vec<String> },
+    Comes {
+        /// Names of services. Empty when the gateway's ports were free, as in a first deployment.
+        freed_by: Vec<String>,
+    },
     /// The release has none any more; its ports are the services' own again.
     Goes,
 }
@@ -35,8 +40,11 @@ pub enum GatewayMove {
 /// What becomes of everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moves {
+    /// How each service of the new release is replaced, with the reason.
     pub services: Vec<ServiceStrategy>,
+    /// Decided apart from the services: it can change while they stay the same.
     pub gateway: GatewayMove,
+    /// The ports of the new release's gateway; empty when it has none.
     pub fronts: Vec<Front>,
 }
 

@@ -111,6 +111,7 @@ pub mod in_words {
         gap: Option<String>,
     }
 
+    /// For `#[serde(with)]`: writes each strategy as [`Strategy::words`] has it.
     pub fn serialize<S: Serializer>(list: &[ServiceStrategy], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(list.iter().cloned().map(|one| InWords {
             service: one.service,
@@ -120,6 +121,7 @@ pub mod in_words {
         }))
     }
 
+    /// For `#[serde(with)]`: reads the words back. Words of no strategy that this version knows are an error.
     pub fn deserialize<'de, D>(from: D) -> Result<Vec<ServiceStrategy>, D::Error>
     where
         D: Deserializer<'de>,

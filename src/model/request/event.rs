@@ -190,9 +190,11 @@ pub enum EventError {
     /// A value that is not of its kind.
     #[error("could not read {name}: {value:?} is not {expected}")]
     Invalid {
+        /// The variable, or the path of a value in the payload.
         name: &'static str,
         /// What is there instead.
         value: String,
+        /// What it should be, to follow "is not": `a number`.
         expected: &'static str,
     },
     /// An input that is to be yes or no.
@@ -214,7 +216,9 @@ pub enum EventError {
     /// The event's payload lacks a part.
     #[error("could not find {name} in the payload of the {event} event")]
     Payload {
+        /// GitHub's name of the event, as in `on:` of a workflow.
         event: &'static str,
+        /// The key that is absent or has the wrong type.
         name: &'static str,
     },
 }

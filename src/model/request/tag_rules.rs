@@ -13,6 +13,7 @@ const REFS_TAGS: &str = "refs/tags/";
 /// What has to be so before a job with this `environment:` begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvironmentRules {
+    /// The environment's setting "Deployment branches and tags".
     pub may_deploy: MayDeploy,
     /// People and teams of whom one has to approve each deployment.
     pub reviewers: usize,
@@ -23,17 +24,22 @@ pub struct EnvironmentRules {
 /// Which branches and tags GitHub lets deploy to an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MayDeploy {
+    /// The environment has no restriction, which is GitHub's default.
     #[default]
     Everything,
     /// A tag never is.
     ProtectedBranches,
+    /// Only those whose names match a pattern of their kind.
     Matching {
+        /// Patterns of tag names, without `refs/tags/`. With none, no tag is admitted.
         tags: Vec<String>,
+        /// Patterns of branch names. With none, no branch is admitted.
         branches: Vec<String>,
     },
 }
 
 impl EnvironmentRules {
+    /// Whether a job that runs for this tag may deploy. GitHub ends it before its first step otherwise.
     #[must_use]
     pub fn admits(&self, tag: &Tag) -> bool {
         match &self.may_deploy {
@@ -56,10 +62,13 @@ impl EnvironmentRules {
 /// An active ruleset for tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
+    /// As the repository's settings show it.
     pub name: String,
     /// Patterns of whole references, or `~ALL`.
     pub include: Vec<String>,
+    /// Patterns like those of `include`; a tag that matches one is not covered.
     pub exclude: Vec<String>,
+    /// Those that can affect a version tag; others of the ruleset are left out.
     pub rules: Vec<TagRule>,
 }
 
@@ -72,22 +81,29 @@ pub enum TagRule {
     Update,
     /// Nobody may delete it.
     Deletion,
+    /// A new tag must have, or must not have, a name like this.
     Name(NameRule),
 }
 
 /// How a tag has to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameRule {
+    /// How the pattern is compared.
     pub operator: Operator,
+    /// Plain text to compare with the tag's name, except for [`Operator::Regex`].
     pub pattern: String,
     /// The name must not be so.
     pub negate: bool,
 }
 
+/// How a ruleset compares a tag's name with its pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
+    /// GitHub's `starts_with`.
     StartsWith,
+    /// GitHub's `ends_with`.
     EndsWith,
+    /// GitHub's `contains`.
     Contains,
     /// Not judged: its dialect (RE2) is GitHub's own.
     Regex,
@@ -119,10 +135,15 @@ impl Ruleset {
 /// What all rulesets together mean for one tag; each name is that of the first ruleset that says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict<'a> {
+    /// GitHub would refuse to create the tag because of its name.
     pub name_refused_by: Option<&'a str>,
+    /// It has a regular expression, so it is not known whether the name is accepted.
     pub name_not_judged: Option<&'a str>,
+    /// Only users on its bypass list may create the tag.
     pub creation_reserved_by: Option<&'a str>,
+    /// It stops the tag from being moved to another commit; `None` means that a push can move it.
     pub kept_in_place_by: Option<&'a str>,
+    /// It stops the tag from being deleted; `None` means that a push can delete it.
     pub kept_from_deletion_by: Option<&'a str>,
 }
 

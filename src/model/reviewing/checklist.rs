@@ -47,8 +47,10 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// In the order of the comment.
     pub const ALL: [Stage; 3] = [Stage::Before, Stage::During, Stage::After];
 
+    /// The list's heading in the comment.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -60,6 +62,7 @@ impl Stage {
 }
 
 impl Item {
+    /// In the order of the comment.
     pub const ALL: [Item; 12] = [
         Item::CodeReviewed,
         Item::VersionTagged,
@@ -94,6 +97,7 @@ impl Item {
         }
     }
 
+    /// The text next to the box. Boxes are recognised by [`Item::id`], so it may be reworded.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -112,6 +116,7 @@ impl Item {
         }
     }
 
+    /// The list that shows the item.
     #[must_use]
     pub fn stage(self) -> Stage {
         match self {

@@ -49,6 +49,8 @@ impl Wishes {
         Ok(wishes)
     }
 
+    /// Whether to send a message. A rollback that went live follows `rollback` alone; a run that changed nothing sends
+    /// none.
     #[must_use]
     pub fn want(&self, outcome: &Outcome) -> bool {
         match (outcome.word, outcome.work) {
@@ -63,8 +65,11 @@ impl Wishes {
 /// The language of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tongue {
+    /// An incoming webhook of Slack.
     Slack,
+    /// A webhook of a Discord channel.
     Discord,
+    /// A workflow or an older connector of Microsoft Teams.
     Teams,
     /// Belay's own fields, for everything else.
     Json,

@@ -8,6 +8,7 @@
 /// The first line of a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
+    /// The environment that the comment is about: each has its own comment on a pull request.
     pub environment: String,
     /// The workflow run that wrote it; an older one never replaces what a newer one wrote.
     pub run: u64,
@@ -79,7 +80,9 @@ pub fn compose(mark: &Mark, body: &str, around: &Around) -> String {
 /// What people have written around Belay's part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Around {
+    /// Between the mark and Belay's part, without blank lines around it; may be empty.
     pub before: String,
+    /// After Belay's part; may be empty.
     pub after: String,
 }
 

@@ -1,5 +1,10 @@
 //! What each function of `text.rs` promises, against texts that try to break it.
 
+#![allow(
+    clippy::string_slice,
+    reason = "a test that panics has said what is wrong"
+)]
+
 mod support {
     pub(crate) mod workflow_commands;
 }

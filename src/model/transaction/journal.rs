@@ -1,6 +1,6 @@
 //! What a transaction wrote down, and what follows from it.
 //!
-//! [`next`] is the only place that decides what an engine does: a first run, a recovery after a crash and an unwind are
+//! [`next`](super::phase::next) is the only place that decides what an engine does: a first run, a recovery after a crash and an unwind are
 //! the same loop over it. Which record may follow which is in [`super::phase`].
 
 use std::fmt;

@@ -91,12 +91,14 @@ impl Failure {
         }
     }
 
+    /// Sets what the host is doing now, in place of what was set before.
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.host = Some(host.into());
         self
     }
 
+    /// Sets what a person can do, in place of what was set before.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());

@@ -240,7 +240,7 @@ fn by_step(events: &[Event]) -> Next {
     for event in events {
         match event {
             Event::Started { step } | Event::UndoStarted { step } => {
-                steps.get_mut(step).unwrap().0 = Is::Begun
+                steps.get_mut(step).unwrap().0 = Is::Begun;
             }
             Event::Done { step, .. } => steps.get_mut(step).unwrap().0 = Is::Done,
             Event::Failed { step, .. } => {

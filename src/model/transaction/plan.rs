@@ -227,7 +227,9 @@ pub enum ImageSource {
 pub enum ConfirmRule {
     /// By the runner, over a fresh connection, with the text whose SHA-256 this is, within this time after Bake.
     Runner {
+        /// In hexadecimal digits. The host gets the text itself only with the confirmation.
         nonce_sha256: String,
+        /// In milliseconds; the runner can ask for more. The host unwinds the transaction when it has passed.
         within_ms: u64,
     },
     /// By the host itself once Bake is through: for a transaction that was started on the host.
@@ -251,10 +253,13 @@ pub struct BackupRules {
 pub enum DataRule {
     /// Every named volume and writable bind mount of the project, copied while it is in use.
     Auto,
+    /// No data; a backup then holds the application's folder, the logs and the names of the images.
     None,
+    /// These sources, and no others.
     Only(Vec<DataWish>),
 }
 
+/// One source of data that belay.yml names for the backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataWish {
     /// A volume's name in the Compose file, or an absolute path on the host.
@@ -271,9 +276,13 @@ pub struct DataWish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataStrategy {
+    /// While it is in use. A database's files may be inconsistent.
     Live,
+    /// While the services that use it are paused. Refused in this version.
     Pause,
+    /// While the services that use it are stopped. Refused in this version.
     Stop,
+    /// As the output of a command in a service. Refused in this version.
     Dump,
 }
 
@@ -292,8 +301,11 @@ const WORK_MS: u64 = 30 * 60 * 1000;
 /// What only this run knows: its name, its secret, and who runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
+    /// The transaction's name: 32 random hexadecimal digits.
     pub tx: String,
+    /// With the SHA-256 of this run's secret, where the runner is to confirm.
     pub confirm: ConfirmRule,
+    /// Who started the run. The plan fills in `what` from its work.
     pub holder: Holder,
 }
 

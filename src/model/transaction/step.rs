@@ -90,6 +90,7 @@ impl Step {
         matches!(self, Step::Drain | Step::Prune)
     }
 
+    /// The step's word in journals, messages and reports; the same as its serialised form.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 /// A merged pull request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRequestOf {
+    /// GitHub's number of it in the repository, without `#`.
     pub number: u64,
+    /// As it was when the run looked; its author can still change it.
     pub title: String,
+    /// Its page, for people.
     pub url: String,
     /// The newest of its own commits; what reviews and checks are of.
     pub head: Option<String>,
@@ -17,9 +20,11 @@ pub struct PullRequestOf {
 /// What one commit has and another has not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
+    /// How many, including those in `left_out`.
     pub commits: usize,
     /// Of those, the oldest ones, whose pull requests were not looked up.
     pub left_out: usize,
+    /// The merged ones that these commits belong to, each once, by number.
     pub pull_requests: Vec<PullRequestOf>,
 }
 
@@ -28,6 +33,7 @@ pub struct Compared {
 pub struct Changes {
     /// The commit that was live before.
     pub from: String,
+    /// The commit that the run brought, or tried to bring.
     pub to: String,
     /// What `to` has and `from` has not.
     pub came: Compared,

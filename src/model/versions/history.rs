@@ -17,19 +17,26 @@ const ANSWER_NOISE_MS: u64 = 50;
 pub struct PastDeployment {
     /// The transaction's number on the host.
     pub seq: u64,
+    /// The version that was deployed.
     pub tag: String,
+    /// When the transaction's last record was written.
     pub at: Timestamp,
+    /// From the cutover to the first good answer, in milliseconds.
     pub startup_ms: u64,
     /// A good answer's time on average, while the new version was watched; nothing where nothing was asked.
     pub answer_ms: Option<u64>,
+    /// One for each service; empty where the journal has no record of the step Fetch.
     pub images: Vec<PastImage>,
 }
 
 /// The size of a service's image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastImage {
+    /// Its name in the Compose file.
     pub service: String,
+    /// The image's ID on the host. Services with the same image have the same ID.
     pub id: String,
+    /// Of the unpacked layers.
     pub bytes: u64,
 }
 
@@ -55,12 +62,15 @@ pub fn bytes_together<'a>(images: impl Iterator<Item = (&'a str, u64)>) -> u64 {
 /// One number of a deployment beside that of those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
+    /// What was measured, and so the unit of the numbers.
     pub kind: MetricKind,
+    /// The value of the deployment itself.
     pub now: u64,
     /// The middle one of those before; nothing where there was none.
     pub usual: Option<u64>,
 }
 
+/// What is compared between deployments; each has its own unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// Milliseconds.

@@ -18,6 +18,7 @@ pub type ReleaseName = String;
 pub struct Release {
     /// The record's format.
     pub schema: u32,
+    /// The same as its directory's name.
     pub name: ReleaseName,
     /// The transaction that made it; orders releases.
     pub seq: u64,
@@ -77,7 +78,7 @@ pub struct ReleaseService {
     pub name: String,
     /// What the user's own file called the image (or `built` for one that Belay built).
     pub reference: String,
-    /// The image's identity: the digest of its config ([`super::image`]). Empty where there was no container to tell it.
+    /// The image's identity: the digest of its config ([`crate::composition::image`]). Empty where there was no container to tell it.
     #[serde(rename = "image_id")]
     pub config: String,
     /// The digests of its unpacked layers, the lowest one first; none in records of older versions.

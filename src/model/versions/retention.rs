@@ -13,13 +13,16 @@ use crate::composition::compose::repository_prefix;
 /// Something that is to be removed, or was, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
+    /// A backup's or release's name, or an image's reference.
     pub name: String,
+    /// Why it may go, as a clause: `older than the last 5 versions`.
     pub reason: String,
 }
 
 /// Whether a backup can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Soundness {
+    /// It was read back whole when it was taken, and its files look unharmed now.
     Verified,
     /// Not verified, or found to be damaged.
     Unverified,
@@ -28,6 +31,7 @@ pub enum Soundness {
 /// Whether somebody holds on to something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
+    /// Neither pinned nor in use: the rules alone decide.
     Free,
     /// A person wants it kept.
     Pinned,
@@ -38,9 +42,13 @@ pub enum Hold {
 /// A backup, as far as its removal depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupFacts {
+    /// Unique on the host. Of one transaction's backups, later ones have a higher suffix.
     pub name: String,
+    /// The number of the transaction that took it; the order of backups.
     pub seq: u64,
+    /// Only a verified backup counts among those to keep.
     pub soundness: Soundness,
+    /// Only a free backup is removed.
     pub hold: Hold,
     /// The release that it was taken of.
     pub release: Option<String>,
@@ -110,9 +118,13 @@ pub enum Standing {
 /// A release, as far as its removal depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseFacts {
+    /// Its directory's name, `<seq>-<tag>`.
     pub name: String,
+    /// The number of the transaction that made it; the order of releases.
     pub seq: u64,
+    /// Decides whether it counts as good, and whether it must stay.
     pub standing: Standing,
+    /// Only a free release is removed.
     pub hold: Hold,
     /// What the engine calls the images that it needs, and the names that it has for them.
     pub images: Vec<String>,
@@ -181,6 +193,7 @@ fn has_place(release: &ReleaseFacts, releases: &[ReleaseFacts], keep: usize) -> 
 /// A name of an image on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFacts {
+    /// Repository and tag, as the host's engine lists it.
     pub reference: String,
     /// What the host's engine calls the image.
     pub id: String,

@@ -26,20 +26,26 @@ use crate::replacement::strategy::Strategy;
 /// From when until when the container engine that answers now was starting: nobody could ask it for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineStart {
+    /// When its process began.
     pub from: Timestamp,
+    /// When it had ended the containers that it found running, shortly before it answered.
     pub until: Timestamp,
 }
 
 /// A container of the project that is not running and has run before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
+    /// Its ID on the engine.
     pub container: String,
+    /// Its name in the Compose file, from the label that Compose sets.
     pub service: String,
     /// What the engine calls the image that it was made from.
     pub image_id: String,
+    /// As a Compose file writes it: `no`, `unless-stopped`, `on-failure:3`.
     pub restart_policy: String,
     /// Made by `docker compose run`.
     pub one_off: bool,
+    /// When its process last ended, by the engine's record.
     pub finished: Timestamp,
     /// Docker tried to start it since, and could not.
     pub start_failed: bool,

@@ -5,7 +5,7 @@
 //! answer was lost is found again; only when it is not found is it sent once more.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answer::ApiAnswer;
 use super::client::GitHubClient;
@@ -66,15 +66,23 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeenState {
+    /// As [`State::Error`] when Belay wrote it. Other tools may mean something else by any of these.
     Error,
+    /// As [`State::Failure`].
     Failure,
+    /// As [`State::Inactive`]; GitHub writes it too.
     Inactive,
+    /// As [`State::InProgress`]. Unfinished: the run that wrote it may have been killed.
     InProgress,
+    /// As [`State::Queued`]. Unfinished.
     Queued,
+    /// Unfinished, by another tool: Belay never writes it.
     Pending,
+    /// As [`State::Success`]. The newest deployment in it counts as the live one.
     Success,
     /// Held back by a protection rule of the environment.
     Waiting,
+    /// A state that did not exist when this was written. Counts as finished.
     #[serde(other)]
     Unknown,
 }
@@ -183,20 +191,20 @@ pub struct StatusUpdate {
 
 impl StatusUpdate {
     fn body(&self) -> Value {
-        let mut body = json!({
-            "state": self.state,
-            "description": short(&self.description),
-            "auto_inactive": self.auto_inactive,
-        });
+        let mut fields = Map::from_iter([
+            ("state".to_owned(), json!(self.state)),
+            ("description".to_owned(), json!(short(&self.description))),
+            ("auto_inactive".to_owned(), json!(self.auto_inactive)),
+        ]);
         for (name, url) in [
             ("environment_url", &self.environment_url),
             ("log_url", &self.log_url),
         ] {
             if let Some(url) = url.as_ref().filter(|url| !url.is_empty()) {
-                body[name] = json!(url);
+                fields.insert(name.to_owned(), json!(url));
             }
         }
-        body
+        Value::Object(fields)
     }
 }
 

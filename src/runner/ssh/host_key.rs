@@ -132,11 +132,13 @@ impl HostKey {
         Ok(key)
     }
 
+    /// The type that the key itself names. A `known_hosts` line with another one is refused by [`HostKey::parse`].
     #[must_use]
     pub fn kind(&self) -> KeyType {
         self.kind
     }
 
+    /// For messages, and to compare with pinned fingerprints.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint(Sha256::digest(&self.blob).into())

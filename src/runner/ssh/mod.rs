@@ -104,6 +104,7 @@ impl Interrupt {
         self.raised.store(true, Ordering::Release);
     }
 
+    /// Whether to stop: after [`raise`](Self::raise) on any clone, or once its time is over. It never turns off again.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire) || self.due.is_some_and(|due| Instant::now() >= due)

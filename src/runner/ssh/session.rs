@@ -60,6 +60,7 @@ impl SshConnection {
         })
     }
 
+    /// As it was asked for: address, port and user.
     pub fn target(&self) -> &SshTarget {
         &self.target
     }
