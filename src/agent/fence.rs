@@ -1,7 +1,7 @@
 //! The fence between an engine that was overtaken and the host: a suspended engine that wakes after another one has taken
 //! the lock may not change anything any more.
 //!
-//! Runs on the host. The journal looks before each record, steps before each file, and [`super::fenced`] before each call of
+//! Runs on the host. The journal looks before each record, steps before each file, and `fenced.rs` before each call of
 //! the host. The look and the deed are two system calls, so an engine that is suspended exactly between them still does that
 //! one thing. What the look compares is on the disk: the number of the last transaction, which lock file there is, and who
 //! took it last.

@@ -3,7 +3,7 @@
 //! Runs on the host. The watch is a process of its own, in a session of its own, started by an engine as soon as it has the
 //! lock. It waits until the lock is free. If the transaction is over then, it ends; if the engine died, it lets another one
 //! go on. So an engine that is killed while no runner is there is followed by one within a second. What is killed together
-//! with its watch, or by a power cut, is settled at boot ([`super::supervise`]) or at the next contact.
+//! with its watch, or by a power cut, is settled at boot (`supervise`) or at the next contact.
 //!
 //! Both wait for Docker, both try a few times and then leave it to the next contact: neither ever goes on for ever.
 

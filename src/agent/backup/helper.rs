@@ -1,7 +1,8 @@
 //! Containers that exist to have data mounted, and Docker called by argument lists, with a limit on its silence.
 //!
 //! Runs on the host, as a user of the docker group: the engine, which is root, reads and writes what is mounted. Any image
-//! will do, an empty one included. A helper is removed in every case; what a crash leaves, [`sweep`] finds by its label.
+//! will do, an empty one included. A helper is removed in every case; what a crash leaves, `sweep` finds by its
+//! label.
 
 use std::fs;
 use std::io::{self, Read, Write};

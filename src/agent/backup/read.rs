@@ -1,7 +1,7 @@
 //! Reads backups back: verifies them whole, and gives configuration files out of verified ones.
 //!
 //! Runs on the host. Nothing of an archive is believed: it is read by
-//! [`CheckedReader`](super::checked::CheckedReader) and compared with the manifest entry by entry, in order, and its
+//! [`CheckedReader`] and compared with the manifest entry by entry, in order, and its
 //! hash as a file with the manifest's. Files are given out, or written, only after all of that, from the same open
 //! file, and are compared once more on the way.
 

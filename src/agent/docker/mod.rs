@@ -1,6 +1,6 @@
 //! The host as it is: Docker, Compose, the network, the clock.
 //!
-//! Runs on the host. What is asked often, and what requests wait for, is said to the engine itself ([`api`]); Compose and
+//! Runs on the host. What is asked often, and what requests wait for, is said to the engine itself (`api.rs`); Compose and
 //! everything else are command lines. Commands are argument lists and answers are JSON wherever Docker offers it, so
 //! nothing is read off a table and nothing passes a shell.
 

@@ -2,7 +2,7 @@
 //!
 //! Runs on the runner. A value moves one way: [`deployment`] takes a tag to a `Resolved` (resolved.rs), with the host to a
 //! `Reached` (reached.rs), with the Compose file to a `Composed` (composed.rs), with the images to a `Built`, and to a
-//! `Planned` (planned.rs); [`rollback`] has no images to make. Everything before
+//! `Planned` (planned.rs); [`mod@rollback`] has no images to make. Everything before
 //! [`carry_out`](super::transaction::carry_out) leaves what serves on the host alone, so an error there is a refusal.
 
 mod composed;
