@@ -484,6 +484,25 @@ class TheImports(unittest.TestCase):
         self.assertEqual([], circles(imports(modules())))
 
 
+LONGEST_FILE = 600
+
+
+def too_long(files):
+    """The files that have more lines than one can keep in mind, their tests not counted."""
+    for path, text in files.items():
+        code = re.split(r"^#\[cfg\(test\)\]\n(?:#\[.*\n)*(?:pub\S* )?mod ", text, maxsplit=1, flags=re.M)[0]
+        if code.count("\n") > LONGEST_FILE:
+            yield f"{path} has {code.count(chr(10))} lines"
+
+
+class TheFiles(unittest.TestCase):
+    def test_none_is_too_long_to_be_known(self):
+        tests = {path for path in (TREE / "src").rglob("*.rs") if "tests" in path.stem or "tests" in path.parts}
+        files = {path.relative_to(TREE): path.read_text(encoding="utf-8")
+                 for path in (TREE / "src").rglob("*.rs") if path not in tests}
+        self.assertEqual([], list(too_long(files)))
+
+
 class TheChecks(unittest.TestCase):
     """Each of them notices a lie, and leaves the truth alone."""
 
@@ -569,6 +588,11 @@ class TheChecks(unittest.TestCase):
         self.assertEqual([], circles(imports(files)))
         files["belay_model::d"] = "use crate::a::b::V;"
         self.assertEqual(["belay_model::a::b", "belay_model::a::c", "belay_model::d"], circles(imports(files)))
+
+    def test_long_files(self):
+        tests = "#[cfg(test)]\nmod tests {\n" + "\n" * 900
+        self.assertEqual([], list(too_long({"a": "\n" * 600 + tests})))
+        self.assertEqual(["a has 601 lines"], list(too_long({"a": "\n" * 601 + tests})))
 
     def test_wide_lines(self):
         self.lies(wide_lines, "x" * 121)

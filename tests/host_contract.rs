@@ -8,7 +8,7 @@ use std::time::Duration;
 use belay_agent::host::{Container, DockerHealth, HostError, RunState};
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::image::ImageStore;
-use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::judgement::measure::Measured;
 use belay_model::replacement::gateway::{Admission, Change, Server, fronts, with_gateway};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
@@ -520,7 +520,7 @@ fn an_endpoint_answers_with_its_status_and_version(setup: &dyn Setup) {
             .ask(&url, Duration::from_secs(5), version.as_ref())
     };
     setup.eventually("it answers", &|| ask(None).is_success());
-    let told = |version: Option<&str>| Answer::Status {
+    let told = |version: Option<&str>| HealthAnswer::Status {
         code: 200,
         version: version.map(str::to_owned),
     };
@@ -542,7 +542,10 @@ fn an_endpoint_that_fails_or_is_not_there_is_an_answer(setup: &dyn Setup) {
         let url = format!("http://127.0.0.1:{port}{path}");
         setup.host().ask(&url, Duration::from_millis(500), None)
     };
-    assert!(matches!(ask(setup.port(), "/"), Answer::Unreachable(_)));
+    assert!(matches!(
+        ask(setup.port(), "/"),
+        HealthAnswer::Unreachable(_)
+    ));
     let cases = [
         (Behaviour::Status500, Some(500), 500),
         (Behaviour::PrimaryFails, Some(500), 200),
@@ -554,7 +557,7 @@ fn an_endpoint_that_fails_or_is_not_there_is_an_answer(setup: &dyn Setup) {
         let port = setup.port();
         let composition = setup.compose(&publishing(&image, port));
         setup.host().up(&composition, "web").expect("it runs");
-        let status = |code| Answer::Status {
+        let status = |code| HealthAnswer::Status {
             code,
             version: None,
         };
@@ -564,7 +567,10 @@ fn an_endpoint_that_fails_or_is_not_there_is_an_answer(setup: &dyn Setup) {
         let answer = ask(port, "/api/status");
         match primary {
             Some(code) => assert_eq!(answer, status(code), "{behaviour:?}"),
-            None => assert_eq!(answer, Answer::Unreachable("no answer in time".to_owned())),
+            None => assert_eq!(
+                answer,
+                HealthAnswer::Unreachable("no answer in time".to_owned())
+            ),
         }
     }
 }
@@ -790,7 +796,7 @@ impl Fronted {
         let url = format!("http://127.0.0.1:{}/version", self.port);
         let check = VersionCheck::Header(VERSION_HEADER.to_owned());
         match setup.host().ask(&url, Duration::from_secs(5), Some(&check)) {
-            Answer::Status { code: 200, version } => version,
+            HealthAnswer::Status { code: 200, version } => version,
             _ => None,
         }
     }

@@ -124,7 +124,7 @@ pub fn run(
     journal.guard(fence.clone());
     let host = &Fenced::new(host, fence);
     let meter = Meter::new(host, plan, journal.entries());
-    let mut transaction = Running {
+    let mut transaction = RunningEngine {
         host,
         layout,
         plan,
@@ -135,7 +135,7 @@ pub fn run(
 }
 
 /// A transaction that an engine works on.
-struct Running<'a> {
+struct RunningEngine<'a> {
     host: &'a dyn Host,
     layout: &'a Layout,
     plan: &'a Plan,
@@ -143,7 +143,7 @@ struct Running<'a> {
     meter: Meter<'a>,
 }
 
-impl Running<'_> {
+impl RunningEngine<'_> {
     fn carry_through(&mut self) -> Result<Ending, EngineError> {
         loop {
             let decided = next(self.journal.entries());

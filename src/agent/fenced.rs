@@ -15,7 +15,7 @@ use super::backup::{
 use super::fence::{Fence, Overtaken};
 use super::host::{Composition, Container, Host, HostError, Image, ImageContent, ImageName};
 use belay_model::composition::data::RestoredSource;
-use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::replacement::gateway::{Change, Server};
 use belay_model::transaction::journal::BootTime;
 use belay_prober::{Prober, Target};
@@ -98,7 +98,7 @@ impl Host for Fenced<'_> {
         self.host.prober(target)
     }
 
-    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer {
+    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> HealthAnswer {
         self.host.ask(url, timeout, version)
     }
 

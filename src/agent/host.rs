@@ -14,7 +14,7 @@ use super::backup::{DataReader, DataWriter};
 use super::fence::Overtaken;
 use super::trouble::Trouble;
 use belay_archive::ArchiveError;
-use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::replacement::gateway::{Change, Server};
 use belay_model::transaction::journal::BootTime;
 use belay_prober::{Prober, Target};
@@ -312,7 +312,7 @@ pub trait Host {
     /// Asks an endpoint again and again, beside everything else, until the prober is dropped.
     fn prober(&self, target: &Target) -> Box<dyn Prober>;
     /// Asks an endpoint once. Never fails: an endpoint that cannot be reached is an answer.
-    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer;
+    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> HealthAnswer;
 
     /// What an ordinary user may still write to the disk that holds a path.
     fn free_bytes(&self, path: &Path) -> std::io::Result<u64>;

@@ -46,7 +46,7 @@ fn begin_repository(args: InitArgs) -> Result<u8, Failure> {
         action,
         force,
     } = args;
-    let wishes = init::Wishes {
+    let wishes = init::InitWishes {
         app,
         host,
         user,

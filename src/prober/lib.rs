@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use belay_model::judgement::health::{Answer, TimedAnswer, VersionCheck};
+use belay_model::judgement::health::{HealthAnswer, TimedAnswer, VersionCheck};
 use belay_model::judgement::measure::{Measured, Recorder};
 
 /// Most of an answer that is read for the version, in bytes.
@@ -204,9 +204,9 @@ pub fn ask_once(
     timeout: Duration,
     version: Option<&VersionCheck>,
     by_proxy: bool,
-) -> Answer {
+) -> HealthAnswer {
     try_ask_once(url, timeout, version, by_proxy)
-        .unwrap_or_else(|error| Answer::Unreachable(why(&error)))
+        .unwrap_or_else(|error| HealthAnswer::Unreachable(why(&error)))
 }
 
 /// The same, with the time that it took.
@@ -225,7 +225,7 @@ fn try_ask_once(
     timeout: Duration,
     version: Option<&VersionCheck>,
     by_proxy: bool,
-) -> reqwest::Result<Answer> {
+) -> reqwest::Result<HealthAnswer> {
     use std::io::Read;
 
     // A redirect is an answer of its own: following one could leave the host, or hide that the endpoint moved.
@@ -252,7 +252,7 @@ fn try_ask_once(
             read.ok().and_then(|_| json_field(&body, path))
         }
     };
-    Ok(Answer::Status { code, version })
+    Ok(HealthAnswer::Status { code, version })
 }
 
 /// A field of a JSON answer, by its path (`build.version`).

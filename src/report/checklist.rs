@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use belay_model::reviewing::checklist::{Item, Judge, KnownBox, Stage, mark, tick};
+use belay_model::reviewing::checklist::{Item, ItemJudge, KnownBox, Stage, mark, tick};
 use belay_model::reviewing::sticky;
 
 use super::markdown::{Document, Inline, Task};
@@ -60,11 +60,11 @@ pub struct Deployed {
 
 /// An item, who judges it, and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ChecklistEntry {
     /// Which of the twelve.
     pub item: Item,
     /// For a person, also what the tick stands for: the tick is taken back when that changes.
-    pub judge: Judge,
+    pub judge: ItemJudge,
     /// What follows the item's title; also says why something could not be looked at.
     pub evidence: Sentence,
 }
@@ -77,7 +77,7 @@ pub struct Checklist {
     /// The line below the comment's title. Later runs may replace it alone, see [`standing_elsewhere`].
     pub standing: Standing,
     /// Shown under their stages, in this order within each.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ChecklistEntry>,
     /// Names and their logs, to be folded.
     pub logs: Vec<(String, String)>,
 }
@@ -188,11 +188,11 @@ fn tags(next: &[String]) -> Inline {
         .say(".")
 }
 
-fn task(entry: &Entry, boxes: &[KnownBox]) -> Task {
+fn task(entry: &ChecklistEntry, boxes: &[KnownBox]) -> Task {
     let tick = tick(entry.item, &entry.judge, boxes);
     let hand = match entry.judge {
-        Judge::Person(_) => "✋ ",
-        Judge::Machine(_) => "",
+        ItemJudge::Person(_) => "✋ ",
+        ItemJudge::Machine(_) => "",
     };
     let title = Inline::own(entry.item.title()).strong();
     let mut words = Inline::own(hand).then(title).say(": ");

@@ -5,10 +5,10 @@
 use jiff::Timestamp;
 
 use belay_model::judgement::health::TimedAnswer;
-use belay_model::reviewing::checklist::{Item, Judge};
+use belay_model::reviewing::checklist::{Item, ItemJudge};
 use belay_model::reviewing::review::Reviewed;
 
-use super::checklist::Entry;
+use super::checklist::ChecklistEntry;
 use super::sentence::Sentence;
 use super::status::backup_in;
 use super::words;
@@ -98,7 +98,7 @@ pub struct SettingsSeen {
 
 /// The twelve items, before the release.
 #[must_use]
-pub fn before_release(seen: &Seen) -> Vec<Entry> {
+pub fn before_release(seen: &Seen) -> Vec<ChecklistEntry> {
     let mut entries = vec![
         code_reviewed(&seen.reviewed, &seen.commit),
         version_tagged(seen),
@@ -109,21 +109,21 @@ pub fn before_release(seen: &Seen) -> Vec<Entry> {
     entries
 }
 
-pub(super) fn entry(item: Item, judge: Judge, evidence: Sentence) -> Entry {
-    Entry {
+pub(super) fn entry(item: Item, judge: ItemJudge, evidence: Sentence) -> ChecklistEntry {
+    ChecklistEntry {
         item,
         judge,
         evidence,
     }
 }
 
-fn unknown(item: Item, why: &str) -> Entry {
+fn unknown(item: Item, why: &str) -> ChecklistEntry {
     let evidence = Sentence::new("not looked at: ").text(why);
-    entry(item, Judge::Machine(false), evidence)
+    entry(item, ItemJudge::Machine(false), evidence)
 }
 
 /// The same before and after the release.
-pub(super) fn code_reviewed(reviewed: &Result<Reviewed, Unseen>, commit: &str) -> Entry {
+pub(super) fn code_reviewed(reviewed: &Result<Reviewed, Unseen>, commit: &str) -> ChecklistEntry {
     let item = Item::CodeReviewed;
     let reviewed = match reviewed {
         Ok(reviewed) => reviewed,
@@ -148,7 +148,7 @@ pub(super) fn code_reviewed(reviewed: &Result<Reviewed, Unseen>, commit: &str) -
         evidence = evidence.then(names(", not over yet: ", &reviewed.running));
     }
     let judge = reviewed.judge(commit);
-    if let Judge::Person(_) = judge {
+    if let ItemJudge::Person(_) = judge {
         evidence = evidence
             .say(". Tick this when ")
             .name(commit.get(..7).unwrap_or(commit))
@@ -171,7 +171,7 @@ fn names(before: &'static str, all: &[String]) -> Sentence {
     }
 }
 
-fn version_tagged(seen: &Seen) -> Entry {
+fn version_tagged(seen: &Seen) -> ChecklistEntry {
     let item = Item::VersionTagged;
     let evidence = match &seen.next_tags {
         Err(Unseen(why)) => return unknown(item, why),
@@ -184,10 +184,10 @@ fn version_tagged(seen: &Seen) -> Entry {
                 .name(hotfix),
         },
     };
-    entry(item, Judge::Machine(false), evidence)
+    entry(item, ItemJudge::Machine(false), evidence)
 }
 
-fn backup_confirmed(seen: &Seen) -> Entry {
+fn backup_confirmed(seen: &Seen) -> ChecklistEntry {
     let item = Item::BackupConfirmed;
     let host = match &seen.host {
         Ok(host) => host,
@@ -198,7 +198,7 @@ fn backup_confirmed(seen: &Seen) -> Entry {
             "there is none yet; the first deployment of something that runs takes one",
         );
         // Where nothing serves there is nothing to lose.
-        return entry(item, Judge::Machine(host.serving.is_none()), evidence);
+        return entry(item, ItemJudge::Machine(host.serving.is_none()), evidence);
     };
     let verified = match last.is_verified {
         true => ", verified when it was taken",
@@ -214,11 +214,11 @@ fn backup_confirmed(seen: &Seen) -> Entry {
         .say(verified)
         .say("; ")
         .text(&kept);
-    entry(item, Judge::Machine(last.is_verified), evidence)
+    entry(item, ItemJudge::Machine(last.is_verified), evidence)
 }
 
 /// A deployment that is live has taken its backup and read it back.
-fn backup_on_record(seen: &Seen, why: &str) -> Entry {
+fn backup_on_record(seen: &Seen, why: &str) -> ChecklistEntry {
     let item = Item::BackupConfirmed;
     let Some(backup) = seen.words_of_live.as_deref().and_then(backup_in) else {
         return unknown(item, why);
@@ -227,16 +227,16 @@ fn backup_on_record(seen: &Seen, why: &str) -> Entry {
         .name(backup)
         .say("; the host itself was not looked at: ")
         .text(why);
-    entry(item, Judge::Machine(true), evidence)
+    entry(item, ItemJudge::Machine(true), evidence)
 }
 
-fn endpoints_verified(seen: &Seen) -> Entry {
+fn endpoints_verified(seen: &Seen) -> ChecklistEntry {
     let item = Item::EndpointsVerified;
     if seen.endpoints.is_empty() {
         let evidence = Sentence::new(
             "belay.yml names no endpoint, so the containers' own healthchecks decide",
         );
-        return entry(item, Judge::Machine(false), evidence);
+        return entry(item, ItemJudge::Machine(false), evidence);
     }
     let mut evidence = Sentence::default();
     for (n, endpoint) in seen.endpoints.iter().enumerate() {
@@ -255,12 +255,12 @@ fn endpoints_verified(seen: &Seen) -> Entry {
             .as_ref()
             .is_ok_and(|timed| timed.answer.is_success())
     };
-    let judge = Judge::Machine(seen.endpoints.iter().all(is_good));
+    let judge = ItemJudge::Machine(seen.endpoints.iter().all(is_good));
     entry(item, judge, evidence)
 }
 
 /// What a deployment will look at.
-fn to_come(seen: &Seen) -> Vec<Entry> {
+fn to_come(seen: &Seen) -> Vec<ChecklistEntry> {
     let SettingsSeen {
         backups_kept,
         versions_kept,
@@ -321,7 +321,7 @@ fn to_come(seen: &Seen) -> Vec<Entry> {
                 .say(" versions are kept"),
         ),
     ];
-    told.map(|(item, evidence)| entry(item, Judge::Machine(false), evidence))
+    told.map(|(item, evidence)| entry(item, ItemJudge::Machine(false), evidence))
         .into()
 }
 
@@ -330,12 +330,12 @@ mod tests {
     use super::*;
     use crate::checklist::{Checklist, Standing, checklist};
     use crate::{deployment_status, examples};
-    use belay_model::judgement::health::Answer;
+    use belay_model::judgement::health::HealthAnswer;
     use belay_model::reviewing::checklist::boxes;
 
     fn answered(code: u16, ms: u64) -> Result<TimedAnswer, Unseen> {
         let version = None;
-        let answer = Answer::Status { code, version };
+        let answer = HealthAnswer::Status { code, version };
         Ok(TimedAnswer { answer, ms })
     }
 

@@ -32,7 +32,7 @@ pub struct StatusReport {
     /// Who holds the lock.
     pub lock: Option<Holder>,
     /// A transaction that is not closed.
-    pub open: Option<OpenTransaction>,
+    pub open: Option<UnfinishedTransaction>,
     /// Newest first.
     pub backups: Vec<BackupLine>,
     /// What is free on the root's file system; `None` where nobody looked.
@@ -80,7 +80,7 @@ pub struct ServiceReport {
 
 /// A transaction that is not over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OpenTransaction {
+pub struct UnfinishedTransaction {
     /// The name that the runner gave it.
     pub tx: String,
     /// `deploy v1.2.0`.
@@ -258,7 +258,7 @@ fn lock(report: &StatusReport) -> String {
     text
 }
 
-fn open_transaction(open: &OpenTransaction, now: Timestamp) -> String {
+fn open_transaction(open: &UnfinishedTransaction, now: Timestamp) -> String {
     let step = open
         .step
         .map_or(String::new(), |step| format!(" in {step}"));
@@ -368,7 +368,7 @@ mod tests {
                 since: Some(at("2026-11-24T11:59:00Z")),
                 pid: None,
             }),
-            open: Some(OpenTransaction {
+            open: Some(UnfinishedTransaction {
                 tx: "0".repeat(32),
                 what: "deploy v1.2.1".to_owned(),
                 since: at("2026-11-24T11:58:00Z"),

@@ -6,12 +6,12 @@
 use comrak::nodes::{AstNode, NodeValue};
 use comrak::{Arena, Options, parse_document};
 
-use super::checklist::{Checklist, Deployed, Entry, Standing, checklist};
+use super::checklist::{Checklist, ChecklistEntry, Deployed, Standing, checklist};
 use super::examples;
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;
 use super::summary::summary;
-use belay_model::reviewing::checklist::{Item, Judge, boxes};
+use belay_model::reviewing::checklist::{Item, ItemJudge, boxes};
 
 const HOSTILE: &[&str] = &[
     "|",
@@ -409,12 +409,12 @@ fn the_look_itself_sees_what_must_not_be() {
 }
 
 fn a_checklist(text: &str) -> Checklist {
-    let entry = |item: &Item| Entry {
+    let entry = |item: &Item| ChecklistEntry {
         item: *item,
         judge: match item {
-            Item::LogsReviewed => Judge::Person(text.to_owned()),
-            Item::BackupCreated => Judge::Machine(true),
-            _ => Judge::Machine(false),
+            Item::LogsReviewed => ItemJudge::Person(text.to_owned()),
+            Item::BackupCreated => ItemJudge::Machine(true),
+            _ => ItemJudge::Machine(false),
         },
         evidence: Sentence::new("seen: ")
             .text(text)

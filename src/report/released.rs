@@ -3,13 +3,13 @@
 //! Runs anywhere; pure. Everything comes from the run's outcome, so the comment tells what the summary tells.
 
 use belay_model::judgement::health::Verdict;
-use belay_model::reviewing::checklist::{Item, Judge};
+use belay_model::reviewing::checklist::{Item, ItemJudge};
 use belay_model::reviewing::review::Reviewed;
 use belay_model::transaction::outcome::{ImageReport, Outcome, StepResult, Word, Work};
 use belay_model::transaction::step::Step;
 use belay_model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
 
-use super::checklist::{Deployed, Entry, Standing};
+use super::checklist::{ChecklistEntry, Deployed, Standing};
 use super::evidence::{SettingsSeen, Unseen, code_reviewed, entry};
 use super::sentence::Sentence;
 use super::story;
@@ -30,7 +30,7 @@ pub struct Released<'a> {
 
 /// The twelve items, after a deployment.
 #[must_use]
-pub fn after_release(seen: &Released<'_>) -> Vec<Entry> {
+pub fn after_release(seen: &Released<'_>) -> Vec<ChecklistEntry> {
     let outcome = seen.outcome;
     let mut entries = vec![
         code_reviewed(&seen.reviewed, &seen.commit),
@@ -94,7 +94,7 @@ pub fn error_logs(outcome: &Outcome) -> Vec<(String, String)> {
         .collect()
 }
 
-fn version_tagged(outcome: &Outcome) -> Entry {
+fn version_tagged(outcome: &Outcome) -> ChecklistEntry {
     let mut evidence = Sentence::with_name(&outcome.asked);
     if let Some(revision) = &outcome.revision {
         let short = revision.get(..7).unwrap_or(revision);
@@ -105,14 +105,14 @@ fn version_tagged(outcome: &Outcome) -> Entry {
             None => evidence.say(" at ").name(short),
         };
     }
-    entry(Item::VersionTagged, Judge::Machine(true), evidence)
+    entry(Item::VersionTagged, ItemJudge::Machine(true), evidence)
 }
 
-fn backup(item: Item, seen: &Released<'_>) -> Entry {
+fn backup(item: Item, seen: &Released<'_>) -> ChecklistEntry {
     let Some(backup) = &seen.outcome.backup else {
         let evidence = Sentence::new("nothing served before, so there was nothing to back up");
         // Something that serves is backed up first, or the deployment does not begin.
-        let judge = Judge::Machine(seen.outcome.previous.is_none());
+        let judge = ItemJudge::Machine(seen.outcome.previous.is_none());
         return entry(item, judge, evidence);
     };
     let size = words::size(backup.bytes);
@@ -126,10 +126,10 @@ fn backup(item: Item, seen: &Released<'_>) -> Entry {
             .say(", of what served before: ")
             .then(story::was(seen.outcome)),
     };
-    entry(item, Judge::Machine(true), evidence)
+    entry(item, ItemJudge::Machine(true), evidence)
 }
 
-fn image_built(seen: &Released<'_>) -> Entry {
+fn image_built(seen: &Released<'_>) -> ChecklistEntry {
     let budgeted = || seen.outcome.images.iter().filter(|i| i.budget.is_some());
     let mut evidence = Sentence::default();
     for (n, image) in budgeted().enumerate() {
@@ -155,13 +155,13 @@ fn image_built(seen: &Released<'_>) -> Entry {
         None if seen.settings.images_are_tested => evidence,
         None => evidence.say("; belay.yml names no test for it"),
     };
-    entry(Item::ImageBuilt, Judge::Machine(!is_over), evidence)
+    entry(Item::ImageBuilt, ItemJudge::Machine(!is_over), evidence)
 }
 
-fn endpoints_verified(seen: &Released<'_>) -> Entry {
+fn endpoints_verified(seen: &Released<'_>) -> ChecklistEntry {
     let item = Item::EndpointsVerified;
     let Some(verdict) = verdict_of_live(seen.outcome) else {
-        return entry(item, Judge::Machine(false), why_not(seen.outcome));
+        return entry(item, ItemJudge::Machine(false), why_not(seen.outcome));
     };
     let mut evidence = Sentence::default();
     for (n, endpoint) in seen.settings.endpoints.iter().enumerate() {
@@ -175,15 +175,15 @@ fn endpoints_verified(seen: &Released<'_>) -> Entry {
     let is_well = matches!(verdict, Verdict::Healthy);
     entry(
         item,
-        Judge::Machine(is_well),
+        ItemJudge::Machine(is_well),
         evidence.then(story::verdict(verdict)),
     )
 }
 
-fn health_passing(outcome: &Outcome) -> Entry {
+fn health_passing(outcome: &Outcome) -> ChecklistEntry {
     let item = Item::HealthPassing;
     let Some(verdict) = verdict_of_live(outcome) else {
-        return entry(item, Judge::Machine(false), why_not(outcome));
+        return entry(item, ItemJudge::Machine(false), why_not(outcome));
     };
     let mut evidence = story::verdict(verdict);
     if let Some(ms) = outcome.durations.startup_ms {
@@ -191,7 +191,7 @@ fn health_passing(outcome: &Outcome) -> Entry {
         evidence = evidence.say(", ").text(&after).say(" after the start");
     }
     let is_well = matches!(verdict, Verdict::Healthy);
-    entry(item, Judge::Machine(is_well), evidence)
+    entry(item, ItemJudge::Machine(is_well), evidence)
 }
 
 /// A verdict on a version that did not stay says nothing of what serves.
@@ -207,28 +207,28 @@ fn why_not(outcome: &Outcome) -> Sentence {
     }
 }
 
-fn rollback_ready(outcome: &Outcome) -> Entry {
+fn rollback_ready(outcome: &Outcome) -> ChecklistEntry {
     let item = Item::RollbackReady;
     if outcome.word != Word::Deployed {
         let evidence = match &outcome.serving {
             Some(tag) => Sentence::new("used: ").name(tag).say(" serves again"),
             None => Sentence::new("used: nothing serves, as before"),
         };
-        return entry(item, Judge::Machine(true), evidence);
+        return entry(item, ItemJudge::Machine(true), evidence);
     }
     let Some(back) = &outcome.previous else {
         let evidence = Sentence::new("this is the first version: there is none to go back to");
-        return entry(item, Judge::Machine(true), evidence);
+        return entry(item, ItemJudge::Machine(true), evidence);
     };
     let evidence = Sentence::new("back to ").name(back).say(" by ");
     let evidence = match &outcome.urls.repository {
         Some(url) => evidence.link("the rollback workflow", &format!("{url}/actions")),
         None => evidence.name("belay rollback"),
     };
-    entry(item, Judge::Machine(true), evidence)
+    entry(item, ItemJudge::Machine(true), evidence)
 }
 
-fn service_verified(outcome: &Outcome) -> Entry {
+fn service_verified(outcome: &Outcome) -> ChecklistEntry {
     let evidence = match (outcome.requests.total, outcome.requests.failed) {
         (Some(total), Some(failed)) => {
             let asked = usize::try_from(total).unwrap_or(usize::MAX);
@@ -241,14 +241,14 @@ fn service_verified(outcome: &Outcome) -> Entry {
         _ => Sentence::new("watched until it was confirmed"),
     };
     let is_well = matches!(outcome.verdict, Some(Verdict::Healthy));
-    entry(Item::ServiceVerified, Judge::Machine(is_well), evidence)
+    entry(Item::ServiceVerified, ItemJudge::Machine(is_well), evidence)
 }
 
-fn performance_normal(outcome: &Outcome) -> Entry {
+fn performance_normal(outcome: &Outcome) -> ChecklistEntry {
     let item = Item::PerformanceNormal;
     let Some(now) = this_one(outcome) else {
         let evidence = Sentence::new("not looked at: the host has no record of it");
-        return entry(item, Judge::Machine(false), evidence);
+        return entry(item, ItemJudge::Machine(false), evidence);
     };
     let metrics = metrics(now, &outcome.history);
     let mut evidence = Sentence::default();
@@ -260,7 +260,7 @@ fn performance_normal(outcome: &Outcome) -> Entry {
         evidence = evidence.say("; there is no earlier deployment to compare it with");
     }
     let is_normal = metrics.iter().all(Metric::is_normal);
-    entry(item, Judge::Machine(is_normal), evidence)
+    entry(item, ItemJudge::Machine(is_normal), evidence)
 }
 
 /// A rollback leaves no numbers of its own.
@@ -286,16 +286,16 @@ fn in_words(metric: &Metric) -> Sentence {
     sentence.text(&words::amount(metric.kind, usual))
 }
 
-fn logs_reviewed(outcome: &Outcome) -> Entry {
+fn logs_reviewed(outcome: &Outcome) -> ChecklistEntry {
     let item = Item::LogsReviewed;
     let Some(errors) = &outcome.errors else {
         let evidence = Sentence::new("not looked at: the host was out of reach");
-        return entry(item, Judge::Machine(false), evidence);
+        return entry(item, ItemJudge::Machine(false), evidence);
     };
     let with_errors = || errors.iter().filter(|errors| errors.count > 0);
     if with_errors().next().is_none() {
         let evidence = Sentence::new("no line tells of an error since the cutover");
-        return entry(item, Judge::Machine(true), evidence);
+        return entry(item, ItemJudge::Machine(true), evidence);
     }
     let mut evidence = Sentence::default();
     let mut stands_for = outcome.asked.clone();
@@ -315,10 +315,10 @@ fn logs_reviewed(outcome: &Outcome) -> Entry {
     let evidence = evidence.say(
         " tell of errors since the cutover; the first are below. Tick this when you have read them",
     );
-    entry(item, Judge::Person(stands_for), evidence)
+    entry(item, ItemJudge::Person(stands_for), evidence)
 }
 
-fn images_cleaned(seen: &Released<'_>) -> Entry {
+fn images_cleaned(seen: &Released<'_>) -> ChecklistEntry {
     let outcome = seen.outcome;
     let is_done = outcome
         .steps
@@ -338,10 +338,10 @@ fn images_cleaned(seen: &Released<'_>) -> Entry {
         .say("; the last ")
         .text(&seen.settings.versions_kept.to_string())
         .say(" versions are kept");
-    entry(Item::ImagesCleaned, Judge::Machine(is_done), evidence)
+    entry(Item::ImagesCleaned, ItemJudge::Machine(is_done), evidence)
 }
 
-fn not_live(outcome: &Outcome) -> Vec<Entry> {
+fn not_live(outcome: &Outcome) -> Vec<ChecklistEntry> {
     let items = [
         Item::ServiceVerified,
         Item::PerformanceNormal,
@@ -350,7 +350,7 @@ fn not_live(outcome: &Outcome) -> Vec<Entry> {
     ];
     let evidence = || Sentence::with_name(&outcome.asked).say(" is not live");
     items
-        .map(|item| entry(item, Judge::Machine(false), evidence()))
+        .map(|item| entry(item, ItemJudge::Machine(false), evidence()))
         .into()
 }
 

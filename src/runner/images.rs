@@ -11,9 +11,9 @@ use super::engine::{self, Identified, RunnerDocker, RunnerDockerError, builder_n
 use super::program::{ProgramError, argv, run, run_telling};
 use super::ssh::Interrupt;
 use belay_model::composition::build::{Build, BuildProblem, Builder, declared};
-use belay_model::composition::compose::repository;
 use belay_model::composition::image::Naming;
 use belay_model::composition::image::architecture;
+use belay_model::composition::project::repository;
 use belay_model::config::{self, Excess, Gateway, Settings};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::outcome::{Failure, ImageReport};

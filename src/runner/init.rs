@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use belay_model::composition::compose::project_from_directory;
 use belay_model::composition::ports::{Protocol, Published, ports};
+use belay_model::composition::project::project_from_directory;
 use belay_model::config::{COMPOSE_FILES, Config, reference, render_problems};
 use belay_model::transaction::outcome::Failure;
 use belay_model::yaml;
@@ -34,7 +34,7 @@ const PLACEHOLDER: &str = "OWNER/belay@0000000000000000000000000000000000000000 
 
 /// What the user wants, as far as it was said.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct InitWishes {
     /// The application's name. `None`: made from the folder's name.
     pub app: Option<String>,
     /// The host's address. `None`: belay.yml names no host, and GitHub's variables `BELAY_HOST` and `BELAY_USER` have to.
@@ -57,7 +57,7 @@ enum Done {
 }
 
 /// Writes the files, and returns what to tell.
-pub fn init(wishes: &Wishes, dir: &Path) -> Result<String, Failure> {
+pub fn init(wishes: &InitWishes, dir: &Path) -> Result<String, Failure> {
     let compose = find_compose(dir)?;
     let wishes = &asked(wishes, dir);
     let app = app_name(wishes, dir)?;
@@ -97,7 +97,7 @@ pub fn init(wishes: &Wishes, dir: &Path) -> Result<String, Failure> {
 }
 
 /// On a terminal, what was not said is asked for; an empty answer takes what stands in the brackets.
-fn asked(wishes: &Wishes, dir: &Path) -> Wishes {
+fn asked(wishes: &InitWishes, dir: &Path) -> InitWishes {
     let mut wishes = wishes.clone();
     if !is_terminal() {
         return wishes;
@@ -147,7 +147,7 @@ fn find_compose(dir: &Path) -> Result<String, Failure> {
     })
 }
 
-fn app_name(wishes: &Wishes, dir: &Path) -> Result<String, Failure> {
+fn app_name(wishes: &InitWishes, dir: &Path) -> Result<String, Failure> {
     if let Some(app) = &wishes.app {
         return Ok(app.clone());
     }
@@ -161,7 +161,7 @@ fn app_name(wishes: &Wishes, dir: &Path) -> Result<String, Failure> {
 }
 
 /// `uses:` of the workflows. A tag could change its content, so it has to be a commit.
-fn action_line(wishes: &Wishes) -> Result<Option<String>, Failure> {
+fn action_line(wishes: &InitWishes) -> Result<Option<String>, Failure> {
     let Some(action) = &wishes.action else {
         return Ok(None);
     };
@@ -192,7 +192,12 @@ fn endpoint(compose: &Path) -> Option<String> {
     })
 }
 
-fn configuration(wishes: &Wishes, app: &str, compose: &str, endpoint: Option<String>) -> String {
+fn configuration(
+    wishes: &InitWishes,
+    app: &str,
+    compose: &str,
+    endpoint: Option<String>,
+) -> String {
     let mut text = format!(
         "# How Belay deploys this application. Every setting that is not here has a default; Belay's\n\
          # docs/configuration.md lists them.\n\n\
@@ -248,7 +253,7 @@ fn ask(question: &str) -> bool {
         && answer(&format!("{question} [y/N] ")).is_some_and(|a| a.eq_ignore_ascii_case("y"))
 }
 
-fn next_steps(wishes: &Wishes, has_action: bool) -> String {
+fn next_steps(wishes: &InitWishes, has_action: bool) -> String {
     let mut steps = vec![];
     if !has_action {
         steps.push(format!(
@@ -285,10 +290,10 @@ mod tests {
         dir
     }
 
-    fn wishes() -> Wishes {
-        Wishes {
+    fn wishes() -> InitWishes {
+        InitWishes {
             app: Some("shop".to_owned()),
-            ..Wishes::default()
+            ..InitWishes::default()
         }
     }
 
@@ -297,7 +302,7 @@ mod tests {
     #[test]
     fn it_writes_a_configuration_that_loads_and_the_workflows() {
         let dir = repository(COMPOSE);
-        let asked = Wishes {
+        let asked = InitWishes {
             host: Some("203.0.113.10".to_owned()),
             action: Some(format!("octo/belay@{}", "a1".repeat(20))),
             ..wishes()
@@ -330,7 +335,7 @@ mod tests {
             "{told}"
         );
         assert_eq!(fs::read_to_string(&path).expect("there"), "app: mine\n");
-        let forced = Wishes {
+        let forced = InitWishes {
             force: true,
             ..wishes()
         };
@@ -355,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_and_writes_nothing() {
-        let bad = |change: fn(&mut Wishes)| {
+        let bad = |change: fn(&mut InitWishes)| {
             let dir = repository(COMPOSE);
             let mut asked = wishes();
             change(&mut asked);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use belay_model::config::Overrides;
 use belay_model::request::event::Trigger;
 use belay_model::request::intent::{ActionInputs, DryRun, Request, What};
-use belay_model::reviewing::notification::Wishes;
+use belay_model::reviewing::notification::NotificationWishes;
 use belay_model::secret::Secret;
 use belay_model::transaction::outcome::Failure;
 
@@ -36,7 +36,7 @@ pub struct Inputs {
     /// A webhook to tell of outcomes.
     pub notify_url: Option<Secret>,
     /// Of which outcomes.
-    pub notify_on: Wishes,
+    pub notify_on: NotificationWishes,
     /// Answer in JSON.
     pub json: bool,
     /// For backups: read each back whole.
@@ -80,8 +80,8 @@ impl Inputs {
             token: secret("BELAY_TOKEN").or_else(|| secret("GITHUB_TOKEN")),
             notify_url: secret("BELAY_NOTIFY_URL"),
             notify_on: match text("BELAY_NOTIFY_ON") {
-                Some(words) => Wishes::parse(&words)?,
-                None => Wishes::default(),
+                Some(words) => NotificationWishes::parse(&words)?,
+                None => NotificationWishes::default(),
             },
             json: false,
             verify: false,

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use reqwest::blocking::Client;
 use serde_json::Value;
 
-use belay_model::reviewing::notification::{Tongue, Wishes};
+use belay_model::reviewing::notification::{NotificationWishes, Tongue};
 use belay_model::secret::Secret;
 use belay_model::transaction::outcome::Outcome;
 use belay_report::notification::message;
@@ -39,7 +39,11 @@ pub(crate) enum NotifyError {
 }
 
 /// Sends the outcome where it is wanted.
-pub(crate) fn notify(url: &Secret, wishes: Wishes, outcome: &Outcome) -> Result<(), NotifyError> {
+pub(crate) fn notify(
+    url: &Secret,
+    wishes: NotificationWishes,
+    outcome: &Outcome,
+) -> Result<(), NotifyError> {
     if !wishes.want(outcome) {
         return Ok(());
     }

@@ -5,8 +5,8 @@ use belay_model::transaction::outcome::{ImageReport, Work};
 use belay_model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
 use belay_model::versions::release::RollbackTo;
 use belay_report::host_status::{
-    BackupCheck, BackupLine, CurrentReport, KeptRelease, OpenState, OpenTransaction, ServiceReport,
-    StatusReport,
+    BackupCheck, BackupLine, CurrentReport, KeptRelease, OpenState, ServiceReport, StatusReport,
+    UnfinishedTransaction,
 };
 use belay_report::plan::{
     EndpointRole, PlanReport, PlannedBackup, PlannedEndpoint, PlannedHealth, PlannedImageReport,
@@ -41,7 +41,7 @@ pub fn status(
         }),
         services: facts.services.iter().map(service).collect(),
         lock: facts.holder.clone(),
-        open: facts.open.as_ref().map(|open| OpenTransaction {
+        open: facts.open.as_ref().map(|open| UnfinishedTransaction {
             tx: open.seq.to_string(),
             what: open.what.clone(),
             since: open.since,

@@ -10,7 +10,7 @@ use super::inputs::{Env, Inputs};
 use super::link::{HostAccess, Link, LinkError};
 use super::ssh::{HostKeys, HostKeysError, Interrupt, Key, KeyError, SshTarget};
 use belay_model::config::{COMPOSE_FILES, Config, Problem, Settings, render_problems};
-use belay_model::request::event::{Event, EventError, Origin, Trigger};
+use belay_model::request::event::{EventError, GitHubEvent, Origin, Trigger};
 use belay_model::request::tag::TagKind;
 use belay_model::transaction::outcome::Failure;
 use belay_model::yaml::YamlError;
@@ -110,7 +110,7 @@ pub(crate) struct Session<'a> {
     /// Everything that was asked for, the event's own inputs included.
     pub(crate) inputs: Inputs,
     pub(crate) actions: &'a Actions,
-    pub(crate) event: Option<Event>,
+    pub(crate) event: Option<GitHubEvent>,
     /// The directory of the repository.
     pub(crate) dir: PathBuf,
     pub(crate) interrupt: Interrupt,
@@ -284,7 +284,7 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn read_event(env: &Env) -> Result<Event, SessionError> {
+fn read_event(env: &Env) -> Result<GitHubEvent, SessionError> {
     let path = env
         .get("GITHUB_EVENT_PATH")
         .map(String::as_str)
@@ -295,7 +295,7 @@ fn read_event(env: &Env) -> Result<Event, SessionError> {
     };
     let text = std::fs::read(path).map_err(unreadable)?;
     let payload = serde_json::from_slice(&text).map_err(|e| unreadable(e.into()))?;
-    Ok(Event::parse(env, &payload)?)
+    Ok(GitHubEvent::parse(env, &payload)?)
 }
 
 /// The Compose file of a repository: the settings' choice, else the first usual name that exists.

@@ -23,7 +23,7 @@ use crate::sample::all_is_wanted;
 on_every_host!(
     by turns:
     a_run_that_is_cancelled_before_the_cutover_goes_back;
-    one run in two:
+    one run in three:
     a_run_that_is_cancelled_while_it_waits_for_the_lock_never_begins,
     a_run_that_is_cancelled_after_the_cutover_leaves_the_host_to_decide,
     a_run_that_is_terminated_ends_at_once,
@@ -80,7 +80,7 @@ fn while_images_are_sent(app: &mut App) {
 /// Candidates that take long to listen.
 fn while_candidates_are_probed(app: &mut App) {
     app.edit("docker-compose.yml", |text| {
-        text.replace("retries: 2", "retries: 20")
+        text.replace("retries: 3", "retries: 20")
     });
     app.release_with("v1.2.0", &[("APP_START_DELAY_MS", "5000")]);
     let (mut running, parting) = cancelled_at(app, "v1.2.0", Step::Probe, Signal::INT);

@@ -3,7 +3,7 @@
 use crate::lab::{App, ROOT};
 
 on_every_host!(
-    one run in two:
+    one run in three:
     a_migration_runs_once_for_each_deployment;
 );
 

@@ -190,8 +190,7 @@ fn play_all(mut app: App, fault: Fault) {
         ));
     };
     match tier {
-        Tier::Full => spare_the_processor(&app),
-        Tier::Each => {}
+        Tier::Full | Tier::Each => {}
         Tier::Short => say(&format!(
             "{} on {}: {} cells, one step in {STEPS_OF} (BELAY_SAMPLE={})",
             fault.name(),
@@ -226,13 +225,6 @@ fn play_all(mut app: App, fault: Fault) {
         write_down(row);
     }
     assert!(failed.is_empty(), "{failed:#?}");
-}
-
-/// Four hosts at work at once can have a healthcheck wait for longer than the second that the other tests give it.
-fn spare_the_processor(app: &App) {
-    app.edit("docker-compose.yml", |text| {
-        text.replace("timeout: 1s", "timeout: 3s")
-    });
 }
 
 /// A deployment that nothing happens to.

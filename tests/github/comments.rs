@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use belay_model::reviewing::checklist::{Item, Judge, boxes, mark, tick};
+use belay_model::reviewing::checklist::{Item, ItemJudge, boxes, mark, tick};
 use belay_model::reviewing::sticky::{Around, Mark, compose};
 use belay_runner::github::{CommentChange, GitHubClient, GitHubError, RetryPolicy, Sticky};
 
@@ -24,7 +24,7 @@ fn sticky(run: u64) -> Sticky {
 /// A comment with one box of a person's, whose tick stands for `what`.
 fn says(what: &'static str) -> impl Fn(Option<&str>) -> Option<String> + Sync {
     move |old| {
-        let (item, judge) = (Item::LogsReviewed, Judge::Person(what.to_owned()));
+        let (item, judge) = (Item::LogsReviewed, ItemJudge::Person(what.to_owned()));
         let tick = tick(item, &judge, &old.map(boxes).unwrap_or_default());
         let sign = if tick.is_ticked { 'x' } else { ' ' };
         Some(format!(

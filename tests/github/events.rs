@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use belay_model::request::event::{Event, Trigger};
+use belay_model::request::event::{GitHubEvent, Trigger};
 use serde_json::{Value, json};
 
 use crate::found;
@@ -36,8 +36,8 @@ fn env(event: &str, sha: &str) -> BTreeMap<String, String> {
 
 const SHA: &str = "6113728f27ae82c7b1a177c8d03f9e96e0adf246";
 
-fn read(event: &str, payload: &Value) -> Event {
-    Event::parse(&env(event, SHA), payload).expect("a real payload is readable")
+fn read(event: &str, payload: &Value) -> GitHubEvent {
+    GitHubEvent::parse(&env(event, SHA), payload).expect("a real payload is readable")
 }
 
 #[test]

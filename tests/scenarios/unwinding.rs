@@ -270,7 +270,7 @@ fn a_version_that_runs_another_image_than_its_record_says_is_not_accepted() {
     let before = site.photo();
     let version = Version::second("v1.1.0");
     let stranger = FakeImage::new("stranger", "v1.1.0", Behaviour::Healthy);
-    let pin = belay_model::composition::compose::pin("app", "web", &version.image("web").config);
+    let pin = belay_model::composition::project::pin("app", "web", &version.image("web").config);
     // While the migration runs.
     renamed(&site, 100, &pin, &stranger);
     assert_eq!(site.deploy(&version), UNWOUND);

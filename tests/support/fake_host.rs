@@ -20,11 +20,11 @@ use belay_agent::host::{
     Composition, Container, DockerHealth, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
 use belay_agent::revive::Revival;
-use belay_model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
 use belay_model::composition::data::RestoredSource;
 use belay_model::composition::image::ImageStore;
+use belay_model::composition::profiles::{PROFILES, active_profiles, leave_out_inactive};
 use belay_model::digest::sha256;
-use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::judgement::measure::{Measured, Recorder};
 use belay_model::replacement::gateway::{Admission, Change, Server};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
@@ -876,7 +876,7 @@ impl Host for FakeHost {
         })
     }
 
-    fn ask(&self, url: &str, _timeout: Duration, version: Option<&VersionCheck>) -> Answer {
+    fn ask(&self, url: &str, _timeout: Duration, version: Option<&VersionCheck>) -> HealthAnswer {
         self.call("ask", |world| world.answer(url, version))
     }
 
@@ -1562,7 +1562,7 @@ impl World {
             let answer = self.answer(&target.url, target.version.as_ref());
             let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
             match answer {
-                Answer::Status { code, version } if code < 500 => {
+                HealthAnswer::Status { code, version } if code < 500 => {
                     recorder.good(now, 1, version.as_deref())
                 }
                 other => recorder.bad(&other.describe()),
@@ -1607,9 +1607,9 @@ impl World {
         chosen
     }
 
-    fn answer(&mut self, url: &str, version: Option<&VersionCheck>) -> Answer {
-        let refused = || Answer::Unreachable("Connection refused (os error 111)".to_owned());
-        let late = || Answer::Unreachable("no answer in time".to_owned());
+    fn answer(&mut self, url: &str, version: Option<&VersionCheck>) -> HealthAnswer {
+        let refused = || HealthAnswer::Unreachable("Connection refused (os error 111)".to_owned());
+        let late = || HealthAnswer::Unreachable("no answer in time".to_owned());
         let Some((host, port, path)) = parts_of(url) else {
             return refused();
         };
@@ -1657,7 +1657,7 @@ impl World {
             VersionCheck::Header(name) => name.eq_ignore_ascii_case(VERSION_HEADER).then_some(told),
             VersionCheck::Json(field) => (field == "version").then_some(told),
         });
-        Answer::Status { code, version }
+        HealthAnswer::Status { code, version }
     }
 }
 

@@ -15,7 +15,7 @@ use belay_agent::layout::Layout;
 use belay_agent::lock::{self, HostLock, Locking};
 use belay_agent::{adopt, backup, engine_process, records, state};
 use belay_model::digest::sha256;
-use belay_model::judgement::health::{Answer, Degraded, HealthRules, VersionCheck};
+use belay_model::judgement::health::{Degraded, HealthAnswer, HealthRules, VersionCheck};
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GatewayRule;
 use belay_model::replacement::wishes::{StrategyWish, WishedStrategy};
@@ -547,8 +547,8 @@ impl Site {
         let check = VersionCheck::Header(VERSION_HEADER.to_owned());
         let timeout = std::time::Duration::from_secs(1);
         match self.host.ask(PRIMARY_URL, timeout, Some(&check)) {
-            Answer::Status { version, .. } => version,
-            Answer::Unreachable(_) => None,
+            HealthAnswer::Status { version, .. } => version,
+            HealthAnswer::Unreachable(_) => None,
         }
     }
 

@@ -30,10 +30,10 @@ use super::command::Call;
 use super::host::{
     Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
-use belay_model::composition::compose::{PROFILES, active_profiles, leave_out_inactive};
 use belay_model::composition::image::ImageStore;
 use belay_model::composition::image::architecture;
-use belay_model::judgement::health::{Answer, VersionCheck};
+use belay_model::composition::profiles::{PROFILES, active_profiles, leave_out_inactive};
+use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::replacement::gateway::{self, Change, Server};
 use belay_model::transaction::journal::BootTime;
 use belay_model::yaml;
@@ -555,7 +555,7 @@ impl Host for RealHost {
         belay_prober::start(target)
     }
 
-    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> Answer {
+    fn ask(&self, url: &str, timeout: Duration, version: Option<&VersionCheck>) -> HealthAnswer {
         // The host's own proxy, if it has one, is for the way out.
         belay_prober::ask_once(url, timeout, version, false)
     }

@@ -10,11 +10,11 @@ use crate::error::AgentError;
 use crate::layout::Layout;
 use crate::records;
 use crate::{backup, state};
-use belay_model::composition::compose::repository_prefix;
+use belay_model::composition::project::repository_prefix;
 use belay_model::transaction::journal::Output;
 use belay_model::versions::release::{Current, Release};
 use belay_model::versions::retention::{
-    BackupFacts, Hold, ImageFacts, ReleaseFacts, Removal, Soundness, Standing, backups_to_remove,
+    Hold, ImageFacts, ReleaseFacts, Removal, ShelvedBackup, Soundness, Standing, backups_to_remove,
     images_to_remove, releases_to_prune,
 };
 use belay_wire::Staged;
@@ -158,9 +158,9 @@ pub(crate) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>
     };
     // What a crash left of a removal.
     backup::sweep(layout.root(), &[])?;
-    let facts: Vec<BackupFacts> = backup::list(layout.root())
+    let facts: Vec<ShelvedBackup> = backup::list(layout.root())
         .into_iter()
-        .map(|entry| BackupFacts {
+        .map(|entry| ShelvedBackup {
             name: entry.name,
             seq: entry.manifest.seq,
             // It was read back whole before it was published; a quick look finds what has happened to it since.

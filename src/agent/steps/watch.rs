@@ -7,7 +7,7 @@ use super::{Sides, StepContext};
 use crate::error::AgentError;
 use crate::host::{Container, DockerHealth, RunState};
 use belay_model::judgement::health::{
-    Answer, Answering, ContainerSample, ContainerState, HealthRules, Judge, Sample, Verdict,
+    Answering, ContainerSample, ContainerState, HealthAnswer, HealthRules, Judge, Sample, Verdict,
     VersionCheck,
 };
 use belay_model::replacement::gateway::Front;
@@ -149,8 +149,8 @@ fn look(
     };
     // The backup endpoint speaks only when the primary cannot be reached at all.
     let backup = match (&primary, &rules.backup, subject) {
-        (Some(Answer::Unreachable(_)), Some(url), Subject::Serving) => Some(ask(url, None)),
-        (Some(Answer::Unreachable(_)), Some(url), Subject::Candidates) => {
+        (Some(HealthAnswer::Unreachable(_)), Some(url), Subject::Serving) => Some(ask(url, None)),
+        (Some(HealthAnswer::Unreachable(_)), Some(url), Subject::Candidates) => {
             Some(ask_directly(work, url, timeout, None)?)
         }
         _ => None,
@@ -177,8 +177,8 @@ fn ask_directly(
     url: &str,
     timeout: Duration,
     version: Option<&VersionCheck>,
-) -> Result<Answer, AgentError> {
-    let mut answer = Answer::Unreachable("no candidate has an address".to_owned());
+) -> Result<HealthAnswer, AgentError> {
+    let mut answer = HealthAnswer::Unreachable("no candidate has an address".to_owned());
     for front in work.moves().fronts_moved() {
         for container in work.sides(&front.service)?.candidates {
             let address = container.addresses.first();

@@ -20,9 +20,6 @@ pub struct ReleaseFile {
     pub sha256: String,
 }
 
-/// The variable that says which of a file's profiles are active.
-pub const PROFILES: &str = "COMPOSE_PROFILES";
-
 /// The label that tells a service's mounted files apart from those of another version.
 const FILES_LABEL: &str = "dev.belay.files";
 
@@ -594,111 +591,12 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
     (!text.is_empty()).then(|| u64::try_from(total.as_millis()).ok())?
 }
 
-/// The reference that pins an image in a rendered file. It names the content (the ID), so the same image keeps the same
-/// pin and Compose leaves its container alone.
-#[must_use]
-pub fn pin(project: &str, service: &str, config: &str) -> String {
-    let digits = config.strip_prefix("sha256:").unwrap_or(config);
-    format!(
-        "{}:{}",
-        repository(project, service),
-        digits.get(..12).unwrap_or(digits)
-    )
-}
-
-/// The repository of Belay's own image references for a service.
-#[must_use]
-pub fn repository(project: &str, service: &str) -> String {
-    format!(
-        "{}{}",
-        repository_prefix(project),
-        service.to_ascii_lowercase()
-    )
-}
-
-/// What every image reference of Belay's for a project begins with. The slash keeps one project's prefix from being
-/// another's beginning.
-#[must_use]
-pub fn repository_prefix(project: &str) -> String {
-    format!("belay/{project}/")
-}
-
-/// The project's name that Compose itself makes from a directory's name: lower case, and only letters, digits, `-`, `_`.
-#[must_use]
-pub fn project_from_directory(name: &str) -> Option<String> {
-    let kept: String = name
-        .to_ascii_lowercase()
-        .chars()
-        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'))
-        .collect();
-    let name = kept.trim_start_matches(['-', '_']).to_owned();
-    (!name.is_empty()).then_some(name)
-}
-
-/// The profiles that are active: what the variable is set to, else what the project's `.env` says.
-#[must_use]
-pub fn active_profiles(set: Option<&str>, dot_env: &str) -> Vec<String> {
-    let written = || {
-        dot_env.lines().rev().find_map(|line| {
-            let line = line.trim().trim_start_matches("export ");
-            let value = line
-                .strip_prefix(PROFILES)?
-                .trim_start()
-                .strip_prefix('=')?;
-            Some(value.trim().trim_matches(['"', '\'']))
-        })
-    };
-    let profiles = set.or_else(written).unwrap_or_default();
-    profiles
-        .split(',')
-        .map(|profile| profile.trim().to_owned())
-        .filter(|profile| !profile.is_empty())
-        .collect()
-}
-
-/// Leaves out the services that none of these profiles has. Compose 2 does so by itself; 1.x prints every service.
-pub fn leave_out_inactive(document: &mut Value, active: &[String]) {
-    let services = document.get_mut("services").and_then(Value::as_object_mut);
-    let is_active = |profiles: &Vec<Value>| {
-        profiles.is_empty()
-            || profiles
-                .iter()
-                .filter_map(Value::as_str)
-                .any(|profile| active.iter().any(|a| a == profile))
-    };
-    if let Some(services) = services {
-        services.retain(|_, service| {
-            service
-                .get("profiles")
-                .and_then(Value::as_array)
-                .is_none_or(is_active)
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn active_profiles_are_those_of_the_variable_or_else_of_the_file() {
-        assert_eq!(active_profiles(None, "A=1\n"), Vec::<String>::new());
-        assert_eq!(
-            active_profiles(None, "COMPOSE_PROFILES=\"a, b\"\n"),
-            ["a", "b"]
-        );
-        assert_eq!(
-            active_profiles(None, "COMPOSE_PROFILES=a\nexport COMPOSE_PROFILES = b\n"),
-            ["b"]
-        );
-        assert_eq!(active_profiles(Some("c"), "COMPOSE_PROFILES=a\n"), ["c"]);
-        assert_eq!(
-            active_profiles(Some(""), "COMPOSE_PROFILES=a\n"),
-            Vec::<String>::new()
-        );
-    }
+    use crate::composition::project::pin;
 
     fn file(services: Value) -> ComposeFile {
         ComposeFile::new(json!({"name": "shop", "services": services})).expect("a valid file")
@@ -776,21 +674,6 @@ mod tests {
             file.in_order(&file.service_names()),
             Err(ComposeProblem::Circle(_))
         ));
-    }
-
-    #[test]
-    fn pinning_changes_images_and_drops_what_would_build_or_pull() {
-        let file = file(
-            json!({"web": {"build": {"context": "."}, "pull_policy": "always", "ports": ["80:80"]}}),
-        );
-        let pins = BTreeMap::from([(
-            "web".to_owned(),
-            pin("shop", "web", "sha256:0123456789abcdef"),
-        )]);
-        assert_eq!(
-            file.pinned(&pins).document()["services"]["web"],
-            json!({"image": "belay/shop/web:0123456789ab", "ports": ["80:80"]})
-        );
     }
 
     #[test]
@@ -878,12 +761,17 @@ mod tests {
     }
 
     #[test]
-    fn projects_are_named_as_compose_names_them() {
-        assert_eq!(
-            project_from_directory("NT Platform.v2").as_deref(),
-            Some("ntplatformv2")
+    fn pinning_changes_images_and_drops_what_would_build_or_pull() {
+        let file = file(
+            json!({"web": {"build": {"context": "."}, "pull_policy": "always", "ports": ["80:80"]}}),
         );
-        assert_eq!(project_from_directory("_x-1").as_deref(), Some("x-1"));
-        assert_eq!(project_from_directory("..."), None);
+        let pins = BTreeMap::from([(
+            "web".to_owned(),
+            pin("shop", "web", "sha256:0123456789abcdef"),
+        )]);
+        assert_eq!(
+            file.pinned(&pins).document()["services"]["web"],
+            json!({"image": "belay/shop/web:0123456789ab", "ports": ["80:80"]})
+        );
     }
 }

@@ -7,4 +7,6 @@ pub mod definitions;
 pub mod image;
 pub mod near_miss;
 pub mod ports;
+pub mod profiles;
+pub mod project;
 pub mod service_changes;

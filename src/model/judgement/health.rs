@@ -77,9 +77,9 @@ pub struct Sample {
     /// Every container of the candidate that is to run.
     pub containers: Vec<ContainerSample>,
     /// What the primary endpoint said; `None` when it was not asked.
-    pub primary: Option<Answer>,
+    pub primary: Option<HealthAnswer>,
     /// What the backup endpoint said; `None` when it was not asked.
-    pub backup: Option<Answer>,
+    pub backup: Option<HealthAnswer>,
 }
 
 /// One container of the candidate version.
@@ -115,7 +115,7 @@ pub enum ContainerState {
 /// What an endpoint answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum HealthAnswer {
     /// An answer came.
     Status {
         /// The HTTP status.
@@ -127,20 +127,20 @@ pub enum Answer {
     Unreachable(String),
 }
 
-impl Answer {
+impl HealthAnswer {
     /// The answer as the end of a sentence that begins with the URL.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Answer::Status { code, .. } => format!("answered {code}"),
-            Answer::Unreachable(why) => format!("could not be reached ({why})"),
+            HealthAnswer::Status { code, .. } => format!("answered {code}"),
+            HealthAnswer::Unreachable(why) => format!("could not be reached ({why})"),
         }
     }
 
     /// Whether an answer came with a status of 200 to 299; a redirect is no success.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        matches!(self, Answer::Status { code, .. } if is_success(*code))
+        matches!(self, HealthAnswer::Status { code, .. } if is_success(*code))
     }
 }
 
@@ -148,7 +148,7 @@ impl Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedAnswer {
     /// What came.
-    pub answer: Answer,
+    pub answer: HealthAnswer,
     /// From the question until then.
     pub ms: u64,
 }
@@ -252,7 +252,7 @@ impl<'a> Judge<'a> {
         self.answering == Answering::IncumbentsToo
             && self.rules.version.is_some()
             && containers_trouble(sample).is_none()
-            && matches!(&sample.primary, Some(Answer::Status { version: Some(seen), .. }) if is_another(seen))
+            && matches!(&sample.primary, Some(HealthAnswer::Status { version: Some(seen), .. }) if is_another(seen))
     }
 
     /// Waits for an answer of its own, for as long as it may take to become healthy.
@@ -316,7 +316,7 @@ impl<'a> Judge<'a> {
 
     fn at_the_deadline(&self, sample: &Sample) -> Verdict {
         let reason = format!("{} after {} s", self.last_trouble, self.deadline_ms / 1000);
-        let primary_is_gone = matches!(sample.primary, Some(Answer::Unreachable(_)));
+        let primary_is_gone = matches!(sample.primary, Some(HealthAnswer::Unreachable(_)));
         if primary_is_gone
             && self.backup_in_a_row >= self.rules.successes
             && containers_trouble(sample).is_none()
@@ -344,13 +344,13 @@ impl<'a> Judge<'a> {
         containers_trouble(sample).or_else(|| match (&self.rules.primary, &sample.primary) {
             (None, _) => None,
             (Some(url), None) => Some(format!("{url} was not asked")),
-            (Some(url), Some(Answer::Unreachable(why))) => {
+            (Some(url), Some(HealthAnswer::Unreachable(why))) => {
                 Some(format!("{url} could not be reached ({why})"))
             }
-            (Some(url), Some(Answer::Status { code, .. })) if !is_success(*code) => {
+            (Some(url), Some(HealthAnswer::Status { code, .. })) if !is_success(*code) => {
                 Some(format!("{url} answered {code}"))
             }
-            (Some(url), Some(Answer::Status { version, .. })) => {
+            (Some(url), Some(HealthAnswer::Status { version, .. })) => {
                 self.version_trouble(url, version.as_deref())
             }
         })
@@ -442,22 +442,22 @@ mod tests {
         }
     }
 
-    fn status(code: u16) -> Option<Answer> {
-        Some(Answer::Status {
+    fn status(code: u16) -> Option<HealthAnswer> {
+        Some(HealthAnswer::Status {
             code,
             version: None,
         })
     }
 
-    fn gone() -> Option<Answer> {
-        Some(Answer::Unreachable("connection refused".to_owned()))
+    fn gone() -> Option<HealthAnswer> {
+        Some(HealthAnswer::Unreachable("connection refused".to_owned()))
     }
 
     fn sample(
         at_ms: u64,
         state: ContainerState,
-        primary: Option<Answer>,
-        backup: Option<Answer>,
+        primary: Option<HealthAnswer>,
+        backup: Option<HealthAnswer>,
     ) -> Sample {
         let containers = vec![ContainerSample {
             service: "web".to_owned(),
@@ -563,7 +563,7 @@ mod tests {
             ..rules()
         };
         let answer = |version: &str| {
-            Some(Answer::Status {
+            Some(HealthAnswer::Status {
                 code: 200,
                 version: Some(version.to_owned()),
             })
@@ -591,7 +591,7 @@ mod tests {
         let mut judge = Judge::new(&rules, "v1.2.0", 0).of(Answering::IncumbentsToo);
         for at in (0..100_000).step_by(1000) {
             let (version, code) = look(at);
-            let answer = Answer::Status {
+            let answer = HealthAnswer::Status {
                 code,
                 version: Some(version.to_owned()),
             };

@@ -3,5 +3,7 @@
 pub mod gateway;
 pub mod moves;
 pub mod nginx;
+mod obstacles;
+mod service;
 pub mod strategy;
 pub mod wishes;

@@ -11,7 +11,8 @@ use std::str::Chars;
 
 use serde_json::Value;
 
-use super::strategy::{ServiceStrategy, Strategy, links, time_away};
+use super::service::links;
+use super::strategy::{ServiceStrategy, Strategy, time_away};
 use super::wishes::{StrategyWish, WishedStrategy};
 use crate::composition::compose::{ComposeFile, ComposeProblem};
 

@@ -5,16 +5,14 @@
 //! containers that fight over a port, an address or a file are worse than a gap. Every reason is a clause that its
 //! reader can check in the Compose file.
 
-use super::wishes::{DrainWish, Mode, Roll, StrategyWish, WishedStrategy};
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::wishes::GatewayRule;
-use super::wishes::SERVERS;
-use crate::composition::compose::{ComposeFile, ComposeProblem, Condition, Kept};
-use crate::composition::ports::{Port, PortProblem, Protocol, Published, ports};
+use super::obstacles::{Obstacle, obstacle};
+use super::service::{
+    ServiceFacts, is_asked, is_awaited, is_behind_the_gateway, keeps_data, needed_by, own_proxy,
+};
+use super::wishes::{DrainWish, GatewayRule, StrategyWish, WishedStrategy};
+use crate::composition::compose::{ComposeFile, ComposeProblem};
 
 /// How a service goes from the old version to the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +155,7 @@ pub fn classify(
         .map(|service| {
             let wish = wishes.iter().find(|wish| wish.service == service);
             let wish = wish.cloned().unwrap_or_else(|| StrategyWish::of(&service));
-            let seen = Seen::new(file, &wish);
+            let seen = ServiceFacts::new(file, &wish);
             let (strategy, reason) = decide(&seen, gateway, serving)?;
             Ok(ServiceStrategy {
                 gap: (strategy == Strategy::StopFirst)
@@ -171,42 +169,10 @@ pub fn classify(
         .collect()
 }
 
-/// One service, with what the rules look at.
-struct Seen<'a> {
-    file: &'a ComposeFile,
-    wish: &'a StrategyWish,
-    name: &'a str,
-    definition: &'a Value,
-    ports: Result<Vec<Port>, PortProblem>,
-}
-
-impl<'a> Seen<'a> {
-    fn new(file: &'a ComposeFile, wish: &'a StrategyWish) -> Self {
-        let definition = file.service(&wish.service).unwrap_or(&Value::Null);
-        Seen {
-            file,
-            wish,
-            name: &wish.service,
-            definition,
-            ports: ports(definition),
-        }
-    }
-
-    /// Ports that cannot be read are an obstacle before anybody asks which they are.
-    fn known_ports(&self) -> &[Port] {
-        self.ports.as_deref().unwrap_or_default()
-    }
-
-    fn text(&self, key: &str) -> Option<&'a str> {
-        let text = self.definition.get(key).and_then(Value::as_str);
-        text.filter(|text| !text.is_empty())
-    }
-}
-
 const SAID: &str = "belay.yml says so";
 
 fn decide(
-    seen: &Seen<'_>,
+    seen: &ServiceFacts<'_>,
     gateway: &GatewayRule,
     serving: Option<&ComposeFile>,
 ) -> Result<(Strategy, String), ComposeProblem> {
@@ -234,16 +200,16 @@ fn decide(
     }
 }
 
-fn by_rule(seen: &Seen<'_>, gateway: &GatewayRule) -> (Strategy, String) {
+fn by_rule(seen: &ServiceFacts<'_>, gateway: &GatewayRule) -> (Strategy, String) {
     if let Some(obstacle) = obstacle(seen, gateway) {
         return (Strategy::StopFirst, obstacle.reason);
     }
     if let Some(reason) = keeps_data(seen) {
         return (Strategy::StopFirst, reason);
     }
-    if let Some(strategy) = through_the_gateway(seen, gateway) {
+    if is_behind_the_gateway(seen, gateway) {
         return (
-            strategy,
+            Strategy::StartFirstGateway,
             "it publishes its port and can run twice".to_owned(),
         );
     }
@@ -255,7 +221,7 @@ fn by_rule(seen: &Seen<'_>, gateway: &GatewayRule) -> (Strategy, String) {
 
 /// A wish for start-first, which overrides what is only caution, and nothing that cannot be.
 fn start_first(
-    seen: &Seen<'_>,
+    seen: &ServiceFacts<'_>,
     gateway: &GatewayRule,
     is_awaited: bool,
 ) -> Result<(Strategy, String), ComposeProblem> {
@@ -271,341 +237,16 @@ fn start_first(
             reason: format!("{}; {}", obstacle.reason, obstacle.way_out),
         });
     }
-    let strategy = through_the_gateway(seen, gateway).unwrap_or(Strategy::StartFirstProxy);
+    let strategy = if is_behind_the_gateway(seen, gateway) {
+        Strategy::StartFirstGateway
+    } else {
+        Strategy::StartFirstProxy
+    };
     Ok((strategy, SAID.to_owned()))
 }
 
-fn through_the_gateway(seen: &Seen<'_>, gateway: &GatewayRule) -> Option<Strategy> {
-    let is_published = !seen.known_ports().is_empty();
-    (is_published && *gateway != GatewayRule::Off).then_some(Strategy::StartFirstGateway)
-}
-
-fn is_awaited(file: &ComposeFile, name: &str) -> bool {
-    let services = file.service_names().into_iter();
-    let mut dependencies = services.flat_map(|service| file.dependencies(&service));
-    dependencies.any(|(of, condition)| of == name && condition == Condition::CompletedSuccessfully)
-}
-
-/// Why a service cannot run twice, and what its owner can do about it.
-struct Obstacle {
-    reason: String,
-    way_out: String,
-}
-
-impl Obstacle {
-    fn new(reason: impl Into<String>, way_out: impl Into<String>) -> Self {
-        Obstacle {
-            reason: reason.into(),
-            way_out: way_out.into(),
-        }
-    }
-}
-
-fn obstacle(seen: &Seen<'_>, gateway: &GatewayRule) -> Option<Obstacle> {
-    container_name(seen)
-        .or_else(|| network_mode(seen))
-        .or_else(|| lent_to_others(seen))
-        .or_else(|| static_address(seen))
-        .or_else(|| devices(seen))
-        .or_else(|| no_replicas(seen))
-        .or_else(|| too_many_replicas(seen, gateway))
-        .or_else(|| published(seen, gateway))
-}
-
-fn container_name(seen: &Seen<'_>) -> Option<Obstacle> {
-    let name = seen.text("container_name")?;
-    Some(Obstacle::new(
-        format!("its container_name is {name}, which only one container can have"),
-        "take container_name out of the Compose file",
-    ))
-}
-
-fn network_mode(seen: &Seen<'_>) -> Option<Obstacle> {
-    let mode = seen.text("network_mode")?;
-    let reason = match mode {
-        "host" => "it uses the host's own network, where two would want the same ports".to_owned(),
-        "none" => "it has no network".to_owned(),
-        mode if mode.starts_with("service:") || mode.starts_with("container:") => {
-            let of = mode.split_once(':').map_or(mode, |(_, of)| of);
-            format!("it is in the network of the container of {of}")
-        }
-        // Docker's names for containers, by which a gateway finds them, are only in a project's own networks.
-        _ if seen.known_ports().is_empty() => return None,
-        mode => format!("it is outside the project's networks (network_mode: {mode})"),
-    };
-    let way_out = "take network_mode out of the Compose file, and let it publish its port";
-    Some(Obstacle::new(reason, way_out))
-}
-
-/// Somebody else lives in this very container's network, processes or volumes.
-fn lent_to_others(seen: &Seen<'_>) -> Option<Obstacle> {
-    let this = format!("service:{}", seen.name);
-    let others = seen.file.service_names();
-    let (key, other) = others.iter().find_map(|other| {
-        let definition = seen.file.service(other)?;
-        let shared = ["network_mode", "pid", "ipc"].into_iter();
-        let mut shared =
-            shared.filter(|key| definition.get(*key).and_then(Value::as_str) == Some(&this));
-        let volumes = volumes_from(definition).any(|b| b.is_service && b.from == seen.name);
-        let key = shared.next().or(volumes.then_some("volumes_from"))?;
-        Some((key, other))
-    })?;
-    Some(Obstacle::new(
-        format!("{other} is attached to its container (`{key}`)"),
-        format!("take {key} out of {other}"),
-    ))
-}
-
-/// The volumes of another container.
-struct Borrowed<'a> {
-    from: &'a str,
-    is_service: bool,
-    is_writable: bool,
-}
-
-/// Whose volumes a service has. Compose 1.x prints `service:NAME:rw` for the `NAME` that a user writes.
-fn volumes_from(definition: &Value) -> impl Iterator<Item = Borrowed<'_>> {
-    let list = definition.get("volumes_from").and_then(Value::as_array);
-    let entries = list.into_iter().flatten().filter_map(Value::as_str);
-    entries.map(|entry| {
-        let is_writable = !entry.ends_with(":ro");
-        let entry = entry.trim_end_matches(":ro").trim_end_matches(":rw");
-        let container = entry.strip_prefix("container:");
-        Borrowed {
-            from: container.unwrap_or(entry.strip_prefix("service:").unwrap_or(entry)),
-            is_service: container.is_none(),
-            is_writable,
-        }
-    })
-}
-
-const ADDRESSES: [&str; 4] = [
-    "ipv4_address",
-    "ipv6_address",
-    "link_local_ips",
-    "mac_address",
-];
-
-fn static_address(seen: &Seen<'_>) -> Option<Obstacle> {
-    let networks = seen.definition.get("networks").and_then(Value::as_object);
-    let networks = networks.into_iter().flat_map(|networks| networks.values());
-    let key = std::iter::once(seen.definition)
-        .chain(networks)
-        .find_map(|place| ADDRESSES.into_iter().find(|key| is_there(place.get(key))))?;
-    Some(Obstacle::new(
-        format!("it has an address of its own ({key}), which only one container can have"),
-        format!("take {key} out of the Compose file"),
-    ))
-}
-
-fn is_there(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => false,
-        Some(Value::Array(list)) => !list.is_empty(),
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => true,
-    }
-}
-
-fn devices(seen: &Seen<'_>) -> Option<Obstacle> {
-    let reserved = seen
-        .definition
-        .pointer("/deploy/resources/reservations/devices");
-    let reason = if is_there(seen.definition.get("devices")) {
-        "it has a device of the host, which two may not be able to share"
-    } else if is_there(reserved) || is_there(seen.definition.get("gpus")) {
-        "it reserves a GPU or another device, which two may not be able to share"
-    } else {
-        return None;
-    };
-    Some(Obstacle::new(
-        reason,
-        "take the device out of the Compose file",
-    ))
-}
-
-fn no_replicas(seen: &Seen<'_>) -> Option<Obstacle> {
-    (seen.file.replicas(seen.name) == 0)
-        .then(|| Obstacle::new("it has no replicas", "give it at least one"))
-}
-
-/// While one version takes over from the other, the containers of both stand behind the gateway.
-fn too_many_replicas(seen: &Seen<'_>, gateway: &GatewayRule) -> Option<Obstacle> {
-    through_the_gateway(seen, gateway)?;
-    let replicas = seen.file.replicas(seen.name);
-    let at_once = match seen.wish.roll {
-        Roll::Together => replicas.saturating_mul(2),
-        Roll::OneByOne => replicas.saturating_add(1),
-    };
-    (at_once > SERVERS).then(|| {
-        Obstacle::new(
-            format!("{at_once} of its containers would run at once, and the gateway has room for {SERVERS}"),
-            "let it `roll: one-by-one` in belay.yml, or give it fewer replicas",
-        )
-    })
-}
-
-/// What is published has to be something that a gateway can stand in front of.
-fn published(seen: &Seen<'_>, gateway: &GatewayRule) -> Option<Obstacle> {
-    let ports = match &seen.ports {
-        Ok(ports) => ports,
-        Err(problem) => {
-            return Some(Obstacle::new(
-                problem.to_string(),
-                "write it as in the Compose specification",
-            ));
-        }
-    };
-    let protocol = ports.iter().find_map(|port| match port.protocol {
-        Protocol::Tcp => None,
-        Protocol::Udp => Some("UDP"),
-        Protocol::Sctp => Some("SCTP"),
-    });
-    if let Some(protocol) = protocol {
-        return Some(Obstacle::new(
-            format!("it publishes a port over {protocol}, which the gateway does not speak"),
-            "let a service of its own publish that port",
-        ));
-    }
-    ports
-        .iter()
-        .find_map(|port| one_published(seen, port, gateway))
-}
-
-fn one_published(seen: &Seen<'_>, port: &Port, gateway: &GatewayRule) -> Option<Obstacle> {
-    match (&port.published, gateway) {
-        (Published::Range(first, last), _) => Some(Obstacle::new(
-            format!("it leaves its port to Docker, from {first} to {last}"),
-            "publish it at one port",
-        )),
-        (Published::Fixed(fixed), GatewayRule::Off) => Some(Obstacle::new(
-            format!("only one container can have the port {fixed}, and the gateway is off"),
-            "take `gateway: off` out of belay.yml",
-        )),
-        (Published::Fixed(_) | Published::Random, GatewayRule::On { .. }) => {
-            let speaks = (seen.wish.mode == Mode::Http).then(|| not_http(port))??;
-            Some(Obstacle::new(
-                format!(
-                    "its port {speaks} is none for plain HTTP, as which the gateway would treat it"
-                ),
-                "say `mode: tcp` for it in belay.yml, and the gateway passes on whatever it speaks",
-            ))
-        }
-        (Published::Random, GatewayRule::Off) => None,
-    }
-}
-
-/// Ports by which TLS, mail, databases, brokers and the like are known. In front of one of them, a gateway that expects
-/// HTTP would break what works without it.
-const NOT_HTTP: [u16; 32] = [
-    21, 22, 25, 53, 110, 143, 389, 443, 465, 587, 636, 853, 993, 995, 1433, 1521, 1883, 2222, 3306,
-    4222, 5432, 5671, 5672, 6379, 6443, 8443, 8883, 9042, 9092, 11211, 27017, 50051,
-];
-
-/// The port by which it is known that no plain HTTP is spoken there. The host's own counts for TLS alone: whoever
-/// publishes 443 ends TLS inside, at whatever port.
-fn not_http(port: &Port) -> Option<u16> {
-    match port.published {
-        _ if NOT_HTTP.contains(&port.target) => Some(port.target),
-        Published::Fixed(fixed @ (443 | 8443)) if port.target != 80 => Some(fixed),
-        Published::Fixed(_) | Published::Random | Published::Range(..) => None,
-    }
-}
-
-/// Data that two containers would write to at once, or that the second would not have.
-fn keeps_data(seen: &Seen<'_>) -> Option<String> {
-    let shared = "`strategy: start-first` if two containers may share it";
-    let kept = seen.file.kept_data(seen.name).into_iter().next();
-    match kept {
-        Some(Kept::Volume(name)) => Some(format!("it keeps data in the volume {name} ({shared})")),
-        Some(Kept::Bind(path)) => Some(format!(
-            "it can write to {path} (mount it `:ro`, or {shared})"
-        )),
-        Some(Kept::Anonymous(path)) => Some(format!(
-            "it keeps data in a volume without a name at {path} (`strategy: start-first` if a new container may start \
-             without it)"
-        )),
-        None => {
-            let borrowed = volumes_from(seen.definition).find(|b| b.is_writable)?;
-            Some(format!(
-                "it has the volumes of {} ({shared})",
-                borrowed.from
-            ))
-        }
-    }
-}
-
-/// A proxy of the user's that looks for containers by itself.
-fn own_proxy(seen: &Seen<'_>) -> Option<&'static str> {
-    let labels = pairs(seen.definition.get("labels"));
-    let is_off = labels.contains(&("traefik.enable", "false".to_owned()));
-    let is_traefik = |(key, value): &(&str, String)| {
-        (*key == "traefik.enable" && value == "true")
-            || key.starts_with("traefik.http.routers.")
-            || key.starts_with("traefik.tcp.")
-    };
-    let is_caddy =
-        |key: &str| key == "caddy" || key.starts_with("caddy.") || key.starts_with("caddy_");
-    if !is_off && labels.iter().any(is_traefik) {
-        return Some("Traefik finds it by its labels");
-    }
-    if labels.iter().any(|(key, _)| is_caddy(key)) {
-        return Some("Caddy finds it by its labels");
-    }
-    let environment = pairs(seen.definition.get("environment"));
-    let has_name = environment.iter().any(|(key, _)| *key == "VIRTUAL_HOST");
-    has_name.then_some("nginx-proxy finds it by its VIRTUAL_HOST")
-}
-
-/// The names and values of a map, or of a list of `NAME=VALUE`.
-fn pairs(value: Option<&Value>) -> Vec<(&str, String)> {
-    match value {
-        Some(Value::Object(map)) => map
-            .iter()
-            .map(|(key, value)| {
-                (
-                    key.as_str(),
-                    value
-                        .as_str()
-                        .map_or_else(|| value.to_string(), str::to_owned),
-                )
-            })
-            .collect(),
-        Some(Value::Array(list)) => list
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .map(|(key, value)| (key, value.to_owned()))
-            .collect(),
-        _ => vec![],
-    }
-}
-
-/// Other services of the file that say that they need this one.
-fn needed_by(seen: &Seen<'_>) -> BTreeSet<String> {
-    let others = seen.file.service_names().into_iter();
-    others
-        .filter(|other| {
-            let depends = seen
-                .file
-                .dependencies(other)
-                .into_iter()
-                .any(|(of, _)| of == seen.name);
-            depends || links(seen.file.service(other)).any(|(of, _)| of == seen.name)
-        })
-        .collect()
-}
-
-/// The services that a service is linked to, each with the name that it has there.
-pub(super) fn links(definition: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
-    let links = definition.and_then(|d| d.get("links"));
-    let links = links.and_then(Value::as_array).into_iter().flatten();
-    let links = links.filter_map(Value::as_str);
-    links.map(|link| link.split_once(':').unwrap_or((link, link)))
-}
-
 /// Why a service that nothing speaks against is not started first all the same.
-fn why_alone(seen: &Seen<'_>) -> String {
+fn why_alone(seen: &ServiceFacts<'_>) -> String {
     let users: Vec<String> = needed_by(seen).into_iter().collect();
     if !seen.known_ports().is_empty() {
         return "Docker gives each container another port, and the gateway is off".to_owned();
@@ -621,7 +262,7 @@ fn why_alone(seen: &Seen<'_>) -> String {
 }
 
 /// How long the service is away; nothing for one that is not there before or after either.
-fn gap(seen: &Seen<'_>) -> Option<String> {
+fn gap(seen: &ServiceFacts<'_>) -> Option<String> {
     if seen.file.replicas(seen.name) == 0 {
         return None;
     }
@@ -637,19 +278,13 @@ pub(super) fn time_away(file: &ComposeFile, service: &str) -> String {
     format!("up to {seconds} s while it stops, then until the new one has started")
 }
 
-/// Whether anybody may ask it something. Without a port, data or a place in other services it is a worker.
-fn is_asked(seen: &Seen<'_>) -> bool {
-    seen.ports.as_ref().map_or(true, |ports| !ports.is_empty())
-        || seen.text("network_mode").is_some_and(|mode| mode != "none")
-        || own_proxy(seen).is_some()
-        || keeps_data(seen).is_some()
-        || !needed_by(seen).is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use serde_json::Value;
+
+    use super::super::wishes::{Mode, Roll};
     use super::*;
 
     fn file(services: Value) -> ComposeFile {

@@ -13,11 +13,11 @@ use serde_json::Value;
 use thiserror::Error;
 
 /// The Actions environment, passed in so that nothing here reads the process.
-pub type Env = BTreeMap<String, String>;
+pub type EventVariables = BTreeMap<String, String>;
 
 /// Why a workflow is running, and on whose behalf.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct GitHubEvent {
     /// Where the run comes from.
     pub origin: Origin,
     /// What started it.
@@ -223,9 +223,9 @@ pub enum EventError {
     },
 }
 
-impl Event {
+impl GitHubEvent {
     /// Reads the environment of the run and the payload of its event (`GITHUB_EVENT_PATH`, parsed).
-    pub fn parse(env: &Env, payload: &Value) -> Result<Self, EventError> {
+    pub fn parse(env: &EventVariables, payload: &Value) -> Result<Self, EventError> {
         let origin = Origin::parse(env, payload)?;
         let trigger = match required(env, "GITHUB_EVENT_NAME")? {
             "push" => push(env, payload, &origin.sha)?,
@@ -240,7 +240,7 @@ impl Event {
 }
 
 impl Origin {
-    fn parse(env: &Env, payload: &Value) -> Result<Self, EventError> {
+    fn parse(env: &EventVariables, payload: &Value) -> Result<Self, EventError> {
         let text = required(env, "GITHUB_REPOSITORY")?;
         let repository = Repository::parse(text)
             .ok_or_else(|| invalid("GITHUB_REPOSITORY", text, "of the form owner/name"))?;
@@ -292,7 +292,7 @@ fn is_fork(payload: &Value) -> bool {
     head.is_none() || head != base
 }
 
-fn push(env: &Env, payload: &Value, run_sha: &str) -> Result<Trigger, EventError> {
+fn push(env: &EventVariables, payload: &Value, run_sha: &str) -> Result<Trigger, EventError> {
     let ref_ = text_at(payload, "/ref")
         .or_else(|| optional(env, "GITHUB_REF"))
         .ok_or(EventError::Payload {
@@ -323,7 +323,7 @@ fn push(env: &Env, payload: &Value, run_sha: &str) -> Result<Trigger, EventError
     }))
 }
 
-fn dispatch(env: &Env, payload: &Value, run_sha: &str) -> Result<Dispatch, EventError> {
+fn dispatch(env: &EventVariables, payload: &Value, run_sha: &str) -> Result<Dispatch, EventError> {
     let ref_ = text_at(payload, "/ref")
         .or_else(|| optional(env, "GITHUB_REF"))
         .ok_or(EventError::Payload {
@@ -429,17 +429,17 @@ fn text_at<'a>(payload: &'a Value, path: &str) -> Option<&'a str> {
 }
 
 /// The runner sets some variables to the empty text rather than leaving them out.
-fn optional<'a>(env: &'a Env, name: &str) -> Option<&'a str> {
+fn optional<'a>(env: &'a EventVariables, name: &str) -> Option<&'a str> {
     env.get(name)
         .map(String::as_str)
         .filter(|text| !text.is_empty())
 }
 
-fn required<'a>(env: &'a Env, name: &'static str) -> Result<&'a str, EventError> {
+fn required<'a>(env: &'a EventVariables, name: &'static str) -> Result<&'a str, EventError> {
     optional(env, name).ok_or(EventError::Missing { name })
 }
 
-fn owned(env: &Env, name: &str) -> String {
+fn owned(env: &EventVariables, name: &str) -> String {
     optional(env, name).unwrap_or_default().to_owned()
 }
 
@@ -460,7 +460,7 @@ fn revision(name: &'static str, text: &str) -> Result<String, EventError> {
 }
 
 /// Enterprise servers and data residency have their own addresses, and none may be derived from another.
-fn base_url(env: &Env, name: &'static str, usual: &str) -> Result<String, EventError> {
+fn base_url(env: &EventVariables, name: &'static str, usual: &str) -> Result<String, EventError> {
     let text = optional(env, name).unwrap_or(usual).trim_end_matches('/');
     let host = text
         .strip_prefix("https://")
@@ -492,7 +492,7 @@ mod tests {
     const OTHER_SHA: &str = "f95f852bd8fca8fcc58a9a2d6c842781e32a215e";
     const ZEROS: &str = "0000000000000000000000000000000000000000";
 
-    fn env(event: &str) -> Env {
+    fn env(event: &str) -> EventVariables {
         [
             ("GITHUB_EVENT_NAME", event),
             ("GITHUB_REPOSITORY", "octo-org/shop"),
@@ -510,7 +510,7 @@ mod tests {
     }
 
     fn trigger(event: &str, payload: &Value) -> Trigger {
-        Event::parse(&env(event), payload)
+        GitHubEvent::parse(&env(event), payload)
             .expect("a readable event")
             .trigger
     }
@@ -524,7 +524,7 @@ mod tests {
 
     fn dispatched(inputs: Value) -> Result<Dispatch, EventError> {
         let payload = json!({"ref": "refs/heads/main", "inputs": inputs});
-        match Event::parse(&env("workflow_dispatch"), &payload)?.trigger {
+        match GitHubEvent::parse(&env("workflow_dispatch"), &payload)?.trigger {
             Trigger::Dispatch(dispatch) => Ok(dispatch),
             other => panic!("not a dispatch: {other:?}"),
         }
@@ -679,7 +679,7 @@ mod tests {
                                         "base": {"repo": {"full_name": "octo-org/shop"}}}})
         };
         let is_fork = |payload: &Value| {
-            Event::parse(&env("pull_request"), payload)
+            GitHubEvent::parse(&env("pull_request"), payload)
                 .expect("readable")
                 .origin
                 .is_fork
@@ -694,8 +694,8 @@ mod tests {
     #[test]
     fn the_job_is_linked_when_its_id_is_known() {
         let mut env = env("schedule");
-        let url = |env: &Env| {
-            Event::parse(env, &json!({}))
+        let url = |env: &EventVariables| {
+            GitHubEvent::parse(env, &json!({}))
                 .expect("readable")
                 .origin
                 .job_url
@@ -719,7 +719,9 @@ mod tests {
             "GITHUB_API_URL".into(),
             "https://git.example.com/api/v3/".into(),
         );
-        let origin = Event::parse(&env, &json!({})).expect("readable").origin;
+        let origin = GitHubEvent::parse(&env, &json!({}))
+            .expect("readable")
+            .origin;
         assert_eq!(origin.api_url, "https://git.example.com/api/v3");
         assert!(
             origin
@@ -739,7 +741,7 @@ mod tests {
             let mut env = env("push");
             env.insert(name.to_owned(), String::new());
             assert_eq!(
-                Event::parse(&env, &json!({})),
+                GitHubEvent::parse(&env, &json!({})),
                 Err(EventError::Missing { name })
             );
         }
@@ -762,7 +764,7 @@ mod tests {
         for (name, value) in broken {
             let mut env = env("push");
             env.insert(name.to_owned(), value.to_owned());
-            let read = Event::parse(&env, &json!({"ref": "refs/tags/v1.0.0"}));
+            let read = GitHubEvent::parse(&env, &json!({"ref": "refs/tags/v1.0.0"}));
             assert!(
                 matches!(read, Err(EventError::Invalid { name: wrong, .. }) if wrong == name),
                 "{name}={value}"

@@ -134,7 +134,7 @@ impl Ruleset {
 
 /// What all rulesets together mean for one tag; each name is that of the first ruleset that says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict<'a> {
+pub struct TagVerdict<'a> {
     /// GitHub would refuse to create the tag because of its name.
     pub name_refused_by: Option<&'a str>,
     /// It has a regular expression, so it is not known whether the name is accepted.
@@ -149,8 +149,8 @@ pub struct Verdict<'a> {
 
 /// Lays all rulesets over one tag.
 #[must_use]
-pub fn judge<'a>(rulesets: &'a [Ruleset], tag: &Tag) -> Verdict<'a> {
-    let mut verdict = Verdict::default();
+pub fn judge<'a>(rulesets: &'a [Ruleset], tag: &Tag) -> TagVerdict<'a> {
+    let mut verdict = TagVerdict::default();
     for ruleset in rulesets.iter().filter(|ruleset| ruleset.covers(tag)) {
         for rule in &ruleset.rules {
             let said = match rule {

@@ -137,7 +137,7 @@ impl Item {
 
 /// Who says whether an item is fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judge {
+pub enum ItemJudge {
     /// The machine, and what it says.
     Machine(bool),
     /// A person, whose tick stands for this: a commit, a set of log lines.
@@ -168,9 +168,9 @@ pub struct Tick {
 
 /// The hidden words that begin a line, by which the next run finds it.
 #[must_use]
-pub fn mark(item: Item, judge: &Judge, tick: Tick) -> String {
+pub fn mark(item: Item, judge: &ItemJudge, tick: Tick) -> String {
     let mut mark = format!("{MARK}{}", item.id());
-    if let Judge::Person(stands_for) = judge {
+    if let ItemJudge::Person(stands_for) = judge {
         mark.push_str(&format!(" for={}", stamp(stands_for)));
     }
     if tick.was_taken_back {
@@ -227,12 +227,12 @@ fn read_box(line: &str) -> Option<KnownBox> {
 
 /// How an item is to be shown, given the boxes that are there.
 #[must_use]
-pub fn tick(item: Item, judge: &Judge, boxes: &[KnownBox]) -> Tick {
+pub fn tick(item: Item, judge: &ItemJudge, boxes: &[KnownBox]) -> Tick {
     let before = boxes.iter().find(|b| b.id == item.id());
     let (is_ticked, was_taken_back) = match (judge, before) {
-        (Judge::Machine(says), _) => (*says, false),
-        (Judge::Person(_), None) => (false, false),
-        (Judge::Person(stands_for), Some(before)) => person(stands_for, before),
+        (ItemJudge::Machine(says), _) => (*says, false),
+        (ItemJudge::Person(_), None) => (false, false),
+        (ItemJudge::Person(stands_for), Some(before)) => person(stands_for, before),
     };
     Tick {
         is_ticked,
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     /// The next line for an item, and its tick.
-    fn next(judge: &Judge, comment: &str) -> (Tick, String) {
+    fn next(judge: &ItemJudge, comment: &str) -> (Tick, String) {
         let item = Item::LogsReviewed;
         let tick = tick(item, judge, &boxes(comment));
         let sign = if tick.is_ticked { 'x' } else { ' ' };
@@ -263,14 +263,14 @@ mod tests {
         (tick, line)
     }
 
-    fn logs(digest: &str) -> Judge {
-        Judge::Person(digest.to_owned())
+    fn logs(digest: &str) -> ItemJudge {
+        ItemJudge::Person(digest.to_owned())
     }
 
     #[test]
     fn what_is_shown_is_read_back() {
         let (_, persons) = next(&logs("a"), "");
-        let (_, machines) = next(&Judge::Machine(true), "");
+        let (_, machines) = next(&ItemJudge::Machine(true), "");
         let machines = machines.replace("logs-reviewed", "backup-created");
         let read = boxes(&format!("{persons}\n{machines}"));
         assert_eq!(read.len(), 2);
@@ -301,14 +301,14 @@ mod tests {
     #[test]
     fn a_machines_box_is_the_machines() {
         for says in [true, false] {
-            let judge = Judge::Machine(says);
+            let judge = ItemJudge::Machine(says);
             let (_, shown) = next(&judge, "");
             for clicked in ["[x]", "[ ]"] {
                 let shown = shown.replace("[x]", clicked).replace("[ ]", clicked);
                 assert_eq!(next(&judge, &shown).0.is_ticked, says);
             }
         }
-        let (_, machines) = next(&Judge::Machine(true), "");
+        let (_, machines) = next(&ItemJudge::Machine(true), "");
         let (handed_over, _) = next(&logs("a"), &machines);
         assert!(!handed_over.is_ticked && !handed_over.was_taken_back);
     }

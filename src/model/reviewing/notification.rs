@@ -6,7 +6,7 @@ use crate::transaction::outcome::{Failure, Outcome, Word, Work};
 
 /// What is told. Failures and rollbacks unless something else is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wishes {
+pub struct NotificationWishes {
     /// A deployment that went live.
     pub success: bool,
     /// Whatever did not end as it was asked for.
@@ -15,9 +15,9 @@ pub struct Wishes {
     pub rollback: bool,
 }
 
-impl Default for Wishes {
+impl Default for NotificationWishes {
     fn default() -> Self {
-        Wishes {
+        NotificationWishes {
             success: false,
             failure: true,
             rollback: true,
@@ -25,10 +25,10 @@ impl Default for Wishes {
     }
 }
 
-impl Wishes {
+impl NotificationWishes {
     /// Reads `failure, rollback` and the like.
-    pub fn parse(text: &str) -> Result<Wishes, Failure> {
-        let mut wishes = Wishes {
+    pub fn parse(text: &str) -> Result<NotificationWishes, Failure> {
+        let mut wishes = NotificationWishes {
             success: false,
             failure: false,
             rollback: false,
@@ -130,10 +130,13 @@ mod tests {
 
     #[test]
     fn wishes_are_words_with_commas() {
-        let wishes = Wishes::parse("success, rollback").expect("words");
+        let wishes = NotificationWishes::parse("success, rollback").expect("words");
         assert!(wishes.success && wishes.rollback && !wishes.failure);
-        let error = Wishes::parse("always").expect_err("no word");
+        let error = NotificationWishes::parse("always").expect_err("no word");
         assert!(error.error.contains("always"), "{}", error.error);
-        assert_eq!(Wishes::parse("failure,rollback"), Ok(Wishes::default()));
+        assert_eq!(
+            NotificationWishes::parse("failure,rollback"),
+            Ok(NotificationWishes::default())
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Runs anywhere; pure.
 
-use super::checklist::Judge;
+use super::checklist::ItemJudge;
 
 /// What a reviewer said once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +90,12 @@ impl Reviewed {
 
     /// The machine says so where there are checks. Where there are none, a person has to have tested this commit.
     #[must_use]
-    pub fn judge(&self, commit: &str) -> Judge {
+    pub fn judge(&self, commit: &str) -> ItemJudge {
         let is_reviewed = !self.approved_by.is_empty() && self.refused_by.is_empty();
         let is_tested = self.failed.is_empty() && self.running.is_empty();
         match self.passed {
-            0 if is_reviewed && is_tested => Judge::Person(commit.to_owned()),
-            passed => Judge::Machine(is_reviewed && is_tested && passed > 0),
+            0 if is_reviewed && is_tested => ItemJudge::Person(commit.to_owned()),
+            passed => ItemJudge::Machine(is_reviewed && is_tested && passed > 0),
         }
     }
 }
@@ -147,16 +147,22 @@ mod tests {
         let judge = |reviews: &[Review], states: &[CheckState]| {
             Reviewed::of(reviews, &checks(states)).judge("abc")
         };
-        assert_eq!(judge(&approved, &[Passed]), Judge::Machine(true));
-        assert_eq!(judge(&[], &[Passed]), Judge::Machine(false));
-        assert_eq!(judge(&approved, &[Passed, Failed]), Judge::Machine(false));
-        assert_eq!(judge(&approved, &[Passed, Running]), Judge::Machine(false));
-        assert_eq!(judge(&approved, &[Failed]), Judge::Machine(false));
-        assert_eq!(judge(&approved, &[]), Judge::Person("abc".into()));
-        assert_eq!(judge(&[], &[]), Judge::Machine(false));
+        assert_eq!(judge(&approved, &[Passed]), ItemJudge::Machine(true));
+        assert_eq!(judge(&[], &[Passed]), ItemJudge::Machine(false));
+        assert_eq!(
+            judge(&approved, &[Passed, Failed]),
+            ItemJudge::Machine(false)
+        );
+        assert_eq!(
+            judge(&approved, &[Passed, Running]),
+            ItemJudge::Machine(false)
+        );
+        assert_eq!(judge(&approved, &[Failed]), ItemJudge::Machine(false));
+        assert_eq!(judge(&approved, &[]), ItemJudge::Person("abc".into()));
+        assert_eq!(judge(&[], &[]), ItemJudge::Machine(false));
         let mut refused = approved;
         refused.extend(reviews(&[("bob", Opinion::ChangesRequested)]));
-        assert_eq!(judge(&refused, &[Passed]), Judge::Machine(false));
-        assert_eq!(judge(&refused, &[]), Judge::Machine(false));
+        assert_eq!(judge(&refused, &[Passed]), ItemJudge::Machine(false));
+        assert_eq!(judge(&refused, &[]), ItemJudge::Machine(false));
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::github::{GitHubClient, GitHubError};
 use belay_model::request::tag::Tag;
-use belay_model::request::tag_rules::{EnvironmentRules, MayDeploy, Ruleset, Verdict, judge};
+use belay_model::request::tag_rules::{EnvironmentRules, MayDeploy, Ruleset, TagVerdict, judge};
 use belay_report::doctor::Finding;
 use belay_report::words;
 
@@ -114,7 +114,7 @@ fn conditions(rules: &EnvironmentRules) -> String {
 /// Whether the next tags can be pushed, and whether they then stay what they are.
 fn of_rulesets(rulesets: &[Ruleset], next: &[Tag]) -> Vec<Finding> {
     let place = "Settings > Rules > Rulesets";
-    let verdicts: Vec<Verdict> = next.iter().map(|tag| judge(rulesets, tag)).collect();
+    let verdicts: Vec<TagVerdict> = next.iter().map(|tag| judge(rulesets, tag)).collect();
     let mut findings = vec![];
     for (tag, verdict) in next.iter().zip(&verdicts) {
         if let Some(ruleset) = verdict.name_refused_by {
@@ -139,7 +139,7 @@ fn of_rulesets(rulesets: &[Ruleset], next: &[Tag]) -> Vec<Finding> {
             format!("{place} > {ruleset}: whoever releases has to be on its bypass list"),
         ));
     }
-    let stays = |verdict: &Verdict<'_>| {
+    let stays = |verdict: &TagVerdict<'_>| {
         verdict.kept_in_place_by.is_some() && verdict.kept_from_deletion_by.is_some()
     };
     findings.push(match verdicts.iter().all(stays) {
