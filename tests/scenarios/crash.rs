@@ -47,7 +47,7 @@ fn the_next_deployment_works(site: &Site) {
 fn sweep(case: Case) {
     let prepared = case.prepare();
     let reference = reference(&prepared);
-    for call in sampled(&format!("{case:?}"), reference.calls, 3) {
+    for call in sampled(&format!("{case:?}"), reference.calls, 5) {
         for when in [When::Before, When::After] {
             let arranged = prepared.arrange();
             crash_once(&arranged, Crash { call, when });
