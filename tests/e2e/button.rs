@@ -12,7 +12,7 @@ use crate::lab::App;
 on_every_host!(
     by turns:
     the_doctor_finds_what_is_wrong_and_how_to_mend_it;
-    one run in three:
+    one run in four:
     a_restart_changes_no_version_and_leaves_everything_well,
     a_rollback_says_why_and_a_webhook_hears_of_it;
 );

@@ -23,7 +23,7 @@ use crate::sample::all_is_wanted;
 on_every_host!(
     by turns:
     a_run_that_is_cancelled_before_the_cutover_goes_back;
-    one run in three:
+    one run in four:
     a_run_that_is_cancelled_while_it_waits_for_the_lock_never_begins,
     a_run_that_is_cancelled_after_the_cutover_leaves_the_host_to_decide,
     a_run_that_is_terminated_ends_at_once,

@@ -9,7 +9,7 @@ use crate::lab::{App, REPOSITORY, keep_page};
 on_every_host!(
     by turns:
     a_release_completes_the_checklists_of_what_is_in_it;
-    one run in three:
+    one run in four:
     a_pull_requests_comment_says_what_the_host_has,
     without_rights_and_secrets_the_checklist_is_in_the_summary;
 );

@@ -3,7 +3,7 @@
 use crate::lab::{App, ROOT};
 
 on_every_host!(
-    one run in three:
+    one run in four:
     a_migration_runs_once_for_each_deployment;
 );
 

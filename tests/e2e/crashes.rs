@@ -4,7 +4,7 @@
 use crate::lab::App;
 
 on_every_host!(
-    one run in three:
+    one run in four:
     a_host_left_alone_goes_back_and_the_last_step_says_so;
 );
 

@@ -13,7 +13,7 @@ use crate::lab::{App, ROOT, succeed};
 on_every_host!(
     by turns:
     hosts_and_keys_that_are_not_right_are_refused;
-    one run in three:
+    one run in four:
     a_disk_without_room_is_seen_before_anything_changes,
     an_api_that_cannot_be_reached_costs_a_warning,
     one_run_waits_for_another_or_says_who_it_is,

@@ -5,7 +5,7 @@ use crate::lab::{App, ROOT};
 on_every_host!(
     by turns:
     versions_that_do_not_answer_go_back;
-    one run in three:
+    one run in four:
     wrong_or_late_failures_go_back,
     a_degraded_version_is_accepted_with_a_warning,
     a_first_deployment_that_fails_leaves_nothing,

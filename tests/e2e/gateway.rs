@@ -8,7 +8,7 @@ use crate::lab::{App, ROOT, Running};
 use crate::load::{Load, Shape};
 
 on_every_host!(
-    one run in three:
+    one run in four:
     it_is_restarted_and_compose_is_called_by_hand,
     clients_are_known_on_every_port,
     replicas_take_over_one_after_the_other;

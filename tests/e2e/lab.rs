@@ -148,19 +148,19 @@ pub(crate) enum Often {
     Always,
     /// In every run, on one kind of host.
     ByTurns,
-    /// In one run of three, on one kind of host.
-    OneRunInThree,
+    /// In one run of four, on one kind of host.
+    OneRunInFour,
 }
 
 impl Often {
-    /// Samples that follow each other come by all of it: eighteen of them play each test on both kinds of host. One test in
+    /// Samples that follow each other come by all of it: twenty-four of them play each test on both kinds of host. One test in
     /// six is played on Debian 12, whose only host is then as busy as each of the others.
     fn plays(self, name: &str, flavour: Flavour, sample: usize) -> bool {
-        let number = name.bytes().map(usize::from).sum::<usize>() + sample % 18;
+        let number = name.bytes().map(usize::from).sum::<usize>() + sample % 24;
         let (is_played, turn) = match self {
             Often::Always => return true,
             Often::ByTurns => (true, number),
-            Often::OneRunInThree => (number.is_multiple_of(3), number / 3),
+            Often::OneRunInFour => (number.is_multiple_of(4), number / 4),
         };
         let is_older_ones = turn % 6 == 1;
         let has_its_turn = match flavour {
@@ -179,18 +179,18 @@ mod tests {
     #[test]
     fn samples_that_follow_each_other_come_by_every_test_on_both_kinds_of_host() {
         for name in ["one", "another", "a_third", "a_fourth_one"] {
-            for first in [0, 7, usize::MAX - 20] {
+            for first in [0, 7, usize::MAX - 24] {
                 let played = |often: Often, flavour| {
-                    let samples = first..first + 18;
+                    let samples = first..first + 24;
                     samples
                         .filter(|sample| often.plays(name, flavour, *sample))
                         .count()
                 };
                 let both = |often| [Flavour::Debian12, Flavour::Debian13].map(|f| played(often, f));
-                assert_eq!(both(Often::Always), [18, 18]);
-                assert_eq!(both(Often::ByTurns), [3, 15]);
-                assert_eq!(both(Often::OneRunInThree), [1, 5]);
-                assert_eq!(played(Often::OneRunInThree, Flavour::Sid), 6);
+                assert_eq!(both(Often::Always), [24, 24]);
+                assert_eq!(both(Often::ByTurns), [4, 20]);
+                assert_eq!(both(Often::OneRunInFour), [1, 5]);
+                assert_eq!(played(Often::OneRunInFour, Flavour::Sid), 6);
             }
         }
     }
@@ -199,12 +199,12 @@ mod tests {
 /// Makes each of these functions a test. They are given an [`App`] whose host is empty.
 #[macro_export]
 macro_rules! on_every_host {
-    ($(always: $($always:ident),* $(,)?;)? $(by turns: $($turn:ident),* $(,)?;)? $(one run in three: $($rare:ident),* $(,)?;)?) => {
+    ($(always: $($always:ident),* $(,)?;)? $(by turns: $($turn:ident),* $(,)?;)? $(one run in four: $($rare:ident),* $(,)?;)?) => {
         mod debian13 {
-            $crate::on_every_host!(@ Debian13: $($(Always $always)*)? $($(ByTurns $turn)*)? $($(OneRunInThree $rare)*)?);
+            $crate::on_every_host!(@ Debian13: $($(Always $always)*)? $($(ByTurns $turn)*)? $($(OneRunInFour $rare)*)?);
         }
         mod debian12 {
-            $crate::on_every_host!(@ Debian12: $($(Always $always)*)? $($(ByTurns $turn)*)? $($(OneRunInThree $rare)*)?);
+            $crate::on_every_host!(@ Debian12: $($(Always $always)*)? $($(ByTurns $turn)*)? $($(OneRunInFour $rare)*)?);
         }
     };
     (@ $flavour:ident: $($often:ident $test:ident)*) => {

@@ -11,7 +11,7 @@ on_every_host!(
     tags_are_deployed_and_the_button_goes_back;
     by turns:
     what_is_not_new_is_refused_or_left;
-    one run in three:
+    one run in four:
     a_tag_that_is_moved_on_its_way_is_refused;
 );
 

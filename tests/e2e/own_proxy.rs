@@ -10,7 +10,7 @@ use crate::lab::{App, ROOT, checkout, say, succeed};
 use crate::load::{Load, Report, Shape};
 
 on_every_host!(
-    one run in three:
+    one run in four:
     behind_nginx_that_asks_dns_no_request_fails,
     behind_haproxy_that_asks_dns_no_request_fails,
     behind_nginx_that_asks_only_once_start_first_is_refused;

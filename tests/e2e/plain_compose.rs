@@ -12,7 +12,7 @@ use crate::load::{Kind, Load, Report, Shape};
 use crate::zero_downtime::write_down;
 
 on_every_host!(
-    one run in three:
+    one run in four:
     plain_compose_costs_requests_and_cuts_what_lasts;
 );
 

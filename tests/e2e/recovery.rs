@@ -10,7 +10,7 @@ use crate::sample::all_is_wanted;
 on_every_host!(
     by turns:
     dockers_death_in_the_middle_is_settled_without_anybody;
-    one run in three:
+    one run in four:
     what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,
     containers_that_docker_died_busy_with_come_back_to_stay,
     an_engine_that_is_woken_when_its_time_is_over_changes_nothing,

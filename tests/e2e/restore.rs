@@ -10,7 +10,7 @@ use crate::lab::App;
 on_every_host!(
     by turns:
     data_comes_back_when_a_person_asks_for_it;
-    one run in three:
+    one run in four:
     data_and_version_stay_what_they_were_when_it_fails,
     data_and_version_stay_what_they_were_when_the_engine_dies_in_the_middle;
 );

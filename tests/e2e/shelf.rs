@@ -7,7 +7,7 @@ use crate::lab::{App, Flavour, ROOT};
 on_every_host!(
     by turns:
     the_way_back_by_hand_needs_nothing_of_belay;
-    one run in three:
+    one run in four:
     seven_deployments_leave_five_backups_and_three_versions,
     what_ran_before_belay_came_is_adopted;
 );

@@ -20,7 +20,7 @@ macro_rules! main_path {
         $(#[test]
         fn $name() {
             if $played || all_is_wanted() {
-                let often = Often::OneRunInThree;
+                let often = Often::OneRunInFour;
                 run_from(Runner::$runner, Flavour::$flavour, often, stringify!($name), main_path);
             }
         })*
@@ -47,7 +47,7 @@ fn a_switched_store() {
     run_from(
         Runner::Here,
         Flavour::Sid,
-        Often::OneRunInThree,
+        Often::OneRunInFour,
         "a_switched_store",
         switched,
     );
@@ -59,7 +59,7 @@ fn a_full_disk_in_the_containerd_store() {
     run_from(
         Runner::Here,
         Flavour::SidContainerd,
-        Often::OneRunInThree,
+        Often::OneRunInFour,
         name,
         full_disk,
     );
@@ -120,7 +120,7 @@ fn a_network_that_is_defined_otherwise() {
     run_from(
         Runner::Here,
         Flavour::Sid,
-        Often::OneRunInThree,
+        Often::OneRunInFour,
         name,
         other_network,
     );

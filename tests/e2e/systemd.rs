@@ -10,7 +10,7 @@ use crate::recovery::{
 fn a_unit_of_the_users_settles_a_power_cut() {
     run(
         Flavour::Systemd,
-        Often::OneRunInThree,
+        Often::OneRunInFour,
         "a_unit_of_the_users",
         users_unit,
     );
@@ -20,7 +20,7 @@ fn a_unit_of_the_users_settles_a_power_cut() {
 fn a_unit_of_the_system_settles_a_power_cut_and_a_crash_of_docker() {
     run(
         Flavour::Systemd,
-        Often::OneRunInThree,
+        Often::OneRunInFour,
         "a_unit_of_the_system",
         system_unit,
     );

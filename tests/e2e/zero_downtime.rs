@@ -20,7 +20,7 @@ use crate::sample::all_is_wanted;
 on_every_host!(
     by turns:
     deployments_and_rollbacks_cost_no_request;
-    one run in three:
+    one run in four:
     a_rollback_by_hand_takes_seconds;
 );
 
