@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use belay_model::config::{
     BackupData, Bytes, Config, DataPlace, DataStrategy, Excess, Gateway, ImageSource, Overrides,
-    Percent, Period, Problem, RequestSettings, Settings, Strategy, Text, VersionSource, keys,
+    Percent, Period, Problem, RequestSettings, Settings, Text, VersionSource, WishedStrategy, keys,
     reference, render_problems, schema, values,
 };
+use belay_model::config::{Mode, ProxyProtocol, Roll};
 use belay_model::replacement::wishes::GatewayRule;
-use belay_model::replacement::wishes::{
-    DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy,
-};
+use belay_model::replacement::wishes::{DrainWish, StrategyWish};
 use belay_model::request::tag::TagKind;
 use belay_model::transaction::journal::Holder;
 use belay_model::transaction::plan::{
@@ -213,11 +212,11 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(
         strategies,
         [
-            ("cache", Strategy::Untouched),
-            ("db", Strategy::StopFirst),
-            ("migrate", Strategy::OneShot),
-            ("web", Strategy::StartFirst),
-            ("worker", Strategy::Auto)
+            ("cache", WishedStrategy::Untouched),
+            ("db", WishedStrategy::StopFirst),
+            ("migrate", WishedStrategy::OneShot),
+            ("web", WishedStrategy::StartFirst),
+            ("worker", WishedStrategy::Auto)
         ]
     );
     assert_eq!(production.images.budget.get(), 1_500_000_000);

@@ -93,7 +93,7 @@ pub fn engine_on<H: Host + Revival>(
             &format!("there is no watch beside this engine: {error}"),
         );
     }
-    if settle(host, layout, &lock)? == Standing::Overtaken {
+    if settle(host, layout, &lock)? == Mandate::Overtaken {
         return Ok(EXIT_OVERTAKEN);
     }
     match plan {
@@ -110,7 +110,7 @@ fn waiting_plan(layout: &Layout, tx: &str) -> Result<Option<Plan>, AgentError> {
 
 /// Whether an engine is still the one that may act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Mandate {
     Current,
     Overtaken,
 }
@@ -120,10 +120,10 @@ fn settle<H: Host + Revival>(
     host: &H,
     layout: &Layout,
     lock: &HostLock,
-) -> Result<Standing, AgentError> {
+) -> Result<Mandate, AgentError> {
     let endings = engine::recover(host, layout, lock, "the engine before was gone");
     let Some(endings) = unless_overtaken(layout, endings)? else {
-        return Ok(Standing::Overtaken);
+        return Ok(Mandate::Overtaken);
     };
     if let Some(Ending::Stuck(step)) = endings
         .iter()
@@ -136,7 +136,7 @@ fn settle<H: Host + Revival>(
         Ok(told) => told.iter().for_each(|text| log(layout, text)),
         Err(error) => log(layout, &with_causes(&error)),
     }
-    Ok(Standing::Current)
+    Ok(Mandate::Current)
 }
 
 /// Begins with a plan and runs it to its end, unless it has begun already. Returns the exit code.

@@ -11,7 +11,7 @@ use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::images::{Images, Wanted};
 use super::layout::Layout;
 use super::{backup, lock, revive, state, supervise};
-use belay_model::composition::service_changes::{ServiceChange, Side, service_changes};
+use belay_model::composition::service_changes::{ReleaseContent, ServiceChange, service_changes};
 use belay_model::judgement::error_lines::ErrorLines;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::transaction::journal::{self};
@@ -175,11 +175,11 @@ fn changes(layout: &Layout, old: &str, new: &str) -> Result<Vec<ServiceChange>, 
     Ok(service_changes(&old, &new))
 }
 
-fn side(layout: &Layout, name: &str) -> Result<Option<Side>, state::StateError> {
+fn side(layout: &Layout, name: &str) -> Result<Option<ReleaseContent>, state::StateError> {
     let file = state::normalised(layout, name)?;
     let release = state::release(layout, name)?;
     let image = |service: ReleaseService| (service.name, service.config);
-    Ok(file.zip(release).map(|(file, release)| Side {
+    Ok(file.zip(release).map(|(file, release)| ReleaseContent {
         file,
         images: release.services.into_iter().map(image).collect(),
     }))

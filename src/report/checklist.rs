@@ -16,7 +16,7 @@ pub const MAX_CHARS: usize = 60_000;
 
 /// Where a pull request stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum PullRequestState {
     /// Not merged, and which tags could bring it once it is.
     Open {
         /// Tags that could come next, by the repository's tags; empty when these could not be read.
@@ -75,7 +75,7 @@ pub struct Checklist {
     /// As belay.yml names it. A pull request has one comment for each environment.
     pub environment: String,
     /// The line below the comment's title. Later runs may replace it alone, see [`standing_elsewhere`].
-    pub standing: Standing,
+    pub standing: PullRequestState,
     /// Shown under their stages, in this order within each.
     pub entries: Vec<ChecklistEntry>,
     /// Names and their logs, to be folded.
@@ -118,19 +118,23 @@ fn render(list: &Checklist, boxes: &[KnownBox], with_logs: bool) -> String {
 }
 
 /// One line. Its mark is at its end: at its beginning it would make the line raw HTML.
-fn standing(standing: &Standing, environment: &str) -> Inline {
+fn standing(standing: &PullRequestState, environment: &str) -> Inline {
     let place = Inline::code(environment);
     let said = match standing {
-        Standing::Open { next } => Inline::own("Not merged yet.").then(tags(next)),
-        Standing::Merged { next } => Inline::own("Merged, and not released yet.").then(tags(next)),
-        Standing::Closed => Inline::own("Closed without being merged: nothing of it is deployed."),
-        Standing::Live(deployed) => Inline::own("🟢 **Live in** ")
+        PullRequestState::Open { next } => Inline::own("Not merged yet.").then(tags(next)),
+        PullRequestState::Merged { next } => {
+            Inline::own("Merged, and not released yet.").then(tags(next))
+        }
+        PullRequestState::Closed => {
+            Inline::own("Closed without being merged: nothing of it is deployed.")
+        }
+        PullRequestState::Live(deployed) => Inline::own("🟢 **Live in** ")
             .then(place)
             .say(" **with** ")
             .then(Inline::code(&deployed.tag))
             .say(", since ")
             .then(by(deployed)),
-        Standing::Undone { deployed, serving } => Inline::own("↩️ ")
+        PullRequestState::Undone { deployed, serving } => Inline::own("↩️ ")
             .then(Inline::code(&deployed.tag))
             .say(" **failed in** ")
             .then(place)
@@ -142,7 +146,7 @@ fn standing(standing: &Standing, environment: &str) -> Inline {
                     .say(" serves again."),
                 None => Inline::own(" Nothing serves, as before."),
             }),
-        Standing::RolledBack { deployed, to } => Inline::own("↩️ **Rolled back to** ")
+        PullRequestState::RolledBack { deployed, to } => Inline::own("↩️ **Rolled back to** ")
             .then(Inline::code(to))
             .say(" in ")
             .then(place)
@@ -170,7 +174,11 @@ fn by(deployed: &Deployed) -> Inline {
 
 /// Belay's part of a comment that is there, standing elsewhere now; everything else stays as it was. Nothing for a comment in
 /// which somebody has broken the line.
-pub fn standing_elsewhere(comment: &str, new: &Standing, environment: &str) -> Option<String> {
+pub fn standing_elsewhere(
+    comment: &str,
+    new: &PullRequestState,
+    environment: &str,
+) -> Option<String> {
     let body = sticky::body(comment)?.replace("\r\n", "\n");
     let mut lines: Vec<String> = body.lines().map(str::to_owned).collect();
     let line = lines.iter_mut().find(|line| line.ends_with(STANDING))?;

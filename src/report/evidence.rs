@@ -27,7 +27,7 @@ impl Unseen {
 
 /// Everything that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Evidence {
     /// The newest commit of the pull request.
     pub commit: String,
     /// The reviews and checks of that commit.
@@ -98,7 +98,7 @@ pub struct SettingsSeen {
 
 /// The twelve items, before the release.
 #[must_use]
-pub fn before_release(seen: &Seen) -> Vec<ChecklistEntry> {
+pub fn before_release(seen: &Evidence) -> Vec<ChecklistEntry> {
     let mut entries = vec![
         code_reviewed(&seen.reviewed, &seen.commit),
         version_tagged(seen),
@@ -171,7 +171,7 @@ fn names(before: &'static str, all: &[String]) -> Sentence {
     }
 }
 
-fn version_tagged(seen: &Seen) -> ChecklistEntry {
+fn version_tagged(seen: &Evidence) -> ChecklistEntry {
     let item = Item::VersionTagged;
     let evidence = match &seen.next_tags {
         Err(Unseen(why)) => return unknown(item, why),
@@ -187,7 +187,7 @@ fn version_tagged(seen: &Seen) -> ChecklistEntry {
     entry(item, ItemJudge::Machine(false), evidence)
 }
 
-fn backup_confirmed(seen: &Seen) -> ChecklistEntry {
+fn backup_confirmed(seen: &Evidence) -> ChecklistEntry {
     let item = Item::BackupConfirmed;
     let host = match &seen.host {
         Ok(host) => host,
@@ -218,7 +218,7 @@ fn backup_confirmed(seen: &Seen) -> ChecklistEntry {
 }
 
 /// A deployment that is live has taken its backup and read it back.
-fn backup_on_record(seen: &Seen, why: &str) -> ChecklistEntry {
+fn backup_on_record(seen: &Evidence, why: &str) -> ChecklistEntry {
     let item = Item::BackupConfirmed;
     let Some(backup) = seen.words_of_live.as_deref().and_then(backup_in) else {
         return unknown(item, why);
@@ -230,7 +230,7 @@ fn backup_on_record(seen: &Seen, why: &str) -> ChecklistEntry {
     entry(item, ItemJudge::Machine(true), evidence)
 }
 
-fn endpoints_verified(seen: &Seen) -> ChecklistEntry {
+fn endpoints_verified(seen: &Evidence) -> ChecklistEntry {
     let item = Item::EndpointsVerified;
     if seen.endpoints.is_empty() {
         let evidence = Sentence::new(
@@ -260,7 +260,7 @@ fn endpoints_verified(seen: &Seen) -> ChecklistEntry {
 }
 
 /// What a deployment will look at.
-fn to_come(seen: &Seen) -> Vec<ChecklistEntry> {
+fn to_come(seen: &Evidence) -> Vec<ChecklistEntry> {
     let SettingsSeen {
         backups_kept,
         versions_kept,
@@ -328,7 +328,7 @@ fn to_come(seen: &Seen) -> Vec<ChecklistEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checklist::{Checklist, Standing, checklist};
+    use crate::checklist::{Checklist, PullRequestState, checklist};
     use crate::{deployment_status, examples};
     use belay_model::judgement::health::HealthAnswer;
     use belay_model::reviewing::checklist::boxes;
@@ -339,8 +339,8 @@ mod tests {
         Ok(TimedAnswer { answer, ms })
     }
 
-    fn seen() -> Seen {
-        Seen {
+    fn seen() -> Evidence {
+        Evidence {
             commit: "6113728f27ae82c7b1a177c8d03f9e96e0adf246".to_owned(),
             reviewed: Ok(Reviewed {
                 approved_by: vec!["ann".to_owned()],
@@ -377,10 +377,10 @@ mod tests {
         }
     }
 
-    fn page(seen: &Seen) -> String {
+    fn page(seen: &Evidence) -> String {
         let list = Checklist {
             environment: "production".to_owned(),
-            standing: Standing::Open {
+            standing: PullRequestState::Open {
                 next: seen.next_tags.clone().unwrap_or_default(),
             },
             entries: before_release(seen),
@@ -389,7 +389,7 @@ mod tests {
         checklist(&list, &[])
     }
 
-    fn ticked(seen: &Seen) -> Vec<String> {
+    fn ticked(seen: &Evidence) -> Vec<String> {
         let boxes = boxes(&page(seen)).into_iter();
         boxes.filter(|b| b.is_ticked).map(|b| b.id).collect()
     }
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn what_was_not_looked_at_ticks_nothing() {
         let why = || Err(Unseen("this workflow gives no SSH key".to_owned()));
-        let blind = Seen {
+        let blind = Evidence {
             reviewed: Err(Unseen("the token may not".to_owned())),
             next_tags: Err(Unseen("the token may not".to_owned())),
             host: Err(Unseen("this workflow gives no SSH key".to_owned())),

@@ -6,7 +6,7 @@
 use comrak::nodes::{AstNode, NodeValue};
 use comrak::{Arena, Options, parse_document};
 
-use super::checklist::{Checklist, ChecklistEntry, Deployed, Standing, checklist};
+use super::checklist::{Checklist, ChecklistEntry, Deployed, PullRequestState, checklist};
 use super::examples;
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;
@@ -424,7 +424,7 @@ fn a_checklist(text: &str) -> Checklist {
     };
     Checklist {
         environment: text.to_owned(),
-        standing: Standing::RolledBack {
+        standing: PullRequestState::RolledBack {
             deployed: Deployed {
                 tag: text.to_owned(),
                 at: jiff::Timestamp::UNIX_EPOCH,

@@ -5,10 +5,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use belay_model::config::{DataStrategy, ImageSource};
 use belay_model::replacement::strategy::{ServiceStrategy, Strategy};
 use belay_model::text::one_line;
 use belay_model::transaction::outcome::Work;
-use belay_model::transaction::plan::{DataStrategy, ImageSource};
 
 use super::markdown::{Document, Inline};
 use super::sentence::Sentence;

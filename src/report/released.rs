@@ -9,7 +9,7 @@ use belay_model::transaction::outcome::{ImageReport, Outcome, StepResult, Word, 
 use belay_model::transaction::step::Step;
 use belay_model::versions::history::{Metric, MetricKind, PastDeployment, metrics};
 
-use super::checklist::{ChecklistEntry, Deployed, Standing};
+use super::checklist::{ChecklistEntry, Deployed, PullRequestState};
 use super::evidence::{SettingsSeen, Unseen, code_reviewed, entry};
 use super::sentence::Sentence;
 use super::story;
@@ -56,15 +56,15 @@ pub fn after_release(seen: &Released<'_>) -> Vec<ChecklistEntry> {
 
 /// Where the pull requests of a run stand after it; nothing when the run has changed nothing, or that is not known.
 #[must_use]
-pub fn standing_after(outcome: &Outcome) -> Option<Standing> {
+pub fn standing_after(outcome: &Outcome) -> Option<PullRequestState> {
     let deployed = Deployed {
         tag: outcome.asked.clone(),
         at: outcome.cut_over.unwrap_or(outcome.started),
         run: outcome.urls.run.clone(),
     };
     match (outcome.word, outcome.work) {
-        (Word::Deployed, Work::Deploy | Work::Rollback) => Some(Standing::Live(deployed)),
-        (Word::RolledBack, Work::Deploy) => Some(Standing::Undone {
+        (Word::Deployed, Work::Deploy | Work::Rollback) => Some(PullRequestState::Live(deployed)),
+        (Word::RolledBack, Work::Deploy) => Some(PullRequestState::Undone {
             deployed,
             serving: outcome.serving.clone(),
         }),
@@ -74,14 +74,14 @@ pub fn standing_after(outcome: &Outcome) -> Option<Standing> {
 
 /// Where the pull requests stand that were live before a run and are not after it.
 #[must_use]
-pub fn standing_of_gone(outcome: &Outcome) -> Option<Standing> {
+pub fn standing_of_gone(outcome: &Outcome) -> Option<PullRequestState> {
     let deployed = Deployed {
         tag: outcome.previous.clone()?,
         at: outcome.cut_over.unwrap_or(outcome.started),
         run: outcome.urls.run.clone(),
     };
     let to = outcome.serving.clone()?;
-    (outcome.word == Word::Deployed).then_some(Standing::RolledBack { deployed, to })
+    (outcome.word == Word::Deployed).then_some(PullRequestState::RolledBack { deployed, to })
 }
 
 /// The first lines that told of errors, by service, to be folded.

@@ -15,9 +15,9 @@ use belay_model::reviewing::checklist::boxes;
 use belay_model::reviewing::review::Reviewed;
 use belay_model::transaction::outcome::{EXIT_BUG, Failure, Word};
 use belay_prober::ask_timed;
-use belay_report::checklist::{Checklist, Standing, checklist};
+use belay_report::checklist::{Checklist, PullRequestState, checklist};
 use belay_report::evidence::{
-    Endpoint, HostSeen, LastBackup, Seen, SettingsSeen, Unseen, before_release,
+    Endpoint, Evidence, HostSeen, LastBackup, SettingsSeen, Unseen, before_release,
 };
 use belay_report::three_lines;
 use belay_wire::{HostFacts, Verb};
@@ -43,7 +43,7 @@ pub(crate) fn run(session: &Session<'_>, pull: &PullRequest) -> u8 {
         pull,
         settings.environment.as_str(),
     ));
-    let seen = Seen {
+    let seen = Evidence {
         commit: pull.head_sha.clone(),
         reviewed: github.reviewed.map_err(Unseen::because),
         next_tags: github.next_tags.map_err(Unseen::because),
@@ -108,11 +108,11 @@ fn instead(session: &Session<'_>, list: &Checklist, why: &str) -> u8 {
     0
 }
 
-fn standing(pull: &PullRequest, next: Vec<String>) -> Standing {
+fn standing(pull: &PullRequest, next: Vec<String>) -> PullRequestState {
     match (pull.is_open, pull.merged) {
-        (_, true) => Standing::Merged { next },
-        (true, false) => Standing::Open { next },
-        (false, false) => Standing::Closed,
+        (_, true) => PullRequestState::Merged { next },
+        (true, false) => PullRequestState::Open { next },
+        (false, false) => PullRequestState::Closed,
     }
 }
 

@@ -10,7 +10,7 @@ use belay_model::request::event::Origin;
 use belay_model::reviewing::checklist::boxes;
 use belay_model::transaction::outcome::{Outcome, Word, Work};
 use belay_model::versions::changes::{Changes, Compared, PullRequestOf};
-use belay_report::checklist::{Checklist, Standing, checklist, standing_elsewhere};
+use belay_report::checklist::{Checklist, PullRequestState, checklist, standing_elsewhere};
 use belay_report::evidence::{SettingsSeen, Unseen};
 use belay_report::released::{
     Released, after_release, error_logs, standing_after, standing_of_gone,
@@ -117,7 +117,11 @@ struct ChecklistUpdate<'a> {
 }
 
 impl ChecklistUpdate<'_> {
-    async fn complete(&self, pull: &PullRequestOf, standing: &Standing) -> Result<(), GitHubError> {
+    async fn complete(
+        &self,
+        pull: &PullRequestOf,
+        standing: &PullRequestState,
+    ) -> Result<(), GitHubError> {
         let commit = pull.head.clone().unwrap_or_default();
         let seen = Released {
             outcome: self.outcome,
@@ -142,7 +146,7 @@ impl ChecklistUpdate<'_> {
     async fn take_back(
         &self,
         pull: &PullRequestOf,
-        standing: &Standing,
+        standing: &PullRequestState,
     ) -> Result<(), GitHubError> {
         let environment = self.outcome.environment.as_str();
         let write = |old: Option<&str>| standing_elsewhere(old?, standing, environment);

@@ -14,10 +14,11 @@ use belay_model::composition::build::{Build, BuildProblem, Builder, declared};
 use belay_model::composition::image::Naming;
 use belay_model::composition::image::architecture;
 use belay_model::composition::project::repository;
+use belay_model::config::ImageSource;
 use belay_model::config::{self, Excess, Gateway, Settings};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::outcome::{Failure, ImageReport};
-use belay_model::transaction::plan::{ImageSource, PlannedImage};
+use belay_model::transaction::plan::PlannedImage;
 use belay_wire::HostFacts;
 
 /// What an image is made for.

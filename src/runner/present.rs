@@ -1,8 +1,9 @@
 //! Turns what the host answered into what the reports show. Pure, though it lives with the runner, which is the one that
 //! knows both sides.
 
+use belay_model::config::DataStrategy;
 use belay_model::transaction::outcome::{ImageReport, Work};
-use belay_model::transaction::plan::{DataRule, DataStrategy, Plan, PlannedWork};
+use belay_model::transaction::plan::{DataRule, Plan, PlannedWork};
 use belay_model::versions::release::RollbackTo;
 use belay_report::host_status::{
     BackupCheck, BackupLine, CurrentReport, KeptRelease, OpenState, ServiceReport, StatusReport,

@@ -2,7 +2,7 @@
 
 use belay_agent::engine::Ending;
 use belay_agent::host::{Host, RunState};
-use belay_model::judgement::health::{Degraded, Verdict};
+use belay_model::judgement::health::{DegradedRule, Verdict};
 use belay_model::transaction::journal::{End, Event, Output};
 use belay_model::transaction::step::Step;
 use serde_json::json;
@@ -124,7 +124,7 @@ fn a_degraded_version_is_rolled_back_where_the_rules_refuse_it() {
     let before = site.photo();
     let version = Version::first("v1.1.0").with("web", Behaviour::PrimaryHangs);
     let mut plan = deployment_of(&version);
-    plan.health.degraded = Degraded::Fail;
+    plan.health.degraded = DegradedRule::Fail;
     site.bring(&version);
     assert_eq!(site.engine(&plan).expect("it ends"), UNWOUND);
     assert_same(&site.photo(), &before, "degraded");

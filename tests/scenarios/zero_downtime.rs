@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use belay_agent::engine::Ending;
 use belay_agent::host::Host;
+use belay_model::config::WishedStrategy;
 use belay_model::judgement::measure::Measured;
 use belay_model::replacement::moves::GatewayMove;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GatewayRule;
-use belay_model::replacement::wishes::{StrategyWish, WishedStrategy};
+use belay_model::replacement::wishes::StrategyWish;
 use belay_model::transaction::journal::{self, End, Event, Output};
 use belay_model::transaction::plan::Plan;
 use belay_model::transaction::step::Step;
@@ -284,7 +285,8 @@ fn a_limit_that_is_exceeded_undoes_the_deployment_or_says_so() {
 
 /// Three containers of web, which take over one after the other.
 fn rolling(tag: &str) -> Version {
-    use belay_model::replacement::wishes::{Roll, StrategyWish};
+    use belay_model::config::Roll;
+    use belay_model::replacement::wishes::StrategyWish;
     let mut version = Version::first(tag);
     version.compose["services"]["web"]["deploy"] = serde_json::json!({"replicas": 3});
     version.wishes.push(StrategyWish {

@@ -6,7 +6,7 @@ use std::fs;
 use belay_agent::host::Host as _;
 use belay_agent::journal;
 use belay_model::digest::sha256;
-use belay_model::judgement::health::Degraded;
+use belay_model::judgement::health::DegradedRule;
 use belay_model::transaction::plan::{ConfirmRule, Plan};
 use belay_model::versions::release::RollbackTo;
 use belay_model::yaml;
@@ -364,7 +364,7 @@ fn quick(plan: &mut Plan) {
     plan.health.interval_ms = 700;
     plan.health.deadline_ms = 2500;
     plan.health.bake_ms = 0;
-    plan.health.degraded = Degraded::Fail;
+    plan.health.degraded = DegradedRule::Fail;
 }
 
 fn vary(plan: &mut Plan, rng: &mut Rng) {

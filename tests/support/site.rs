@@ -14,16 +14,18 @@ use belay_agent::journal::Journal;
 use belay_agent::layout::Layout;
 use belay_agent::lock::{self, HostLock, Locking};
 use belay_agent::{adopt, backup, engine_process, records, state};
+use belay_model::config::ImageSource;
+use belay_model::config::WishedStrategy;
 use belay_model::digest::sha256;
-use belay_model::judgement::health::{Degraded, HealthAnswer, HealthRules, VersionCheck};
+use belay_model::judgement::health::{DegradedRule, HealthAnswer, HealthRules, VersionCheck};
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GatewayRule;
-use belay_model::replacement::wishes::{StrategyWish, WishedStrategy};
+use belay_model::replacement::wishes::StrategyWish;
 use belay_model::transaction::journal::{End, Entry, Event, Holder};
 use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{
-    BackupRules, ConfirmRule, DataRule, DeployWork, ImageSource, Limits, OverLimit, Plan,
-    PlannedImage, PlannedWork, RequestRules, ShippedFile,
+    BackupRules, ConfirmRule, DataRule, DeployWork, Limits, OverLimit, Plan, PlannedImage,
+    PlannedWork, RequestRules, ShippedFile,
 };
 use belay_model::versions::release::{Current, Release, RollbackTo};
 use belay_model::yaml;
@@ -208,7 +210,7 @@ pub fn plan_for(work: PlannedWork) -> Plan {
             interval_ms: 1000,
             timeout_ms: 5000,
             deadline_ms: 8000,
-            degraded: Degraded::Accept,
+            degraded: DegradedRule::Accept,
             version: Some(VersionCheck::Header(VERSION_HEADER.to_owned())),
             bake_ms: 2000,
         },

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{Sides, StepContext};
 use crate::error::AgentError;
 use crate::host::{Container, DockerHealth, RunState};
+use belay_model::config::ProxyProtocol;
 use belay_model::judgement::health::{
     Answering, ContainerSample, ContainerState, HealthAnswer, HealthRules, Judge, Sample, Verdict,
     VersionCheck,
 };
 use belay_model::replacement::gateway::Front;
 use belay_model::replacement::strategy::Strategy;
-use belay_model::replacement::wishes::ProxyProtocol;
 use belay_model::transaction::journal::BootTime;
 use belay_model::versions::release::Release;
 
@@ -270,7 +270,7 @@ fn state_of(container: &Container) -> ContainerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belay_model::replacement::wishes::Mode;
+    use belay_model::config::Mode;
 
     #[test]
     fn a_candidate_is_asked_the_same_at_its_own_address() {

@@ -35,9 +35,9 @@ pub enum ChangeKind {
     },
 }
 
-/// One of the two releases.
+/// One of the two releases, as far as it is compared.
 #[derive(Clone, Debug)]
-pub struct Side {
+pub struct ReleaseContent {
     /// Its normalised Compose file.
     pub file: ComposeFile,
     /// The image of each service, by its ID.
@@ -46,7 +46,7 @@ pub struct Side {
 
 /// The services that differ, by name.
 #[must_use]
-pub fn service_changes(old: &Side, new: &Side) -> Vec<ServiceChange> {
+pub fn service_changes(old: &ReleaseContent, new: &ReleaseContent) -> Vec<ServiceChange> {
     let (before, after) = (old.file.service_names(), new.file.service_names());
     let all: BTreeSet<String> = before.into_iter().chain(after).collect();
     let change = |service: String| {
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn changes(old: Value, new: Value, old_image: &str, new_image: &str) -> Vec<ServiceChange> {
-        let side = |services: Value, image: &str| Side {
+        let side = |services: Value, image: &str| ReleaseContent {
             file: ComposeFile::new(json!({"services": services})).expect("good"),
             images: BTreeMap::from([("web".to_owned(), image.to_owned())]),
         };

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::document::{Entries, Field, Node};
 use super::problems::{Problems, entries};
 use super::settings::{
-    EnvironmentSettings, File, Gateway, HealthSettings, RequestSettings, SharedSettings, Strategy,
+    EnvironmentSettings, File, Gateway, HealthSettings, RequestSettings, SharedSettings,
+    WishedStrategy,
 };
 use super::values::{AbsolutePath, Bytes, EnvironmentName, HostAddress, ServiceName, Text};
 use crate::replacement::wishes::GATEWAY_SERVICE;
@@ -51,7 +52,7 @@ fn check_given_services(problems: &mut Problems, top: &Entries<'_>, file: &File)
     let untouched = file
         .services
         .iter()
-        .filter(|(_, service)| service.strategy == Strategy::Untouched)
+        .filter(|(_, service)| service.strategy == WishedStrategy::Untouched)
         .map(|(name, _)| name);
     for name in untouched.filter(|name| file.images.given.contains_key(name)) {
         let message =

@@ -56,7 +56,7 @@ pub struct Settings {
     pub project: Option<ProjectName>,
     /// Shipped beside the Compose file; no two to the same place.
     pub files: Vec<FileToShip>,
-    /// A service that is not named here is [`Strategy::Auto`](super::Strategy::Auto).
+    /// A service that is not named here is [`WishedStrategy::Auto`](super::WishedStrategy::Auto).
     pub services: BTreeMap<ServiceName, ServiceSettings>,
     /// For the images that are built, and those that are given.
     pub images: ImageSettings,

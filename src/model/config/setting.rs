@@ -477,12 +477,19 @@ macro_rules! read_over {
 /// An enum whose variants are written as words: the same in `belay.yml`, in JSON, in the schema and in the docs, which
 /// have the meanings from the doc comments.
 macro_rules! choice {
-    ($(#[doc = $about:literal])* $vis:vis enum $name:ident {
+    ($(#[doc = $about:literal])* $(#[default = $usual:ident])? $vis:vis enum $name:ident {
         $($(#[doc = $meaning:literal])* $variant:ident = $word:literal),+ $(,)?
     }) => {
         $(#[doc = $about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         $vis enum $name { $($(#[doc = $meaning])* #[serde(rename = $word)] $variant),+ }
+
+        // Where it travels: what one means that was written before there was such a setting.
+        $(impl Default for $name {
+            fn default() -> Self {
+                $name::$usual
+            }
+        })?
 
         impl Choice for $name {
             fn words() -> Vec<Keyword<Self>> {

@@ -100,7 +100,7 @@ settings! {
     /// What is said about one service.
     pub struct ServiceSettings {
         /// How the service is replaced.
-        strategy: Strategy = Strategy::Auto;
+        strategy: WishedStrategy = WishedStrategy::Auto;
         /// What the gateway speaks with the service.
         mode: Mode = Mode::Http;
         /// The PROXY protocol that the gateway speaks to the service. In `http` mode the client's address is in
@@ -226,7 +226,7 @@ settings! {
 
 choice! {
     /// How a service is replaced.
-    pub enum Strategy {
+    pub enum WishedStrategy {
         /// Belay chooses, and says why.
         Auto = "auto",
         /// The new container is healthy before the old one stops; refused, with the reason and the way out, for a
@@ -243,6 +243,7 @@ choice! {
 
 choice! {
     /// What the gateway speaks with a service.
+    #[default = Http]
     pub enum Mode {
         /// HTTP/1.1, WebSockets and server-sent events included.
         Http = "http",
@@ -253,6 +254,7 @@ choice! {
 
 choice! {
     /// The PROXY protocol that the gateway speaks to a service.
+    #[default = Off]
     pub enum ProxyProtocol {
         /// None.
         Off = "off",
@@ -265,6 +267,7 @@ choice! {
 
 choice! {
     /// How the replicas of a start-first service are replaced.
+    #[default = Together]
     pub enum Roll {
         /// All new ones start beside all old ones, which needs twice the memory for a while.
         Together = "together",

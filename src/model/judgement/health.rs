@@ -23,7 +23,7 @@ pub struct HealthRules {
     /// How long a version may take to become healthy; never shorter than the services' own healthchecks need.
     pub deadline_ms: u64,
     /// What becomes of a version that is degraded.
-    pub degraded: Degraded,
+    pub degraded: DegradedRule,
     /// Where an answer tells its version; `None` when nobody asks which version answered.
     pub version: Option<VersionCheck>,
     /// How long a healthy version must stay so before it is confirmed.
@@ -52,7 +52,7 @@ impl HealthRules {
 /// What a degraded verdict leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Degraded {
+pub enum DegradedRule {
     /// The version stays, with a warning.
     Accept,
     /// The version is taken back.
@@ -322,10 +322,10 @@ impl<'a> Judge<'a> {
             && containers_trouble(sample).is_none()
         {
             return match self.rules.degraded {
-                Degraded::Accept => {
+                DegradedRule::Accept => {
                     Verdict::Degraded(format!("{reason}; the backup endpoint answers"))
                 }
-                Degraded::Fail => {
+                DegradedRule::Fail => {
                     Verdict::Unhealthy(format!("{reason}; only the backup endpoint answers"))
                 }
             };
@@ -436,7 +436,7 @@ mod tests {
             interval_ms: 1000,
             timeout_ms: 5000,
             deadline_ms: 10_000,
-            degraded: Degraded::Accept,
+            degraded: DegradedRule::Accept,
             version: None,
             bake_ms: 0,
         }
@@ -524,7 +524,7 @@ mod tests {
         });
         assert!(matches!(verdict, Verdict::Degraded(_)), "{verdict:?}");
         let strict = HealthRules {
-            degraded: Degraded::Fail,
+            degraded: DegradedRule::Fail,
             ..rules()
         };
         let (_, verdict) = settle(&strict, "v1.0.0", |at| {

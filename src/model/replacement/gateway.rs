@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::wishes::{GATEWAY_SERVICE, Mode, ProxyProtocol, SERVERS, StrategyWish};
+use super::wishes::{GATEWAY_SERVICE, SERVERS, StrategyWish};
 use crate::composition::compose::ComposeFile;
 use crate::composition::ports::{Port, Protocol, Published, ports};
+use crate::config::{Mode, ProxyProtocol};
 
 /// Where the gateway listens inside its container; the first front has this port, the next ones those after it.
 const FIRST_PORT: u16 = 10_001;

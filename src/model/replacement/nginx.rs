@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::service::links;
 use super::strategy::{ServiceStrategy, Strategy, time_away};
-use super::wishes::{StrategyWish, WishedStrategy};
+use super::wishes::StrategyWish;
 use crate::composition::compose::{ComposeFile, ComposeProblem};
+use crate::config::WishedStrategy;
 
 /// Directives whose argument is where a request goes.
 const PASSES: [&str; 6] = [

@@ -4,8 +4,9 @@
 use serde_json::Value;
 
 use super::service::{ServiceFacts, is_behind_the_gateway, is_there, volumes_from};
-use super::wishes::{GatewayRule, Mode, Roll, SERVERS};
+use super::wishes::{GatewayRule, SERVERS};
 use crate::composition::ports::{Port, Protocol, Published};
+use crate::config::{Mode, Roll};
 
 const ADDRESSES: [&str; 4] = [
     "ipv4_address",

@@ -11,8 +11,9 @@ use super::obstacles::{Obstacle, obstacle};
 use super::service::{
     ServiceFacts, is_asked, is_awaited, is_behind_the_gateway, keeps_data, needed_by, own_proxy,
 };
-use super::wishes::{DrainWish, GatewayRule, StrategyWish, WishedStrategy};
+use super::wishes::{DrainWish, GatewayRule, StrategyWish};
 use crate::composition::compose::{ComposeFile, ComposeProblem};
+use crate::config::WishedStrategy;
 
 /// How a service goes from the old version to the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -284,8 +285,8 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::wishes::{Mode, Roll};
     use super::*;
+    use crate::config::{Mode, Roll};
 
     fn file(services: Value) -> ComposeFile {
         ComposeFile::new(json!({ "services": services })).expect("a valid file")

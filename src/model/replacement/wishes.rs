@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Mode, ProxyProtocol, Roll, WishedStrategy};
+
 /// The gateway's name among the services of a project.
 pub const GATEWAY_SERVICE: &str = "belay-gateway";
 
@@ -57,58 +59,6 @@ impl StrategyWish {
             drain: None,
         }
     }
-}
-
-/// The strategy that belay.yml names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WishedStrategy {
-    /// By the rules; what a service of which nothing is said has.
-    #[default]
-    Auto,
-    /// The new one before the old one stops, whatever caution says.
-    StartFirst,
-    /// The old one stops first.
-    StopFirst,
-    /// It stays, as long as it is the same.
-    Untouched,
-    /// It runs once and ends.
-    OneShot,
-}
-
-/// What the gateway speaks with a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Requests, which can be moved one by one.
-    #[default]
-    Http,
-    /// Bytes, whatever they mean: TLS, databases, anything.
-    Tcp,
-}
-
-/// Whether the gateway tells a service the client's address ahead of a connection, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProxyProtocol {
-    /// It is not told.
-    #[default]
-    Off,
-    /// As a line of text.
-    V1,
-    /// As bytes.
-    V2,
-}
-
-/// How the replicas of a start-first service are replaced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Roll {
-    /// All new ones beside all old ones: twice the memory for a while, and no two versions serve for long.
-    #[default]
-    Together,
-    /// One after the other: one container more than usual, and both versions serve meanwhile.
-    OneByOne,
 }
 
 /// How the user's own proxy is told that a container is about to go.

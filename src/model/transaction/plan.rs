@@ -1,17 +1,14 @@
 //! Everything that the host needs to know to carry out one transaction: what the runner sends, and what a dry run shows.
 
-use crate::replacement::wishes::GatewayRule;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::journal::Holder;
 use crate::composition::image::Content;
-use crate::config::{self, Period, Settings};
-use crate::judgement::health::{Degraded, HealthRules, VersionCheck};
-use crate::replacement::wishes::{
-    DrainWish, Mode, ProxyProtocol, Roll, StrategyWish, WishedStrategy,
-};
+use crate::config::{self, DataStrategy, ImageSource, Period, Settings};
+use crate::judgement::health::{DegradedRule, HealthRules, VersionCheck};
+use crate::replacement::wishes::{DrainWish, GatewayRule, StrategyWish};
 use crate::versions::release::RollbackTo;
 
 /// The version of the plan's format.
@@ -211,16 +208,6 @@ impl PlannedImage {
     }
 }
 
-/// How an image reaches the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageSource {
-    /// Through `docker load` over the same connection.
-    Stream,
-    /// Pulled by the host.
-    Registry,
-}
-
 /// How the transaction is confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -270,20 +257,6 @@ pub struct DataWish {
     pub service: Option<String>,
     /// What `dump` runs in the service; empty for the others.
     pub command: Vec<String>,
-}
-
-/// How data is brought to rest while it is copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataStrategy {
-    /// While it is in use. A database's files may be inconsistent.
-    Live,
-    /// While the services that use it are paused. Refused in this version.
-    Pause,
-    /// While the services that use it are stopped. Refused in this version.
-    Stop,
-    /// As the output of a command in a service. Refused in this version.
-    Dump,
 }
 
 /// Bounds on time. In milliseconds.
@@ -381,8 +354,8 @@ fn health_rules(settings: &Settings) -> HealthRules {
         timeout_ms: ms(health.timeout),
         deadline_ms: ms(health.deadline),
         degraded: match health.degraded {
-            config::Degraded::Accept => Degraded::Accept,
-            config::Degraded::Refuse => Degraded::Fail,
+            config::Degraded::Accept => DegradedRule::Accept,
+            config::Degraded::Refuse => DegradedRule::Fail,
         },
         version: health.version.as_ref().map(|source| match source {
             config::VersionSource::Header(name) => VersionCheck::Header(name.as_str().to_owned()),
@@ -417,12 +390,7 @@ fn data_wish(source: &config::DataToCopy) -> DataWish {
             config::DataPlace::Volume(name) => name.as_str().to_owned(),
             config::DataPlace::Path(path) => path.as_str().to_owned(),
         },
-        strategy: match source.strategy {
-            config::DataStrategy::Live => DataStrategy::Live,
-            config::DataStrategy::Pause => DataStrategy::Pause,
-            config::DataStrategy::Stop => DataStrategy::Stop,
-            config::DataStrategy::Dump => DataStrategy::Dump,
-        },
+        strategy: source.strategy,
         service: source.service.as_ref().map(|name| name.as_str().to_owned()),
         command: source.command.clone(),
     }
@@ -435,26 +403,10 @@ pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
         .services
         .iter()
         .map(|(name, service)| StrategyWish {
-            strategy: match service.strategy {
-                config::Strategy::Auto => WishedStrategy::Auto,
-                config::Strategy::StartFirst => WishedStrategy::StartFirst,
-                config::Strategy::StopFirst => WishedStrategy::StopFirst,
-                config::Strategy::Untouched => WishedStrategy::Untouched,
-                config::Strategy::OneShot => WishedStrategy::OneShot,
-            },
-            mode: match service.mode {
-                config::Mode::Http => Mode::Http,
-                config::Mode::Tcp => Mode::Tcp,
-            },
-            proxy_protocol: match service.proxy_protocol {
-                config::ProxyProtocol::Off => ProxyProtocol::Off,
-                config::ProxyProtocol::V1 => ProxyProtocol::V1,
-                config::ProxyProtocol::V2 => ProxyProtocol::V2,
-            },
-            roll: match service.roll {
-                config::Roll::Together => Roll::Together,
-                config::Roll::OneByOne => Roll::OneByOne,
-            },
+            strategy: service.strategy,
+            mode: service.mode,
+            proxy_protocol: service.proxy_protocol,
+            roll: service.roll,
             drain: Some(DrainWish {
                 command: service.drain.command.clone(),
                 wait_ms: ms(service.drain.wait),

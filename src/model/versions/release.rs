@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::composition::compose::ReleaseFile;
 use crate::composition::image::{Content, ImageStore};
+use crate::config::Roll;
 use crate::replacement::gateway::Front;
 use crate::replacement::strategy::Strategy;
 use crate::replacement::wishes::GatewayRule;
-use crate::replacement::wishes::{Roll, StrategyWish};
+use crate::replacement::wishes::StrategyWish;
 
 /// The name of a release's directory, `<seq>-<tag>`: unique on the host, and in order of deployment.
 pub type ReleaseName = String;
