@@ -19,7 +19,7 @@ use crate::engine_api;
 use crate::fake_github::FakeGitHub;
 use crate::fake_github::contract::Contract;
 use crate::fake_github::world::{Deployment, Seed};
-use crate::sample::{all_is_wanted, sample};
+use crate::sample::{all_is_wanted, number_of, sample};
 
 /// The application's repository on GitHub.
 pub(crate) const REPOSITORY: &str = "example/ntplatform";
@@ -156,7 +156,7 @@ impl Often {
     /// Samples that follow each other come by all of it: twenty-four of them play each test on both kinds of host. One test in
     /// six is played on Debian 12, whose only host is then as busy as each of the others.
     fn plays(self, name: &str, flavour: Flavour, sample: usize) -> bool {
-        let number = name.bytes().map(usize::from).sum::<usize>() + sample % 24;
+        let number = number_of(name) + sample % 24;
         let (is_played, turn) = match self {
             Often::Always => return true,
             Often::ByTurns => (true, number),

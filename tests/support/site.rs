@@ -14,13 +14,11 @@ use belay_agent::journal::Journal;
 use belay_agent::layout::Layout;
 use belay_agent::lock::{self, HostLock, Locking};
 use belay_agent::{adopt, backup, engine_process, records, state};
-use belay_model::config::ImageSource;
-use belay_model::config::WishedStrategy;
+use belay_model::config::{ImageSource, WishedStrategy};
 use belay_model::digest::sha256;
 use belay_model::judgement::health::{DegradedRule, HealthAnswer, HealthRules, VersionCheck};
 use belay_model::replacement::strategy::Strategy;
-use belay_model::replacement::wishes::GatewayRule;
-use belay_model::replacement::wishes::StrategyWish;
+use belay_model::replacement::wishes::{GatewayRule, StrategyWish};
 use belay_model::transaction::journal::{End, Entry, Event, Holder};
 use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{

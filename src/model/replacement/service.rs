@@ -40,6 +40,7 @@ impl<'a> ServiceFacts<'a> {
     }
 }
 
+/// Whether another service waits until this one has done its work and ended.
 pub(super) fn is_awaited(file: &ComposeFile, name: &str) -> bool {
     let services = file.service_names().into_iter();
     let mut dependencies = services.flat_map(|service| file.dependencies(&service));
@@ -69,6 +70,7 @@ pub(super) fn volumes_from(definition: &Value) -> impl Iterator<Item = Borrowed<
     })
 }
 
+/// Whether something is said there: an empty list or text says nothing.
 pub(super) fn is_there(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => false,
