@@ -104,7 +104,7 @@ fn a_run_that_is_cancelled_while_it_waits_for_the_lock_never_begins(mut app: App
         let journals = journals(&app);
         // Its child does not get the lock, or it would keep it.
         let holder = app.host.run(&format!(
-            "setsid flock --close {ROOT}/.belay/lock sleep 30 >/dev/null 2>&1 & echo $!"
+            "setsid flock --close {ROOT}/.belay/lock sleep 600 >/dev/null 2>&1 & echo $!"
         ));
         let mut running = app.begin_push(tag);
         waits_for_file(&app, &mut running, "incoming/*.json");

@@ -728,6 +728,17 @@ impl App {
         app
     }
 
+    /// Images of two tests are never the same ones, or Docker's cache would give a service now this test's image and now
+    /// the other's; and `dist-scripts/lab` removes them with the host.
+    fn label_images(&self) {
+        let host = self.host.get("LAB_CONTAINER");
+        let test = self.dir.path().file_name().expect("a name").display();
+        self.edit("Dockerfile", |text| {
+            let labels = format!("LABEL belay.lab.host={host} belay.lab.test={test}");
+            text.replace("FROM scratch\n", &format!("FROM scratch\n{labels}\n"))
+        });
+    }
+
     fn lay_out(&self) {
         let from = checkout().join("examples/ntplatform");
         succeed(
@@ -738,6 +749,7 @@ impl App {
         );
         fs::copy(app_binary(), self.repository().join("app")).expect("the application is copied");
         fs::write(self.repository().join(".gitignore"), "").expect("written");
+        self.label_images();
         self.write(
             "belay.yml",
             &BELAY_YML
