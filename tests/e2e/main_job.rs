@@ -7,9 +7,8 @@ use crate::lab::{App, ROOT};
 use crate::recording::is_as_recorded;
 
 on_every_host!(
-    always:
-    tags_are_deployed_and_the_button_goes_back;
     by turns:
+    tags_are_deployed_and_the_button_goes_back,
     what_is_not_new_is_refused_or_left;
     one run in four:
     a_tag_that_is_moved_on_its_way_is_refused;

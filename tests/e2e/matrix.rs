@@ -129,7 +129,7 @@ impl Tier {
 }
 
 /// Of how many steps a usual run plays one.
-const STEPS_OF: usize = 4;
+const STEPS_OF: usize = 7;
 /// After how many samples that follow each other every cell of the usual runs was played: each on one kind of host, which
 /// changes when the steps are through.
 const SAMPLES: usize = 2 * STEPS_OF;

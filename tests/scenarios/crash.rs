@@ -86,10 +86,11 @@ fn a_restore_survives_a_crash_anywhere() {
 }
 
 /// Crashes, then crashes again while the recovery is at work, at each of its calls.
-fn sweep_twice(case: Case, stride: usize) {
+fn sweep_twice(case: Case, in_a_run: usize) {
     let prepared = case.prepare();
     let reference = reference(&prepared);
-    for call in (1..=reference.calls).step_by(stride) {
+    let what = format!("{case:?}, and its recovery");
+    for call in sampled(&what, reference.calls, in_a_run) {
         let first = Crash {
             call,
             when: When::After,
@@ -115,17 +116,17 @@ fn sweep_twice(case: Case, stride: usize) {
 
 #[test]
 fn a_deployment_survives_a_crash_of_its_recovery() {
-    sweep_twice(Case::OverPrevious, 7);
+    sweep_twice(Case::OverPrevious, 14);
 }
 
 #[test]
 fn a_restore_survives_a_crash_of_its_recovery() {
-    sweep_twice(Case::Restore, 23);
+    sweep_twice(Case::Restore, 46);
 }
 
 #[test]
 fn a_rollback_survives_a_crash_of_its_recovery() {
-    sweep_twice(Case::Rollback, 7);
+    sweep_twice(Case::Rollback, 14);
 }
 
 #[test]

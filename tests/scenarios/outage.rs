@@ -19,7 +19,7 @@ fn sweep(case: Case, calls: usize, when: When) {
     let in_a_run = match (case, calls) {
         (Case::Restore, _) => 7,
         (_, 1 | 2) => 2,
-        _ => 4,
+        _ => 8,
     };
     let what = format!("{case:?}, {calls} failing");
     for first in sampled(&what, fallible_calls(&prepared), in_a_run) {

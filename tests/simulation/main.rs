@@ -40,8 +40,8 @@ use support::sample::{all_is_wanted, sample};
 use support::site::{Photo, Saved};
 
 /// Seeds of an ordinary run, which one of as many blocks has: the sample decides which. `BELAY_FULL=1` lives them all.
-const SEEDS: u64 = 5_000;
-const BLOCKS: u64 = 20;
+const SEEDS: u64 = 2_500;
+const BLOCKS: u64 = 40;
 /// Failures after which there is no point in going on.
 const ENOUGH: usize = 5;
 
