@@ -32,6 +32,7 @@ pub mod layout;
 pub mod lock;
 mod meter;
 pub mod records;
+pub mod rendering;
 mod restart;
 pub mod revive;
 mod sizes;

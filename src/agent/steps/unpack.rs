@@ -1,7 +1,5 @@
 //! Unpack: lays out the release's directory and lets the host's own Compose read the user's files.
 
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
 
 use serde_json::Value;
@@ -12,6 +10,7 @@ use crate::error::AgentError;
 use crate::host::Composition;
 use crate::layout::{BACKUPS, ReleaseLayout, STATE};
 use crate::records;
+use crate::rendering::Rendering;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::definitions::{Section, redefined};
 use belay_model::docker_versions::changes_networks;
@@ -93,17 +92,18 @@ fn lay_out(
     work.may_act()?;
     // What an interrupted engine left is of this very transaction; it starts afresh.
     records::remove_dir(release.dir())?;
+    let place = Rendering::new(&release.rendering(), work.layout.root());
     for file in &deploy.files {
         work.may_act()?;
-        write_shipped(&release.rendering(), file)?;
+        write_shipped(&place.directory(), file)?;
         if file.placed {
             write_shipped(&release.files(), file)?;
         }
     }
-    mirror(work.layout.root(), &release.rendering(), true).map_err(|e| {
+    place.link().map_err(|e| {
         AgentError::doing(format!("could not lay out {}", release.dir().display()), e)
     })?;
-    let document = render(work, deploy, release)?;
+    let document = render(work, deploy, &place)?;
     let file = ComposeFile::new(document.clone())?;
     super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
     work.may_act()?;
@@ -111,32 +111,31 @@ fn lay_out(
     Ok(records::remove_dir(&release.rendering())?)
 }
 
-/// Lets Compose read the shipped files in a directory where everything else of the root is in its place, too, and then
-/// moves the paths in the result to the root.
+/// Lets Compose read the shipped files in a place that stands for the root, and then moves the paths in the result there.
 fn render(
     work: &StepContext<'_>,
     deploy: &DeployWork,
-    release: &ReleaseLayout,
+    place: &Rendering,
 ) -> Result<Value, AgentError> {
-    let directory = release.rendering();
-    let composition = Composition {
-        project: work.preflight()?.project.clone(),
-        file: directory.join(&deploy.compose_path),
-        directory: directory.clone(),
-    };
+    let directory = place.directory();
     let variables = [
         ("BELAY_TAG".to_owned(), deploy.tag.clone()),
         ("BELAY_REVISION".to_owned(), deploy.revision.clone()),
+        // What a shell in the root would say.
+        ("PWD".to_owned(), directory.display().to_string()),
     ];
+    let composition = Composition {
+        project: work.preflight()?.project.clone(),
+        file: directory.join(&deploy.compose_path),
+        directory,
+    };
     let mut document = work.host.render(&composition, &variables).map_err(|e| {
         AgentError::from(e)
             .next("`docker compose config` shows the same problem in a checkout of this tag")
     })?;
-    move_paths(
-        &mut document,
-        &directory.display().to_string(),
-        &work.layout.root().display().to_string(),
-    );
+    place
+        .moved_to_root(&mut document)
+        .map_err(|e| AgentError::new(e.to_string()).next("write that path as an absolute one"))?;
     Ok(document)
 }
 
@@ -165,48 +164,8 @@ fn checked(path: &str) -> Result<&Path, AgentError> {
     )))
 }
 
-/// Links everything of the root that was not shipped into the directory, so that relative paths find it.
-fn mirror(root: &Path, into: &Path, top: bool) -> std::io::Result<()> {
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if top && (name == STATE || name == BACKUPS) {
-            continue;
-        }
-        let to = into.join(&name);
-        if !to.exists() {
-            symlink(entry.path(), &to)?;
-        } else if to.is_dir() && entry.path().is_dir() {
-            mirror(&entry.path(), &to, false)?;
-        }
-    }
-    Ok(())
-}
-
-fn move_paths(value: &mut Value, from: &str, to: &str) {
-    match value {
-        Value::String(text) => {
-            // A short-form mount (`/from/data:/data`) begins with the path; the separator keeps `/fromage` out.
-            if let Some(rest) = text.strip_prefix(from)
-                && (rest.is_empty() || rest.starts_with(['/', ':']))
-            {
-                *text = format!("{to}{rest}");
-            }
-        }
-        Value::Array(list) => list
-            .iter_mut()
-            .for_each(|value| move_paths(value, from, to)),
-        Value::Object(map) => map
-            .values_mut()
-            .for_each(|value| move_paths(value, from, to)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -225,13 +184,5 @@ mod tests {
         for path in [".env", "nginx/conf.d/site.conf", "a..b"] {
             assert!(checked(path).is_ok(), "{path}");
         }
-    }
-
-    #[test]
-    fn paths_in_the_rendering_move_to_the_root() {
-        let mut document = json!({"a": ["/r/x/data:/data:rw", "/r/x", "/r/xylophone"], "b": {"source": "/r/x/conf"}});
-        move_paths(&mut document, "/r/x", "/opt/app");
-        let moved = json!({"a": ["/opt/app/data:/data:rw", "/opt/app", "/r/xylophone"], "b": {"source": "/opt/app/conf"}});
-        assert_eq!(document, moved);
     }
 }
