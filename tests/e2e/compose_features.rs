@@ -4,7 +4,8 @@ use crate::lab::{App, ROOT};
 
 on_every_host!(
     one run in four:
-    a_migration_runs_once_for_each_deployment;
+    a_migration_runs_once_for_each_deployment,
+    data_beside_the_folder_stays_with_the_application;
 );
 
 const COMPOSE: &str = r#"
@@ -29,6 +30,48 @@ volumes:
   data:
 "#;
 const COMMON: &str = "services:\n  base:\n    build: .\n    volumes: [\"data:/data\"]\n";
+
+/// Paths that leave the folder: what Compose makes of them when it is run there.
+const BESIDE: &str = r#"
+services:
+  web:
+    build: .
+    ports: ["8080:8080"]
+    volumes: ["../shared:/data", "${PWD}/conf:/conf"]
+    depends_on:
+      migrate: {condition: service_completed_successfully}
+  migrate:
+    build: .
+    command: ["--migrate"]
+    volumes: ["../shared:/data"]
+"#;
+
+fn data_beside_the_folder_stays_with_the_application(mut app: App) {
+    app.host.run("rm -rf /opt/shared");
+    app.write("docker-compose.yml", BESIDE);
+    for (number, tag) in ["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0", "v1.4.0"]
+        .iter()
+        .enumerate()
+    {
+        app.release(tag, "");
+        app.push(tag).ends("deployed", tag);
+        let count = app.host.run("cat /opt/shared/migrations");
+        assert_eq!(count, (number + 1).to_string(), "{tag}");
+    }
+    let mounted = app.host.run(&format!(
+        "docker inspect -f '{{{{range .Mounts}}}}{{{{.Source}}}} {{{{end}}}}' \
+         $(docker ps -q --filter label=com.docker.compose.project={} --filter label=com.docker.compose.service=web)",
+        app.host.project
+    ));
+    let mut mounted: Vec<&str> = mounted.split_whitespace().collect();
+    mounted.sort_unstable();
+    assert_eq!(mounted, [&format!("{ROOT}/conf"), "/opt/shared"]);
+    let saved = app.host.run(&format!(
+        "cd {ROOT}/backups && tar -xzOf $(ls backup_*.tar.gz | tail -n 1) data/binds/opt/shared/migrations"
+    ));
+    assert_eq!(saved, "4", "the last backup holds what served before");
+    app.host.run("rm -rf /opt/shared");
+}
 
 fn migrations(app: &App) -> String {
     app.host.run(&format!(
