@@ -30,8 +30,10 @@ fn look(site: &Site) -> Seen {
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(dir).expect("readable") {
             let path = entry.expect("an entry").path();
-            match path.is_dir() {
+            // The place where a release is read has links to all of the machine.
+            match path.is_dir() && !path.is_symlink() {
                 true => left.push(path),
+                false if path.is_symlink() => {}
                 // An unfinished backup is the woken engine's own, under a name of its own: it takes it away.
                 false if path.extension().is_some_and(|e| e == "part") => {}
                 false => files.push((
