@@ -33,7 +33,11 @@ fn look(site: &Site) -> Seen {
             // The place where a release is read has links to all of the machine.
             match path.is_dir() && !path.is_symlink() {
                 true => left.push(path),
-                false if path.is_symlink() => {}
+                false if path.is_symlink() => {
+                    let target = fs::read_link(&path).expect("a link");
+                    let target = target.into_os_string().into_encoded_bytes();
+                    files.push((path.display().to_string(), target));
+                }
                 // An unfinished backup is the woken engine's own, under a name of its own: it takes it away.
                 false if path.extension().is_some_and(|e| e == "part") => {}
                 false => files.push((
