@@ -147,6 +147,11 @@ fn directory_of(path: &Path) -> io::Result<&Path> {
     }
 }
 
+/// Whether there is anything at a path, be it a link that leads nowhere.
+pub(crate) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 fn aside_of(path: &Path) -> io::Result<PathBuf> {
     let name = path
         .file_name()

@@ -98,6 +98,23 @@ impl HostError {
         }
     }
 
+    /// A failed program's words changed for people; what they mean for Belay was read before and stays.
+    #[must_use]
+    pub fn reworded(self, change: impl Fn(&str) -> String) -> Self {
+        match self {
+            HostError::Command {
+                what,
+                said,
+                trouble,
+            } => HostError::Command {
+                what: change(&what),
+                said: change(&said),
+                trouble,
+            },
+            other => other,
+        }
+    }
+
     /// What Docker stumbled over.
     #[must_use]
     pub fn trouble(&self) -> Trouble {

@@ -4,6 +4,9 @@
 //! place is as deep below a copy of `/` as the root is below the real one, with links to everything that is beside the way
 //! there. Compose cleans paths by their words alone (`filepath.Clean`, `os.path.abspath`), so what it makes of a path in this
 //! place is what it would make of it in the root, behind a prefix that [`Rendering::moved_to_root`] takes away again.
+//!
+//! Changes nothing outside of the place. Fails when a link cannot be made, or a directory above cannot be read for another
+//! reason than that it is not ours.
 
 use std::fs;
 use std::io;
@@ -12,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::durable::is_there;
 use crate::layout::{BACKUPS, STATE};
 
 /// The name of the folders above the copy of `/`.
@@ -74,6 +78,15 @@ impl Rendering {
             (real, place) = (above, place_above);
         }
         Ok(())
+    }
+
+    /// A text for people, an error of Compose's, with the paths that they know. One of the place that means none is left.
+    #[must_use]
+    pub fn said_of_root(&self, text: &str) -> String {
+        match self.moved(text) {
+            Ok(Some(moved)) => moved,
+            Ok(None) | Err(TooFarUp(_)) => text.to_owned(),
+        }
     }
 
     /// Changes every path of this place in a document to that in the root.
@@ -161,10 +174,6 @@ fn link_missing(from: &Path, into: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -222,6 +231,11 @@ mod tests {
             );
         }
         assert_eq!(moved("/opt/application"), Ok(json!("/opt/application")));
+        let said = format!("stat {directory}/x.env: no such file");
+        assert_eq!(
+            place().said_of_root(&said),
+            "stat /opt/app/x.env: no such file"
+        );
     }
 
     #[test]

@@ -70,6 +70,15 @@ fn data_beside_the_folder_stays_with_the_application(mut app: App) {
         "cd {ROOT}/backups && tar -xzOf $(ls backup_*.tar.gz | tail -n 1) data/binds/opt/shared/migrations"
     ));
     assert_eq!(saved, "4", "the last backup holds what served before");
+
+    app.edit("docker-compose.yml", |text| {
+        text.replace("    ports:", "    env_file: [missing.env]\n    ports:")
+    });
+    app.release("v1.5.0", "");
+    let run = app.push("v1.5.0");
+    run.says(&format!("{ROOT}/missing.env"));
+    assert!(!run.log.contains("/.belay/"), "{}", run.log);
+    assert_eq!(app.serving().as_deref(), Some("v1.4.0"));
     app.host.run("rm -rf /opt/shared");
 }
 

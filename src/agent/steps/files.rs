@@ -8,7 +8,7 @@ use std::path::Path;
 use base64::Engine as _;
 
 use super::StepContext;
-use crate::durable;
+use crate::durable::{self, is_there};
 use crate::error::AgentError;
 use crate::records;
 use belay_model::digest::sha256;
@@ -65,11 +65,6 @@ fn in_the_way(path: &Path) -> AgentError {
         path.display()
     ))
     .next("move it away on the host, or change the file's place in the repository")
-}
-
-/// Whether there is anything at a path, be it a link that leads nowhere.
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
 }
 
 /// Puts the release's files under the root.

@@ -130,7 +130,7 @@ fn render(
         directory,
     };
     let mut document = work.host.render(&composition, &variables).map_err(|e| {
-        AgentError::from(e)
+        AgentError::from(e.reworded(|text| place.said_of_root(text)))
             .next("`docker compose config` shows the same problem in a checkout of this tag")
     })?;
     place
