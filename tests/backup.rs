@@ -1,7 +1,7 @@
 //! Backups as files: made on a real file system, opened by the tar of the machine, and damaged in every way.
 //!
-//! Data comes from the machine's own tar instead of Docker here; what needs Docker, or a full disk, says so when it is
-//! not to be had.
+//! Data comes from directories instead of Docker's volumes here; what needs Docker, or a full disk, says so when it is not
+//! to be had.
 
 #![allow(clippy::print_stderr, reason = "a test that was skipped must say so")]
 
@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use belay_agent::backup::pack::pack;
 use belay_agent::backup::{
     self, BackupLimits, BackupManifest, BackupRequest, BackupSource, Consistency, DataKind,
     DataReader, DockerReader, EntryKind, ImageRecord, LogSource, PublishPoint, ReadError, Reason,
@@ -22,7 +23,7 @@ use belay_agent::backup::{
 };
 use jiff::Timestamp;
 
-/// Has tar make the streams that Docker would.
+/// Makes the streams that a helper would.
 #[derive(Default)]
 struct TarReader {
     /// Where volumes are, by name.
@@ -50,17 +51,8 @@ impl DataReader for TarReader {
         if !path.exists() {
             return Err(ReadError::Absent);
         }
-        let parent = path.parent().expect("a parent");
-        let name = path.file_name().expect("a name");
-        let made = Command::new("tar")
-            .arg("-C")
-            .arg(parent)
-            .arg("-cf")
-            .arg("-")
-            .arg("--")
-            .arg(name)
-            .output();
-        let mut tar = made.map_err(ReadError::Start)?.stdout;
+        let mut tar = vec![];
+        pack(path, &mut tar).expect("packed");
         let spoil = self.spoil.lock().expect("no panic").pop();
         match spoil {
             Some(Spoil::CutAt(at)) => tar.truncate(at),
@@ -612,38 +604,27 @@ fn a_stream_that_breaks_off_is_tried_again() {
 }
 
 #[test]
-fn a_live_copy_that_always_breaks_off_is_marked_and_whole() {
+fn a_copy_that_always_breaks_off_is_no_backup() {
     let dir = tempfile::tempdir().expect("a directory");
     let (root, data) = (dir.path().join("root"), dir.path().join("data"));
     write(&root.join("docker-compose.yml"), b"x", 0o644);
     write(&data.join("a"), &noise(3_000_000, 5), 0o644);
     for cut in [0, 100, 512, 1_000_000, 3_001_344, 3_002_000] {
-        let volumes = BTreeMap::from([("v".to_owned(), data.clone())]);
-        let reader = TarReader {
-            volumes,
-            spoil: Mutex::new(vec![Spoil::CutAt(cut); 9]),
-        };
-        let mut request = request(&root);
-        request.data = vec![source(volume("v"), Consistency::Live)];
-        let made = backup::create(&request, &reader).expect("a backup");
-        assert_eq!(made.manifest.inconsistent().len(), 1, "cut at {cut}");
-        let out = dir.path().join(format!("out-{cut}"));
-        untar(&made.archive, &out);
-        // What nobody writes to cannot break off.
-        request.data[0].consistency = Consistency::Stopped;
-        assert!(
-            matches!(
-                backup::create(&request, &reader),
-                Err(backup::BackupError::Torn { .. })
-            ),
-            "cut at {cut}"
-        );
+        for consistency in [Consistency::Live, Consistency::Stopped] {
+            let reader = TarReader {
+                volumes: BTreeMap::from([("v".to_owned(), data.clone())]),
+                spoil: Mutex::new(vec![Spoil::CutAt(cut); 3]),
+            };
+            let mut request = request(&root);
+            request.data = vec![source(volume("v"), consistency)];
+            let made = backup::create(&request, &reader);
+            assert!(
+                matches!(made, Err(backup::BackupError::Torn { .. })),
+                "cut at {cut}: {made:?}"
+            );
+        }
     }
-    assert!(
-        names_in(&root.join("backups"))
-            .iter()
-            .all(|name| !name.ends_with(".part"))
-    );
+    assert_eq!(names_in(&root.join("backups")), Vec::<String>::new());
 }
 
 #[test]
@@ -903,6 +884,9 @@ fn a_manifest_names_every_entry_with_its_hash() {
 
 // With Docker.
 
+/// What runs in a helper.
+const BELAY: &str = env!("CARGO_BIN_EXE_belay");
+
 /// A volume and an image of this test's own, removed again.
 struct DockerLab {
     image: String,
@@ -1016,7 +1000,7 @@ fn data_of_root_is_saved_through_docker() {
     write(&file, b"a single file", 0o600);
 
     let project = lab.volume.clone();
-    let reader = DockerReader::new(Some(&lab.image), &project);
+    let reader = DockerReader::new(Path::new(BELAY), &project);
     let mut request = request(&root);
     request.logs.clear();
     request.data = vec![
@@ -1096,7 +1080,9 @@ fn helpers_that_a_crash_left_are_swept_and_others_are_not() {
         "{{range .Mounts}}{{.Name}} {{end}}",
         ours.trim(),
     ]));
-    DockerReader::new(None, &project).sweep().expect("swept");
+    DockerReader::new(Path::new(BELAY), &project)
+        .sweep()
+        .expect("swept");
     let left = output(Command::new("docker").args(["ps", "-aq", "--no-trunc"]));
     run(Command::new("docker").args(["rm", "-f", "-v", others.trim()]));
     assert!(!left.contains(ours.trim()) && left.contains(others.trim()));
@@ -1115,7 +1101,6 @@ fn helpers_that_a_crash_left_are_swept_and_others_are_not() {
 
 /// The variables that make a test process the ordinary user.
 const AS_USER: &str = "BELAY_TEST_AS_USER";
-const AS_USER_IMAGE: &str = "BELAY_TEST_AS_USER_IMAGE";
 const AS_USER_VOLUME: &str = "BELAY_TEST_AS_USER_VOLUME";
 
 #[test]
@@ -1127,11 +1112,8 @@ fn an_ordinary_user_of_the_docker_group_needs_no_sudo() {
             File::open(root.join("private/key")).is_err()
                 && File::open(root.join("token")).is_err()
         );
-        let (image, name) = (
-            std::env::var(AS_USER_IMAGE),
-            std::env::var(AS_USER_VOLUME).expect("a volume"),
-        );
-        let reader = DockerReader::new(image.ok().as_deref(), &name);
+        let name = std::env::var(AS_USER_VOLUME).expect("a volume");
+        let reader = DockerReader::new(Path::new(BELAY), &name);
         let mut request = request(&root);
         request.data = vec![source(volume(&name), Consistency::Live)];
         let made = backup::create(&request, &reader).expect("a backup");
@@ -1178,7 +1160,6 @@ fn an_ordinary_user_of_the_docker_group_needs_no_sudo() {
     child.arg(me).args(["--exact", NAME, "--nocapture"]);
     child
         .env(AS_USER, &root)
-        .env(AS_USER_IMAGE, &lab.image)
         .env(AS_USER_VOLUME, &lab.volume)
         .env("HOME", "/nonexistent");
     run(&mut child);
@@ -1194,12 +1175,4 @@ fn an_ordinary_user_of_the_docker_group_needs_no_sudo() {
     );
     let private = fs::metadata(out.join("config/private")).expect("metadata");
     assert_eq!((private.mode() & 0o7777, private.uid()), (0o700, 0));
-}
-
-#[test]
-fn a_reader_without_an_image_says_so() {
-    let reader = DockerReader::new(None, "belay-test");
-    let mut sink = |stream: &mut dyn Read| std::io::copy(stream, &mut std::io::sink()).map(drop);
-    let result = reader.read(&DataKind::Bind { path: "/".into() }, &mut sink);
-    assert!(matches!(result, Err(ReadError::NoImage)));
 }

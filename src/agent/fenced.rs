@@ -106,24 +106,16 @@ impl Host for Fenced<'_> {
         self.host.free_bytes(path)
     }
 
-    fn data_reader<'a>(
-        &'a self,
-        image: Option<&'a str>,
-        project: &'a str,
-    ) -> Box<dyn DataReader + 'a> {
+    fn data_reader<'a>(&'a self, project: &'a str) -> Box<dyn DataReader + 'a> {
         Box::new(FencedReader {
-            reader: self.host.data_reader(image, project),
+            reader: self.host.data_reader(project),
             fence: &self.fence,
         })
     }
 
-    fn data_writer<'a>(
-        &'a self,
-        image: Option<&'a str>,
-        project: &'a str,
-    ) -> Box<dyn DataWriter + 'a> {
+    fn data_writer<'a>(&'a self, project: &'a str) -> Box<dyn DataWriter + 'a> {
         Box::new(FencedWriter {
-            writer: self.host.data_writer(image, project),
+            writer: self.host.data_writer(project),
             fence: &self.fence,
         })
     }

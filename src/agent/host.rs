@@ -333,16 +333,8 @@ pub trait Host {
 
     /// What an ordinary user may still write to the disk that holds a path.
     fn free_bytes(&self, path: &Path) -> std::io::Result<u64>;
-    /// Reads volumes, bind mounts and logs for a backup. `image` is one that the host has.
-    fn data_reader<'a>(
-        &'a self,
-        image: Option<&'a str>,
-        project: &'a str,
-    ) -> Box<dyn DataReader + 'a>;
+    /// Reads volumes, bind mounts and logs for a backup.
+    fn data_reader<'a>(&'a self, project: &'a str) -> Box<dyn DataReader + 'a>;
     /// The same for putting data in the place of other data.
-    fn data_writer<'a>(
-        &'a self,
-        image: Option<&'a str>,
-        project: &'a str,
-    ) -> Box<dyn DataWriter + 'a>;
+    fn data_writer<'a>(&'a self, project: &'a str) -> Box<dyn DataWriter + 'a>;
 }

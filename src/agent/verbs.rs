@@ -3,7 +3,8 @@
 //! Runs on the host, one short process a call. A verb answers in JSON on the channel and may die with it at any moment;
 //! the engine is another process, which never writes to a channel. An empty line says "still here" while a verb waits.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use super::backup::EntryRecord;
@@ -23,6 +24,9 @@ use belay_model::transaction::outcome::{ServiceLog, with_causes};
 use belay_model::transaction::plan::Plan;
 use belay_prober::ask_timed;
 use belay_wire::{Answer, BackupFacts, Examined, HostFacts, LookBack, Restarted};
+
+/// How much of a tar is written at once, in bytes.
+const PACKED_AT_ONCE: usize = 256 * 1024;
 
 /// How long a port of this machine may take to be reached.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -56,6 +60,20 @@ pub fn aside(action: &str, aside: &Aside) -> u8 {
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "{}", with_causes(&error));
+            1
+        }
+    }
+}
+
+/// `pack`: writes what is at a path as a tar to the standard output. Runs inside a helper container, whose engine's caller
+/// reads the record at its end and the exit code.
+#[must_use]
+pub fn pack(dir: &Path) -> u8 {
+    let mut out = BufWriter::with_capacity(PACKED_AT_ONCE, io::stdout().lock());
+    match backup::pack::pack(dir, &mut out) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
             1
         }
     }

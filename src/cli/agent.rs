@@ -197,6 +197,12 @@ pub(super) enum AgentProcess {
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
     },
+    /// Write an application's data as a tar, from within a helper container
+    Pack {
+        /// Directory or file that is mounted
+        #[arg(long)]
+        dir: PathBuf,
+    },
 }
 
 impl RootArg {
@@ -308,6 +314,7 @@ fn run_process(process: AgentProcess, out: &mut dyn Write) -> u8 {
             mark,
             only,
         } => verbs::aside(&action, &Aside::new(&dir, only.as_deref(), &mark)),
+        AgentProcess::Pack { dir } => verbs::pack(&dir),
     }
 }
 

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use belay_agent::backup::pack::{Packed, RECORD};
 use belay_agent::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
 };
@@ -885,19 +886,11 @@ impl Host for FakeHost {
             .map_err(io::Error::other)
     }
 
-    fn data_reader<'a>(
-        &'a self,
-        _image: Option<&'a str>,
-        _project: &'a str,
-    ) -> Box<dyn DataReader + 'a> {
+    fn data_reader<'a>(&'a self, _project: &'a str) -> Box<dyn DataReader + 'a> {
         Box::new(FakeReader(self))
     }
 
-    fn data_writer<'a>(
-        &'a self,
-        _image: Option<&'a str>,
-        _project: &'a str,
-    ) -> Box<dyn DataWriter + 'a> {
+    fn data_writer<'a>(&'a self, _project: &'a str) -> Box<dyn DataWriter + 'a> {
         Box::new(FakeWriter(self))
     }
 }
@@ -1142,7 +1135,17 @@ fn archive_of(content: &Content) -> Vec<u8> {
         let path = format!("data/{name}");
         (path, tar::EntryType::Regular, text.clone())
     });
-    for (path, kind, content) in std::iter::once(top).chain(files) {
+    let record = serde_json::to_string(&Packed {
+        listed: 1 + content.files.len() as u64,
+        entries: 1 + content.files.len() as u64,
+        ..Packed::default()
+    });
+    let record = (
+        RECORD.to_owned(),
+        tar::EntryType::Regular,
+        record.expect("JSON"),
+    );
+    for (path, kind, content) in std::iter::once(top).chain(files).chain([record]) {
         let content = content.as_bytes();
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);

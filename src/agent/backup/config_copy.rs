@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::archive::ArchiveWriter;
-use super::data_copy::{ATTEMPTS, bind_path, copy_data, judged};
+use super::data_copy::{bind_path, copy_data, judged};
 use super::manifest::{Consistency, LeftOut, SourceKind, SourceRecord, SourceState};
 use super::names::{NEVER_INSIDE, readable};
+use super::steady::{ATTEMPTS, SMALL, Stable, compared, meta_of, open, read_small};
 use super::stream::Noticed;
 use super::tar_out::{Kind, Meta};
 use super::{BackupError, BackupRequest, DataKind, DataReader};
@@ -22,9 +23,6 @@ use crate::sizes::wide;
 
 /// Where configuration is in the archive.
 pub(super) const CONFIG: &str = "config";
-
-/// Files up to this size are read into memory before they are written, so that trying again costs nothing.
-const SMALL: u64 = 4 * 1024 * 1024;
 
 /// The files under the root.
 pub(super) struct ConfigWalk {
@@ -236,18 +234,11 @@ impl ConfigCopy<'_> {
             path: member.path.clone(),
             source,
         };
-        let mut attempt = 1;
-        loop {
-            let (bytes, stable) = read_whole(&member.path).map_err(failed)?;
-            if let (Stable::Changing, true) = (stable, attempt < ATTEMPTS) {
-                attempt += 1;
-                continue;
-            }
-            let size = wide(bytes.len());
-            self.archive
-                .add_file(&member.place, meta, size, &mut bytes.as_slice())?;
-            return Ok(stable);
-        }
+        let (bytes, stable) = read_small(&member.path).map_err(failed)?;
+        let size = wide(bytes.len());
+        self.archive
+            .add_file(&member.place, meta, size, &mut bytes.as_slice())?;
+        Ok(stable)
     }
 
     fn large(&mut self, member: &Member, meta: &Meta) -> Result<Stable, BackupError> {
@@ -315,58 +306,5 @@ impl ConfigCopy<'_> {
             path,
             why: why.to_owned(),
         });
-    }
-}
-
-/// Whether a file stayed the same while it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stable {
-    Unchanged,
-    Changing,
-}
-
-fn compared(before: &Metadata, after: &Metadata, read: u64) -> Stable {
-    let stamp = |m: &Metadata| {
-        (
-            m.len(),
-            m.mtime(),
-            m.mtime_nsec(),
-            m.ctime(),
-            m.ctime_nsec(),
-        )
-    };
-    if stamp(before) == stamp(after) && read == before.len() {
-        Stable::Unchanged
-    } else {
-        Stable::Changing
-    }
-}
-
-fn read_whole(path: &Path) -> io::Result<(Vec<u8>, Stable)> {
-    let mut file = open(path)?;
-    let before = file.metadata()?;
-    let mut bytes = vec![];
-    // One that grows for ever is cut off.
-    (&mut file).take(2 * SMALL).read_to_end(&mut bytes)?;
-    let stable = compared(&before, &file.metadata()?, wide(bytes.len()));
-    Ok((bytes, stable))
-}
-
-/// Opens a file, never through a link, and never waiting for a pipe that took its place.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-}
-
-fn meta_of(metadata: &Metadata) -> Meta {
-    Meta {
-        mode: metadata.mode() & 0o7777,
-        uid: u64::from(metadata.uid()),
-        gid: u64::from(metadata.gid()),
-        mtime: u64::try_from(metadata.mtime()).unwrap_or(0),
-        xattrs: vec![],
     }
 }

@@ -1,18 +1,16 @@
 //! Copies one volume or bind mount into the archive, and says what came of it.
 //!
-//! Runs on the host. A copy that breaks off, or that changed under our hands, is tried again, up to three times.
+//! Runs on the host. A copy that breaks off is made again, up to three times; one that never comes whole is an error, because
+//! a backup that lacks what was there is none.
 
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
 use super::archive::ArchiveWriter;
 use super::manifest::{Consistency, LeftOut, SourceState};
+use super::steady::ATTEMPTS;
 use super::stream::{Noticed, copy_stream};
 use super::{BackupError, DataKind, DataReader, ReadError};
-
-/// How often a copy is tried.
-pub(super) const ATTEMPTS: usize = 3;
 
 /// Where on the host data is; a volume has no place of its own there.
 pub(super) fn bind_path(kind: &DataKind) -> Option<&Path> {
@@ -34,21 +32,16 @@ pub(super) fn copy_data(
     let start = archive.place()?;
     let mut attempt = 1;
     loop {
-        let outcome = copy_once(archive, kind, place, reader)?;
+        let outcome = copy_once(archive, kind, place, consistency, reader)?;
         let trouble = match outcome {
             Copied::Absent => return Ok(SourceState::Absent),
             Copied::Whole(noticed) => return Ok(judged(noticed, consistency, left_out)),
-            Copied::Torn(noticed) if attempt == ATTEMPTS => match consistency {
-                // What nobody writes to cannot have changed: something is wrong with the disk or the engine.
-                Consistency::Paused | Consistency::Stopped | Consistency::Dumped => {
-                    let why = noticed.torn.unwrap_or_default();
-                    return Err(BackupError::Torn {
-                        source_name: kind.to_string(),
-                        why,
-                    });
-                }
-                Consistency::Live => return Ok(judged(noticed, consistency, left_out)),
-            },
+            Copied::Torn(why) if attempt == ATTEMPTS => {
+                return Err(BackupError::Torn {
+                    source_name: kind.to_string(),
+                    why,
+                });
+            }
             Copied::Failed(source) if attempt == ATTEMPTS || !may_pass(&source) => {
                 return Err(BackupError::Source {
                     source_name: kind.to_string(),
@@ -65,8 +58,8 @@ pub(super) fn copy_data(
 /// What one attempt came to.
 enum Copied {
     Whole(Noticed),
-    /// The stream ended early.
-    Torn(Noticed),
+    /// It lacks something, and what.
+    Torn(String),
     Absent,
     Failed(ReadError),
 }
@@ -76,7 +69,7 @@ fn may_pass(error: &ReadError) -> bool {
     match error {
         ReadError::Docker { .. } | ReadError::Sink(_) => true,
         ReadError::Absent
-        | ReadError::NoImage
+        | ReadError::Program(_)
         | ReadError::TooLong { .. }
         | ReadError::Start(_)
         | ReadError::Overtaken(_) => false,
@@ -87,12 +80,12 @@ fn copy_once(
     archive: &mut ArchiveWriter,
     kind: &DataKind,
     place: &str,
+    consistency: Consistency,
     reader: &dyn DataReader,
 ) -> Result<Copied, BackupError> {
-    let began = now_seconds();
     let mut copied: Option<Result<Noticed, BackupError>> = None;
     let read = reader.read(kind, &mut |stream| {
-        let result = copy_stream(archive, stream, place, began);
+        let result = copy_stream(archive, stream, place);
         let failed = result.is_err();
         copied = Some(result);
         // The reader need not know what went wrong: that is told below.
@@ -103,11 +96,25 @@ fn copy_once(
         }
     });
     match (copied.transpose()?, read) {
-        (Some(noticed), Ok(())) if noticed.torn.is_none() => Ok(Copied::Whole(noticed)),
-        (Some(noticed), Ok(())) => Ok(Copied::Torn(noticed)),
+        (Some(noticed), Ok(())) => Ok(match lacking(&noticed, consistency) {
+            None => Copied::Whole(noticed),
+            Some(why) => Copied::Torn(why),
+        }),
         (None, Ok(())) | (_, Err(ReadError::Absent)) => Ok(Copied::Absent),
         (_, Err(error)) => Ok(Copied::Failed(error)),
     }
+}
+
+/// What a copy lacks that it should have. An application that runs may remove its files; what nobody writes to stays.
+fn lacking(noticed: &Noticed, consistency: Consistency) -> Option<String> {
+    let is_written_to = consistency == Consistency::Live;
+    let gone = || {
+        let first = noticed.left_out.first();
+        let first = first.map_or("a file", |left| left.path.as_str());
+        format!("{first} went away, and nobody writes there")
+    };
+    let torn = noticed.torn.clone();
+    torn.or_else(|| (noticed.gone > 0 && !is_written_to).then(gone))
 }
 
 /// What the record of a source says, from what was noticed.
@@ -118,7 +125,6 @@ pub(super) fn judged(
 ) -> SourceState {
     left_out.extend(noticed.left_out);
     let mut reasons = vec![];
-    reasons.extend(noticed.torn);
     match consistency {
         // A dump may be a database's file; one that nobody writes to may be copied.
         Consistency::Paused | Consistency::Stopped | Consistency::Dumped => {}
@@ -137,14 +143,11 @@ pub(super) fn judged(
             noticed.changed
         ));
     }
+    if noticed.gone > 0 {
+        reasons.push(format!("{} files went away during the copy", noticed.gone));
+    }
     match reasons.is_empty() {
         true => SourceState::Saved,
         false => SourceState::Inconsistent { reasons },
     }
-}
-
-fn now_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

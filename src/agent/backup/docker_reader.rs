@@ -1,13 +1,12 @@
 //! Reads volumes, bind mounts and logs through the Docker engine, so that no sudo is needed.
 //!
-//! Runs on the host, as a user of the docker group. A helper container that mounts the data read-only is created and
-//! never started: `docker cp` has the engine, which is root, make a tar of what is mounted there, and any image will
-//! do, an empty one included.
+//! Runs on the host, as a user of the docker group. This very program, in a helper container that mounts the data read-only,
+//! writes a tar of it ([`pack`](super::pack)).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
@@ -16,8 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::helper::{
-    Helpers, MOUNTED, MountAccess, SHORT, SILENCE, check_presence, docker, docker_command, settled,
-    stream,
+    Helpers, MOUNTED, MountAccess, SHORT, check_presence, docker, docker_command, settled, stream,
 };
 use super::{DataKind, DataReader, LogSource, ReadError, Sink};
 use crate::command::wait;
@@ -25,6 +23,8 @@ use crate::sizes::{first, wide};
 
 /// How long Docker may take to count what volumes hold, before we count ourselves.
 const COUNTING: Duration = Duration::from_secs(30);
+/// How long a helper may say nothing: while it lists what there is, and a slow disk may take its time for a million files.
+const LISTING: Duration = Duration::from_mins(10);
 /// The most lines of a container's logs.
 const MOST_LINES: &str = "200000";
 
@@ -37,11 +37,11 @@ pub struct DockerReader {
 }
 
 impl DockerReader {
-    /// A reader for a project's data, through any image that the host has.
+    /// A reader for a project's data. `program` is this one, or of the same commands.
     #[must_use]
-    pub fn new(image: Option<&str>, project: &str) -> DockerReader {
+    pub fn new(program: &Path, project: &str) -> DockerReader {
         DockerReader {
-            helpers: Helpers::new(image, project),
+            helpers: Helpers::of(program, project),
             volumes: OnceLock::new(),
         }
     }
@@ -69,10 +69,10 @@ impl DockerReader {
 
 impl DataReader for DockerReader {
     fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError> {
-        // It never runs, but must have a command that it would run.
-        let helper = self.helpers.create(source, MountAccess::Read, &["x"])?;
-        let from = format!("{}:{MOUNTED}", helper.id);
-        stream(docker_command(["cp", &from, "-"]), sink, SILENCE)
+        let words = ["agent", "pack", "--dir", MOUNTED];
+        let helper = self.helpers.create(source, MountAccess::Read, &words)?;
+        let start = ["start", "--attach", &helper.id];
+        stream(docker_command(start), sink, LISTING)
     }
 
     fn size(&self, source: &DataKind) -> Result<u64, ReadError> {

@@ -8,13 +8,10 @@ use std::io;
 use std::path::Path;
 
 use super::aside::Action;
-use super::helper::{Helpers, MOUNTED, MountAccess, SHORT, SILENCE, docker, docker_command, feed};
+use super::helper::{Helpers, MOUNTED, MountAccess, SILENCE, docker_command, feed};
 use super::manifest::EntryRecord;
 use super::{DataKind, DataWriter, Feed, ReadError};
 use belay_model::composition::data::RestoredSource;
-
-/// Where a helper has this program.
-const PROGRAM: &str = "/belay-agent";
 
 /// What it prints at the end of its work. An exit status alone is no proof.
 pub const DONE: &str = "done";
@@ -26,11 +23,11 @@ pub struct DockerWriter {
 }
 
 impl DockerWriter {
-    /// A writer for a project's data, through any image that the host has.
+    /// A writer for a project's data. `program` is this one, or of the same commands.
     #[must_use]
-    pub fn new(image: Option<&str>, project: &str) -> DockerWriter {
+    pub fn new(program: &Path, project: &str) -> DockerWriter {
         DockerWriter {
-            helpers: Helpers::new(image, project),
+            helpers: Helpers::of(program, project),
         }
     }
 
@@ -43,15 +40,12 @@ impl DockerWriter {
         input: Feed<'_>,
     ) -> Result<(), ReadError> {
         let (kind, only) = mounted(source);
-        let mut words = vec![PROGRAM, "agent", "aside", action.name(), "--dir", MOUNTED];
+        let mut words = vec!["agent", "aside", action.name(), "--dir", MOUNTED];
         words.extend(["--mark", mark]);
         if let Some(only) = &only {
             words.extend(["--only", only]);
         }
         let helper = self.helpers.create(&kind, MountAccess::Write, &words)?;
-        let program = std::env::current_exe().map_err(ReadError::Start)?;
-        let to = format!("{}:{PROGRAM}", helper.id);
-        docker(["cp", &program.to_string_lossy(), &to], SHORT)?;
         let start = ["start", "--attach", "--interactive", &helper.id];
         let printed = feed(docker_command(start), input, SILENCE)?;
         match printed.trim() == DONE {
@@ -86,7 +80,8 @@ impl DataWriter for DockerWriter {
 
     fn fill(&self, source: &RestoredSource, content: Feed<'_>) -> Result<(), ReadError> {
         let (kind, _) = mounted(source);
-        let helper = self.helpers.create(&kind, MountAccess::Write, &["x"])?;
+        // Never started.
+        let helper = self.helpers.create(&kind, MountAccess::Write, &[])?;
         // To the directory above: only what has a name gets its mode and its owner.
         let to = format!("{}:/", helper.id);
         feed(docker_command(["cp", "-", &to]), content, SILENCE).map(drop)

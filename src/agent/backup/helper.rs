@@ -1,17 +1,18 @@
 //! Containers that exist to have data mounted, and Docker called by argument lists, with a limit on its silence.
 //!
-//! Runs on the host, as a user of the docker group: the engine, which is root, reads and writes what is mounted. Any image
-//! will do, an empty one included. A helper is removed in every case; what a crash leaves, `sweep` finds by its
-//! label.
+//! Runs on the host, as a user of the docker group: what runs in a helper is root there, and reads and writes what is
+//! mounted. A helper is removed in every case; what a crash leaves, `sweep` finds by its label.
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::helper_image::{HelperImage, PROGRAM};
 use super::names::checked_part;
 use super::{DataKind, Feed, ReadError, Sink};
 use crate::command::{Call, drain, kill, run_within, wait};
@@ -39,30 +40,32 @@ pub(super) enum MountAccess {
     Write,
 }
 
-/// Makes helpers for one project's data, from any image that the host has.
-#[derive(Clone, Debug)]
+/// Makes helpers for one project's data.
+#[derive(Debug)]
 pub(super) struct Helpers {
-    image: Option<String>,
+    image: HelperImage,
     project: String,
 }
 
 impl Helpers {
-    pub(super) fn new(image: Option<&str>, project: &str) -> Helpers {
+    /// Helpers that run the program at a path.
+    pub(super) fn of(program: &Path, project: &str) -> Helpers {
         Helpers {
-            image: image.map(str::to_owned),
+            image: HelperImage::of(program),
             project: project.to_owned(),
         }
     }
 
-    /// Creates a helper that has data mounted at [`MOUNTED`], and would run a program if it were started.
+    /// Creates a helper that has data mounted at [`MOUNTED`]. Started, it runs this program with `arguments`.
     pub(super) fn create(
         &self,
         source: &DataKind,
         access: MountAccess,
-        program: &[&str],
+        arguments: &[&str],
     ) -> Result<Helper, ReadError> {
-        let image = self.image.as_deref().ok_or(ReadError::NoImage)?;
         check_presence(source)?;
+        let image = self.image.ready()?;
+        let program = format!("/{PROGRAM}");
         let label = format!("{LABEL}={}", self.project);
         let mount = mount_of(source, access);
         let options = [
@@ -74,15 +77,18 @@ impl Helpers {
             &label,
             "--network",
             "none",
+            // What it prints is the data: Docker would keep a copy of it among its logs.
+            "--log-driver",
+            "none",
             "--user",
             "0:0",
-            "--entrypoint",
-            "",
             "--mount",
             &mount,
             image,
+            &program,
         ];
-        let created = docker(options.into_iter().chain(program.iter().copied()), SHORT);
+        let words = options.into_iter().chain(arguments.iter().copied());
+        let created = docker(words, SHORT);
         match created {
             Ok(printed) => Ok(Helper {
                 id: printed.trim().to_owned(),

@@ -20,12 +20,15 @@ mod docker_reader;
 mod docker_writer;
 mod gzip;
 mod helper;
+mod helper_image;
 #[cfg(test)]
 mod hostile;
 mod manifest;
 mod names;
+pub mod pack;
 mod read;
 mod shelf;
+mod steady;
 mod stream;
 mod tar_in;
 mod tar_out;
@@ -141,8 +144,7 @@ pub struct MadeBackup {
 
 /// Reads what an ordinary user cannot read by itself.
 pub trait DataReader {
-    /// Hands `sink` an uncompressed tar of a volume's or bind mount's content, under one top directory (or as one file)
-    /// of any name. What the sink returns is passed on as [`ReadError::Sink`].
+    /// Hands `sink` a volume's or bind mount's content as [`pack::pack`] writes it. What the sink returns is passed on as [`ReadError::Sink`].
     fn read(&self, source: &DataKind, sink: Sink<'_>) -> Result<(), ReadError>;
 
     /// How many bytes the content has, roughly.
@@ -203,9 +205,9 @@ pub enum ReadError {
     /// There is no such volume or path.
     #[error("it does not exist")]
     Absent,
-    /// Data is read through a container, and a container needs an image.
-    #[error("there is no image on this host to read it through")]
-    NoImage,
+    /// This program, of which helpers are made.
+    #[error("could not read this program")]
+    Program(#[source] io::Error),
     /// Docker, or a program that it ran, failed.
     #[error("{what} failed: {said}")]
     Docker {
@@ -252,7 +254,7 @@ impl ReadError {
         match self {
             ReadError::Docker { trouble, .. } => *trouble,
             ReadError::Absent
-            | ReadError::NoImage
+            | ReadError::Program(_)
             | ReadError::TooLong { .. }
             | ReadError::Start(_)
             | ReadError::Sink(_)

@@ -1,8 +1,7 @@
 //! Copies a tar stream from a [`DataReader`](super::DataReader) into the archive, and notices what speaks against it.
 //!
-//! Runs on the host. The engine makes the stream while the application may be writing: a file that shrinks meanwhile
-//! breaks the stream off, and everything after it is missing although `docker cp` succeeds. That is noticed here, and
-//! whether it is an error is for the caller to say.
+//! Runs on the host. The stream ends with a record of what there was ([`pack`](super::pack)). A stream that ends before it, or
+//! does not have what the record says, is broken off, and whether it is read again is for the caller to say.
 
 use std::io::{self, Read};
 
@@ -10,22 +9,26 @@ use super::BackupError;
 use super::archive::{ArchiveWriter, Given};
 use super::manifest::LeftOut;
 use super::names::readable;
+use super::pack::{EXAMPLES, Packed, RECORD};
 use super::tar_in::{TarEntry, TarError, TarReader};
 use super::tar_out::Kind;
+use crate::sizes::wide;
 
-/// The most examples of one kind that a manifest names.
-const EXAMPLES: usize = 5;
+/// The longest record that is read, in bytes: it has a line for each file that is not in the stream.
+const LONGEST_RECORD: u64 = 64 * 1024 * 1024;
 
 /// What was noticed while copying.
 #[derive(Debug, Default)]
 pub(super) struct Noticed {
-    pub(super) entries: usize,
+    pub(super) entries: u64,
     /// Files that look like the data of a database, and of which.
     pub(super) databases: Vec<String>,
     /// Files that changed while the copy was going on.
-    pub(super) changed: usize,
+    pub(super) changed: u64,
     pub(super) changed_examples: Vec<String>,
     pub(super) left_out: Vec<LeftOut>,
+    /// How much of that went away during the copy.
+    pub(super) gone: u64,
     /// Why the stream broke off, if it did. The archive is whole nevertheless.
     pub(super) torn: Option<String>,
 }
@@ -46,24 +49,40 @@ impl Noticed {
         }
     }
 
-    fn leave_out(&mut self, path: &[u8], why: &str) {
-        self.left_out.push(LeftOut {
-            path: readable(path),
-            why: why.to_owned(),
-        });
+    /// Takes over what the record says, with its paths moved to `place`.
+    fn settle(&mut self, record: Packed, top: &str, place: &str) {
+        let moved = |path: String| match path.strip_prefix(top) {
+            Some(rest) => format!("{place}{rest}"),
+            None => path,
+        };
+        if !record.is_whole(self.entries) {
+            self.torn = Some(format!(
+                "{} of {} files and directories came",
+                self.entries, record.listed
+            ));
+        }
+        self.changed += record.changed;
+        self.gone += record.gone;
+        self.changed_examples
+            .extend(record.examples.into_iter().map(moved));
+        self.left_out
+            .extend(record.left_out.into_iter().map(|left| LeftOut {
+                path: moved(left.path),
+                why: left.why,
+            }));
     }
 }
 
-/// Copies a stream to `place` in the archive. `began` is when reading began, in seconds since 1970.
+/// Copies a stream to `place` in the archive.
 pub(super) fn copy_stream(
     archive: &mut ArchiveWriter,
     stream: &mut dyn Read,
     place: &str,
-    began: u64,
 ) -> Result<Noticed, BackupError> {
     let mut tar = TarReader::new(stream);
     let mut noticed = Noticed::default();
     let mut top: Option<Vec<u8>> = None;
+    let mut record: Option<Packed> = None;
     let refuse = |error: TarError| BackupError::Refused {
         source_name: place.to_owned(),
         why: error.to_string(),
@@ -71,11 +90,18 @@ pub(super) fn copy_stream(
     loop {
         let entry = match tar.next_entry() {
             Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(noticed),
+            Ok(None) => break,
             Err(TarError::Torn(what)) => return Ok(broken_off(noticed, &what)),
             Err(TarError::Read(error)) => return Ok(broken_off(noticed, &error.to_string())),
             Err(error) => return Err(refuse(error)),
         };
+        if entry.path == RECORD.as_bytes() {
+            match record_in(&mut tar, &entry) {
+                Ok(found) => record = Some(found),
+                Err(error) => return Ok(broken_off(noticed, &error.to_string())),
+            }
+            continue;
+        }
         let top = top.get_or_insert_with(|| first_part(&entry.path).to_vec());
         let moved = |path: &[u8]| {
             replanted(path, top, place)
@@ -84,7 +110,7 @@ pub(super) fn copy_stream(
         let path = moved(&entry.path)?;
         noticed.entries += 1;
         match &entry.kind {
-            Kind::Special => noticed.leave_out(&path, "it is a device or a pipe"),
+            Kind::Special => return Err(refuse(entry.refused("it is a device or a pipe"))),
             Kind::HardLink(target) => {
                 archive.add(&path, &Kind::HardLink(moved(target)?), &entry.meta)?;
             }
@@ -93,14 +119,29 @@ pub(super) fn copy_stream(
                 let mut content = EntryContent(&mut tar);
                 let given = archive.add_file(&path, &entry.meta, entry.size, &mut content)?;
                 noticed.saw_content(&entry, &path, &given);
-                if entry.meta.mtime > began {
-                    noticed.saw_change(readable(&path));
-                }
                 if given.bytes < entry.size {
                     return Ok(broken_off(noticed, &readable(&path)));
                 }
             }
         }
+    }
+    let top = readable(&top.unwrap_or_default());
+    match record {
+        Some(record) => noticed.settle(record, &top, place),
+        None => noticed.torn = Some("the copy ended without its record".to_owned()),
+    }
+    Ok(noticed)
+}
+
+/// The record that an entry holds.
+fn record_in<R: Read>(tar: &mut TarReader<R>, entry: &TarEntry) -> io::Result<Packed> {
+    let mut text = vec![];
+    EntryContent(tar)
+        .take(LONGEST_RECORD)
+        .read_to_end(&mut text)?;
+    match wide(text.len()) == entry.size {
+        true => Ok(serde_json::from_slice(&text)?),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

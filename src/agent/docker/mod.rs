@@ -51,6 +51,9 @@ pub struct RealHost {
     compose: Arc<Mutex<Option<ComposeProgram>>>,
 }
 
+/// This program, also when another one has its path by now.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// A container, as far as the engine's list tells.
 #[derive(Deserialize)]
 struct Listed {
@@ -565,20 +568,12 @@ impl Host for RealHost {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    fn data_reader<'a>(
-        &'a self,
-        image: Option<&'a str>,
-        project: &'a str,
-    ) -> Box<dyn DataReader + 'a> {
-        Box::new(DockerReader::new(image, project))
+    fn data_reader<'a>(&'a self, project: &'a str) -> Box<dyn DataReader + 'a> {
+        Box::new(DockerReader::new(Path::new(THIS_PROGRAM), project))
     }
 
-    fn data_writer<'a>(
-        &'a self,
-        image: Option<&'a str>,
-        project: &'a str,
-    ) -> Box<dyn DataWriter + 'a> {
-        Box::new(DockerWriter::new(image, project))
+    fn data_writer<'a>(&'a self, project: &'a str) -> Box<dyn DataWriter + 'a> {
+        Box::new(DockerWriter::new(Path::new(THIS_PROGRAM), project))
     }
 }
 

@@ -17,10 +17,9 @@ use crate::{durable, state};
 use belay_model::composition::compose::{ComposeFile, MountSource};
 use belay_model::composition::data::Restoration;
 use belay_model::config::DataStrategy;
-use belay_model::transaction::journal::{self, Output};
+use belay_model::transaction::journal::Output;
 use belay_model::transaction::plan::{DataRule, Plan, PlannedWork};
-use belay_model::transaction::step::Step;
-use belay_model::versions::release::{Release, ReleaseService};
+use belay_model::versions::release::Release;
 use belay_wire::BackupFacts;
 
 /// Host paths that are interfaces of the kernel or of Docker, not data.
@@ -41,11 +40,7 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
         },
         PlannedWork::Rollback { .. } => Reason::BeforeRollback,
     };
-    let order = Order {
-        fetched: fetched(work),
-        ..Order::live(work.seq()?, reason)
-    };
-    let made = make_in(work, &order)?;
+    let made = make_in(work, &Order::live(work.seq()?, reason))?;
     for source in made.manifest.inconsistent() {
         work.warn(format!("the backup may not be consistent: {source}"));
     }
@@ -99,7 +94,6 @@ pub(super) fn before_restore(
         },
         consistency: Consistency::Stopped,
         also: restoration.sources.iter().map(|s| s.kind.clone()).collect(),
-        fetched: fetched(work),
     };
     let made = make_in(work, &order)?;
     work.note(format!("{} holds what is there now", made.name));
@@ -109,7 +103,7 @@ pub(super) fn before_restore(
 /// What the backup may take at the worst, in bytes.
 pub(super) fn estimate(work: &StepContext<'_>, project: &str) -> Result<u64, AgentError> {
     let previous = work.previous()?;
-    let (image, request) = request(
+    let request = request(
         work.host,
         work.layout,
         work.plan,
@@ -117,7 +111,7 @@ pub(super) fn estimate(work: &StepContext<'_>, project: &str) -> Result<u64, Age
         project,
         &Order::live(0, Reason::Manual),
     )?;
-    let reader = work.host.data_reader(image.as_deref(), project);
+    let reader = work.host.data_reader(project);
     Ok(backup::estimate(&request, reader.as_ref())?)
 }
 
@@ -129,9 +123,6 @@ pub(crate) struct Order {
     consistency: Consistency,
     /// Data that is saved whatever the plan's rule says.
     also: Vec<DataKind>,
-    /// What the engine calls the images of the version that comes: data can be read through one of them when nothing of
-    /// the version before is left.
-    fetched: Vec<String>,
 }
 
 impl Order {
@@ -142,7 +133,6 @@ impl Order {
             reason,
             consistency: Consistency::Live,
             also: vec![],
-            fetched: vec![],
         }
     }
 }
@@ -170,8 +160,8 @@ pub(crate) fn make(
     project: &str,
     order: &Order,
 ) -> Result<BackupEntry, AgentError> {
-    let (image, request) = request(host, layout, plan, serving, project, order)?;
-    let reader: Box<dyn DataReader + '_> = host.data_reader(image.as_deref(), project);
+    let request = request(host, layout, plan, serving, project, order)?;
+    let reader: Box<dyn DataReader + '_> = host.data_reader(project);
     reader.sweep()?;
     host.may_act()?;
     backup::sweep(layout.root(), &[])?;
@@ -194,7 +184,7 @@ pub(crate) fn make(
     })
 }
 
-/// What to save, and an image through which data can be read.
+/// What to save.
 fn request<'a>(
     host: &dyn Host,
     layout: &'a Layout,
@@ -202,12 +192,11 @@ fn request<'a>(
     serving: Option<&Release>,
     project: &str,
     order: &Order,
-) -> Result<(Option<String>, BackupRequest<'a>), AgentError> {
+) -> Result<BackupRequest<'a>, AgentError> {
     let containers = host.containers(project)?;
     let releases = state::releases(layout)?;
     let images = image_records(host, &Images::new(host, &releases), &containers)?;
-    let reader_image = reader_image(host, &images, serving, order)?;
-    let request = BackupRequest {
+    Ok(BackupRequest {
         root: layout.root(),
         app: &plan.app,
         seq: order.seq,
@@ -220,8 +209,7 @@ fn request<'a>(
         logs: logs(&containers, plan.backup.log_lines),
         exclude: vec![],
         limits: BackupLimits::default(),
-    };
-    Ok((reader_image, request))
+    })
 }
 
 /// The logs of every service that has containers, the last lines of each.
@@ -267,45 +255,6 @@ fn data(
         source.consistency = order.consistency;
     }
     Ok(data)
-}
-
-/// The images that the transaction has fetched by now, as the engine calls them.
-pub(super) fn fetched(work: &StepContext<'_>) -> Vec<String> {
-    match journal::output(work.entries(), Step::Fetch) {
-        Some(Output::Fetched { images, .. }) => {
-            images.iter().map(|image| image.engine_id.clone()).collect()
-        }
-        _ => vec![],
-    }
-}
-
-/// Any image that the host has: one that runs, else one of a version whose containers were removed, else one of the version
-/// that comes.
-fn reader_image(
-    host: &dyn Host,
-    running: &[ImageRecord],
-    serving: Option<&Release>,
-    order: &Order,
-) -> Result<Option<String>, HostError> {
-    let running = running.iter().map(|image| image.engine_id.as_str());
-    let of_serving = serving.iter().flat_map(|release| &release.services);
-    let candidates = running
-        .chain(of_serving.map(ReleaseService::engine_id))
-        .chain(order.fetched.iter().map(String::as_str));
-    first_there(host, candidates)
-}
-
-/// The first of these images that the host has.
-pub(super) fn first_there<'a>(
-    host: &dyn Host,
-    ids: impl Iterator<Item = &'a str>,
-) -> Result<Option<String>, HostError> {
-    for id in ids.filter(|id| !id.is_empty()) {
-        if let Some(image) = host.image(id)? {
-            return Ok(Some(image.id));
-        }
-    }
-    Ok(None)
 }
 
 /// The images that containers run from, as the engine has them. One that is gone cannot be told of.

@@ -15,7 +15,6 @@ use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::Output;
 use belay_model::transaction::outcome::with_causes;
 use belay_model::transaction::plan::PlannedWork;
-use belay_model::versions::release::ReleaseService;
 
 /// What the plan wants to be put back, found in its backup and in the release that gets it; for Preflight.
 pub(super) fn find(
@@ -102,8 +101,7 @@ fn refuse_lost_places(
     sources: &[RestoredSource],
     project: &str,
 ) -> Result<(), AgentError> {
-    let image = helper_image(work)?;
-    let reader = work.host.data_reader(image.as_deref(), project);
+    let reader = work.host.data_reader(project);
     for source in sources {
         reader.size(&source.kind).map_err(|e| {
             AgentError::doing(format!("{} cannot be put back", source.kind), e).next(
@@ -232,22 +230,10 @@ fn with_writer<T>(
     work: &StepContext<'_>,
     act: impl FnOnce(&dyn DataWriter) -> Result<T, crate::backup::ReadError>,
 ) -> Result<T, AgentError> {
-    let image = helper_image(work)?;
     let project = work.preflight()?.project.clone();
-    let writer = work.host.data_writer(image.as_deref(), &project);
+    let writer = work.host.data_writer(&project);
     writer
         .sweep()
         .and_then(|()| act(writer.as_ref()))
         .map_err(AgentError::from)
-}
-
-/// Any image that the host has: one of the version before, which is kept as the way back, else one of the version that comes.
-fn helper_image(work: &StepContext<'_>) -> Result<Option<String>, AgentError> {
-    let previous = work.previous()?;
-    let of_previous = previous.iter().flat_map(|release| &release.services);
-    let fetched = backup::fetched(work);
-    let ids = of_previous
-        .map(ReleaseService::engine_id)
-        .chain(fetched.iter().map(String::as_str));
-    Ok(backup::first_there(work.host, ids)?)
 }
