@@ -82,6 +82,11 @@ impl Helpers {
             "none",
             "--user",
             "0:0",
+            // Root as the host knows it: `userns-remap` and SELinux would hide an owner's files.
+            "--userns",
+            "host",
+            "--security-opt",
+            "label=disable",
             "--mount",
             &mount,
             image,

@@ -40,12 +40,11 @@ impl HelperImage {
 
     /// Its name, once it is on the host.
     pub(super) fn ready(&self) -> Result<&str, ReadError> {
-        let name = match self.name.get() {
-            Some(name) => name,
-            None => {
-                let name = name_of(&self.program).map_err(ReadError::Program)?;
-                self.name.get_or_init(|| name)
-            }
+        let name = if let Some(name) = self.name.get() {
+            name
+        } else {
+            let name = name_of(&self.program).map_err(ReadError::Program)?;
+            self.name.get_or_init(|| name)
         };
         if !is_there(name)? {
             self.import(name)?;
