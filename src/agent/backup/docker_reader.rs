@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::helper::{
-    Helpers, MOUNTED, MountAccess, SHORT, check_presence, docker, docker_command, settled, stream,
-};
+use super::calls::{SHORT, docker, docker_command, settled, stream};
+use super::helper::{Helpers, MOUNTED, MountAccess, check_presence};
 use super::{DataKind, DataReader, LogSource, ReadError, Sink};
 use crate::command::wait;
 use crate::sizes::{first, wide};

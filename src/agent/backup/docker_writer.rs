@@ -8,7 +8,8 @@ use std::io;
 use std::path::Path;
 
 use super::aside::Action;
-use super::helper::{Helpers, MOUNTED, MountAccess, SILENCE, docker_command, feed};
+use super::calls::{SILENCE, docker_command, feed};
+use super::helper::{Helpers, MOUNTED, MountAccess};
 use super::manifest::EntryRecord;
 use super::{DataKind, DataWriter, Feed, ReadError};
 use belay_model::composition::data::RestoredSource;

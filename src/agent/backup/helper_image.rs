@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::ReadError;
-use super::helper::{SHORT, SILENCE, docker, docker_command, feed};
+use super::calls::{SHORT, SILENCE, docker, docker_command, feed};
 use super::tar_out::{Kind, Meta, write_end, write_header, write_padding};
 use crate::sizes::first;
 use belay_model::digest::hex;

@@ -11,6 +11,7 @@
 
 mod archive;
 pub mod aside;
+mod calls;
 mod checked;
 mod collect;
 mod config_copy;
