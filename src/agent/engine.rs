@@ -11,15 +11,17 @@ use super::durable;
 use super::error::{AgentError, EngineError};
 use super::fence::Fence;
 use super::fenced::Fenced;
-use super::host::Host;
+use super::host::{Attentive, Host};
 use super::journal::{Journal, JournalError};
+use super::keeper::{Keeper, Turn, could_not_keep};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::meter::{self, Meter};
 use super::state;
+use super::steps::keep::{Tries, keep};
 use super::steps::{self, StepContext};
 use super::trouble::Trouble;
-use belay_model::transaction::journal::{Begin, End, Event};
+use belay_model::transaction::journal::{self, Begin, End, Event, Output};
 use belay_model::transaction::phase::{Next, next};
 use belay_model::transaction::plan::{OverLimit, Plan};
 use belay_model::transaction::step::Step;
@@ -65,7 +67,7 @@ pub fn begin(
     journal.append(
         host.now(),
         Event::Begin(Box::new(Begin {
-            schema: belay_model::transaction::journal::SCHEMA,
+            schema: journal::SCHEMA,
             tx: plan.tx.clone(),
             seq,
             what: plan.work.describe(),
@@ -122,7 +124,8 @@ pub fn run(
 ) -> Result<Ending, EngineError> {
     let fence = Fence::new(layout, lock, state::seq_of(journal));
     journal.guard(fence.clone());
-    let host = &Fenced::new(host, fence);
+    let apart = host.apart();
+    let host = &Fenced::new(host, fence.clone());
     let meter = Meter::new(host, plan, journal.entries());
     let mut transaction = RunningEngine {
         host,
@@ -130,6 +133,9 @@ pub fn run(
         plan,
         journal,
         meter,
+        fence,
+        apart,
+        keeper: None,
     };
     transaction.carry_through()
 }
@@ -141,6 +147,10 @@ struct RunningEngine<'a> {
     plan: &'a Plan,
     journal: &'a mut Journal,
     meter: Meter<'a>,
+    fence: Fence,
+    /// For the keeper, until it has started.
+    apart: Option<Box<dyn Attentive>>,
+    keeper: Option<Keeper>,
 }
 
 impl RunningEngine<'_> {
@@ -155,6 +165,10 @@ impl RunningEngine<'_> {
                 Next::Perform(step) => self.perform(step)?,
                 Next::Undo(step) => self.undo(step)?,
                 Next::Finish(end) => {
+                    self.end_keeper()?;
+                    if end == End::Committed {
+                        self.look_once_more()?;
+                    }
                     self.record(Event::End { end })?;
                     state::close(self.layout, self.journal)?;
                 }
@@ -162,6 +176,26 @@ impl RunningEngine<'_> {
                 Next::Closed(end) => return Ok(Ending::Ended(end)),
             }
         }
+    }
+
+    /// Tells what the keeper did last, and has it do nothing more.
+    fn end_keeper(&mut self) -> Result<(), JournalError> {
+        let told = self.keeper.take().map(|keeper| keeper.turn().told());
+        for text in told.into_iter().flatten() {
+            self.record(Event::Warning { text })?;
+        }
+        Ok(())
+    }
+
+    /// Nobody says that a version serves without having looked: what was taken away during the last step comes back.
+    fn look_once_more(&mut self) -> Result<(), JournalError> {
+        let work = StepContext::new(self.host, self.layout, self.plan, self.journal);
+        let kept = keep(&work, &mut Tries::default());
+        let told = kept.unwrap_or_else(|error| vec![could_not_keep(&error)]);
+        for text in told {
+            self.record(Event::Warning { text })?;
+        }
+        Ok(())
     }
 
     fn record(&mut self, event: Event) -> Result<(), JournalError> {
@@ -172,8 +206,7 @@ impl RunningEngine<'_> {
         if let Some(reason) = self.wish_to_stop(step)? {
             return Ok(self.record(Event::Interrupted { reason })?);
         }
-        self.record(Event::Started { step })?;
-        self.meter.beside(step);
+        self.begin(step, Event::Started { step })?;
         let go = |work: &mut StepContext<'_>| steps::perform(step, work);
         let done = match step.is_after_commit() {
             // There is no way back from here, so an engine that is away is waited for.
@@ -194,6 +227,35 @@ impl RunningEngine<'_> {
         Ok(())
     }
 
+    /// Writes down that a step, or its undo, begins. From then on what it works on is its own.
+    fn begin(&mut self, step: Step, event: Event) -> Result<(), EngineError> {
+        self.start_keeper();
+        let at = self.host.now();
+        let mut turn = self.keeper.as_ref().map(Keeper::turn);
+        for text in turn.iter_mut().flat_map(Turn::told) {
+            self.journal.append(at, Event::Warning { text })?;
+        }
+        self.journal.append(at, event)?;
+        drop(turn);
+        self.meter.beside(step);
+        Ok(())
+    }
+
+    /// Once it is known what ran before, something can be kept running.
+    fn start_keeper(&mut self) {
+        let Some(Output::Preflight(before)) =
+            journal::output(self.journal.entries(), Step::Preflight)
+        else {
+            return;
+        };
+        if let Some(apart) = self.apart.take() {
+            let seq = state::seq_of(self.journal);
+            let (plan, project) = (self.plan, &before.project);
+            let fence = self.fence.clone();
+            self.keeper = Some(Keeper::start(apart, self.layout, plan, seq, project, fence));
+        }
+    }
+
     /// Where a step's error becomes words for people.
     fn failed(&mut self, step: Step, error: AgentError) -> Result<(), EngineError> {
         if step.may_touch_the_application() && !step.is_after_commit() {
@@ -204,8 +266,7 @@ impl RunningEngine<'_> {
     }
 
     fn undo(&mut self, step: Step) -> Result<(), EngineError> {
-        self.record(Event::UndoStarted { step })?;
-        self.meter.beside(step);
+        self.begin(step, Event::UndoStarted { step })?;
         let undone = self.patiently(|work| steps::undo(step, work))?;
         self.host.may_act()?;
         self.record_measurement(step)?;
@@ -284,7 +345,7 @@ impl RunningEngine<'_> {
             return Ok(Some(reason));
         }
         let now = || self.host.boot_time();
-        let passed = belay_model::transaction::journal::begin(self.journal.entries())
+        let passed = journal::begin(self.journal.entries())
             .is_some_and(|begin| step < Step::Confirm && begin.deadline.has_passed(&now()));
         Ok(passed.then(|| "the transaction's deadline passed".to_owned()))
     }

@@ -251,6 +251,11 @@ pub trait Host {
     fn boot_time(&self) -> BootTime;
     /// Waits. In tests no time passes.
     fn sleep(&self, time: Duration);
+    /// A second way to the same host, for the thread that keeps what serves; `None` for a host on which nothing happens by
+    /// itself.
+    fn apart(&self) -> Option<Box<dyn Attentive>> {
+        None
+    }
     /// Whether this engine may still change the host. Asked right before a file is changed; every other call asks it, too.
     fn may_act(&self) -> Result<(), Overtaken> {
         Ok(())
@@ -337,4 +342,24 @@ pub trait Host {
     fn data_reader<'a>(&'a self, project: &'a str) -> Box<dyn DataReader + 'a>;
     /// The same for putting data in the place of other data.
     fn data_writer<'a>(&'a self, project: &'a str) -> Box<dyn DataWriter + 'a>;
+}
+
+/// Something that happened to a container of the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerEvent {
+    /// The container's service.
+    pub service: String,
+    /// It runs now.
+    pub started: bool,
+}
+
+/// A second way to the same host, for a thread of its own.
+pub trait Attentive: Host + Send {
+    /// Waits until a container of the project has started, ended or gone since a moment, at most for so long.
+    fn await_event(
+        &self,
+        project: &str,
+        since: Timestamp,
+        patience: Duration,
+    ) -> Result<Option<ContainerEvent>, HostError>;
 }

@@ -115,6 +115,20 @@ impl Journal {
         })
     }
 
+    /// A journal as it is now, for somebody who only reads it.
+    pub(crate) fn to_read(layout: &Layout, seq: u64) -> Result<Self, JournalError> {
+        let path = layout.journal(seq);
+        let (records, _) = read_with_length(&path)?;
+        let file = File::open(&path).map_err(write_error(&path))?;
+        Ok(Journal {
+            path,
+            // The system refuses to write to it.
+            file,
+            records,
+            fence: None,
+        })
+    }
+
     /// The records until now, oldest first.
     #[must_use]
     pub fn entries(&self) -> &Records {

@@ -28,6 +28,7 @@ mod fenced;
 pub mod host;
 mod images;
 pub mod journal;
+mod keeper;
 pub mod layout;
 pub mod lock;
 mod meter;

@@ -170,7 +170,12 @@ pub(crate) struct Trap {
 impl Trap {
     /// Is set when this returns. One transaction at least has to have been there.
     pub(crate) fn set(host: &Host, step: Step, moment: Moment, fault: Fault) -> Trap {
-        let (record, step, fault) = (moment.record(), step.name(), fault.on_the_host());
+        Trap::with(host, step, moment, fault.on_the_host())
+    }
+
+    /// The same with what a person might type there.
+    pub(crate) fn with(host: &Host, step: Step, moment: Moment, fault: &str) -> Trap {
+        let (record, step) = (moment.record(), step.name());
         let script = format!(
             "cd {ROOT} || exit 1
              journal=$(printf '.belay/journal/%08d.log' $(($(cat .belay/seq) + 1)))

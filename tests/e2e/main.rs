@@ -30,6 +30,7 @@ mod doors;
 mod failures;
 mod faults;
 mod gateway;
+mod hands;
 mod main_job;
 mod matrix;
 mod own_proxy;

@@ -291,10 +291,14 @@ fn said(body: &str) -> String {
 /// The query for things that have a value of something, as the engine's lists take it.
 pub(super) fn filter(by: &str, value: &str) -> String {
     let filters = json!({ by: [value] }).to_string();
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("filters", &filters)
-        .finish();
-    format!("?{query}")
+    query(&[("filters", &filters)])
+}
+
+/// A query of names and values, whatever is in them.
+pub(super) fn query(pairs: &[(&str, &str)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(pairs);
+    format!("?{}", query.finish())
 }
 
 #[cfg(test)]

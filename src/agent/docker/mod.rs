@@ -7,6 +7,7 @@
 mod api;
 mod client;
 mod compose;
+mod events;
 mod inspected;
 mod revival;
 mod shim;
@@ -14,7 +15,7 @@ mod shim;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,7 +29,7 @@ use self::inspected::InspectedContainer;
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
 use super::host::{
-    Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
+    Attentive, Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
 };
 use belay_model::composition::image::ImageStore;
 use belay_model::composition::image::architecture;
@@ -50,6 +51,9 @@ pub struct RealHost {
     /// Locked while it is looked for, so that nobody looks at the same time.
     compose: Arc<Mutex<Option<ComposeProgram>>>,
 }
+
+/// Two calls of Compose that make the same container at once get in each other's way: an engine and the thread beside it.
+static COMPOSE_CHANGES: Mutex<()> = Mutex::new(());
 
 /// This program, also when another one has its path by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -248,6 +252,13 @@ impl Host for RealHost {
         std::thread::sleep(time);
     }
 
+    fn apart(&self) -> Option<Box<dyn Attentive>> {
+        Some(Box::new(RealHost {
+            api: OnceLock::new(),
+            compose: Arc::clone(&self.compose),
+        }))
+    }
+
     fn engine(&self) -> Result<EngineFacts, HostError> {
         let info = self.info()?;
         Ok(EngineFacts {
@@ -411,6 +422,9 @@ impl Host for RealHost {
                 shim::await_end(&container.id);
             }
         }
+        let _alone = COMPOSE_CHANGES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let words = ["up", "--detach", "--no-deps", "--no-build", service];
         self.compose_call(composition, &words)?
             .deadline(LONG)
@@ -428,6 +442,9 @@ impl Host for RealHost {
         containers: usize,
     ) -> Result<(), HostError> {
         let scale = format!("{service}={containers}");
+        let _alone = COMPOSE_CHANGES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let words = [
             "up",
             "--no-start",

@@ -13,6 +13,7 @@ mod drain;
 mod fetch;
 mod files;
 mod go_back;
+pub(super) mod keep;
 mod migrate;
 mod mounted;
 mod preflight;

@@ -13,6 +13,7 @@ use belay_model::judgement::health::{
 };
 use belay_model::replacement::gateway::Front;
 use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::BootTime;
 use belay_model::versions::release::Release;
 
@@ -222,6 +223,9 @@ fn samples_of(
         restarts: container.map_or(0, |c| c.restarts),
     };
     let containers = work.serving_or_candidates(service)?;
+    if containers.is_empty() && service == GATEWAY_SERVICE {
+        return Ok(vec![sample(None, ContainerState::Starting)]);
+    }
     if containers.is_empty() {
         return Ok(vec![sample(None, ContainerState::Missing)]);
     }
@@ -237,6 +241,8 @@ fn samples_of(
         .iter()
         .map(|container| {
             let state = match state_of(container) {
+                // It is no version's: somebody stopped it, and it is started again.
+                ContainerState::Exited(_) if service == GATEWAY_SERVICE => ContainerState::Starting,
                 ContainerState::Well if !listens(work, container, &ports) => {
                     ContainerState::NotListening
                 }

@@ -1,5 +1,6 @@
 //! One deployment or rollback on the host: plan, steps, journal, and what it came to.
 
+pub mod duty;
 pub mod journal;
 pub mod outcome;
 pub mod phase;

@@ -1,0 +1,305 @@
+//! Keep: what has to serve at this moment of the transaction runs, whoever has taken it away.
+//!
+//! Runs on the host, in a thread beside the steps ([`crate::keeper`]), which never looks while a step begins. What a step
+//! works on is none of its business ([`Duty`]), so both may act at once. It may be called again at any time and finds
+//! nothing to do where all is well.
+
+use std::collections::BTreeMap;
+
+use super::{Sides, StepContext, long_running, services, traffic};
+use crate::durable;
+use crate::error::AgentError;
+use crate::host::{Container, RunState};
+use belay_model::replacement::gateway::{Side, Traffic};
+use belay_model::replacement::moves::{GatewayMove, Moves};
+use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
+use belay_model::transaction::duty::Duty;
+use belay_model::transaction::phase::Phase;
+use belay_model::versions::release::Release;
+use belay_model::versions::revival::wants_to_run;
+
+/// How often one container, or one service that lost its container, is brought back within a transaction: what goes away
+/// more often than that is taken away by itself.
+const TRIES: u32 = 5;
+
+/// How often each was brought back.
+#[derive(Debug, Default)]
+pub(crate) struct Tries(BTreeMap<String, u32>);
+
+impl Tries {
+    fn allows(&mut self, what: &str) -> bool {
+        let tries = self.0.entry(what.to_owned()).or_default();
+        *tries += 1;
+        *tries <= TRIES
+    }
+}
+
+/// Brings back what has to serve and does not; tells what was done.
+pub(crate) fn keep(work: &StepContext<'_>, tries: &mut Tries) -> Result<Vec<String>, AgentError> {
+    let phase = phase(work)?;
+    let kept = match Duty::at(phase, work.plan.work.restores()) {
+        Duty::Nobody => vec![],
+        Duty::Before | Duty::BeforeBesideReplaced if work.previous()?.is_none() => vec![],
+        Duty::Before => all(work, tries, &before(work)?)?,
+        Duty::BeforeBesideReplaced => all(work, tries, &before_beside_replaced(work)?)?,
+        Duty::After => match lost_candidate(work)? {
+            Some(reason) => vec![go_back(work, &reason)?],
+            None => all(work, tries, &after(work)?)?,
+        },
+        Duty::Committed => all(work, tries, &committed(work)?)?,
+    };
+    Ok(kept)
+}
+
+/// Treats both versions as the transaction wants it at this moment, in a gateway that has forgotten it.
+pub(crate) fn mend_traffic(work: &StepContext<'_>) -> Result<(), AgentError> {
+    let traffic = match Duty::traffic(phase(work)?) {
+        Some(Traffic::MOVED) if is_giving_back(work)? => Some(Traffic::RETURNED),
+        traffic => traffic,
+    };
+    match traffic {
+        None => Ok(()),
+        // Another gateway takes its place at the cutover, and knows nothing of either.
+        Some(traffic)
+            if traffic != Traffic::MOVED && work.moves().gateway != GatewayMove::Stays =>
+        {
+            Ok(())
+        }
+        Some(traffic) => traffic::set(work, traffic),
+    }
+}
+
+/// Whether the requests are the version before's again, though the step does not know it yet.
+fn is_giving_back(work: &StepContext<'_>) -> Result<bool, AgentError> {
+    let duty = Duty::at(phase(work)?, work.plan.work.restores());
+    Ok(duty == Duty::After && work.wish_to_stop()?.is_some())
+}
+
+fn phase(work: &StepContext<'_>) -> Result<Phase, AgentError> {
+    Phase::of(work.entries())
+        .map_err(|error| AgentError::new(format!("the journal contradicts itself: {error}")))
+}
+
+/// A service that has to run.
+struct Wanted {
+    service: String,
+    /// Which of its containers; all where there is one side only.
+    side: Option<Side>,
+    release: Release,
+}
+
+fn wanted(release: &Release, service: &str, side: Option<Side>) -> Wanted {
+    Wanted {
+        service: service.to_owned(),
+        side,
+        release: release.clone(),
+    }
+}
+
+/// Of a service that gets candidates, only one side.
+fn side_of(moves: &Moves, service: &str, side: Side) -> Option<Side> {
+    moves.strategy(service).is_start_first().then_some(side)
+}
+
+/// All that ran when the transaction began.
+fn before(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+    let Some(previous) = work.previous()? else {
+        return Ok(vec![]);
+    };
+    let moves = work.moves();
+    let file = work.normalised(&previous.name)?;
+    let mut names = long_running(&previous, &file)?;
+    names.push(GATEWAY_SERVICE.to_owned());
+    let running = &work.preflight()?.running;
+    let ran = names.iter().filter(|name| running.contains(name));
+    Ok(ran
+        .map(|name| wanted(&previous, name, side_of(&moves, name, Side::Incumbent)))
+        .collect())
+}
+
+/// What serves while services without candidates are replaced: those with candidates, and the gateway before them.
+fn before_beside_replaced(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+    let moves = work.moves();
+    let candidate = work.candidate()?;
+    let stays = |name: &str| match name {
+        GATEWAY_SERVICE => moves.gateway == GatewayMove::Stays,
+        // Whose ports the gateway takes over, or whose replicas go one by one, the cutover itself stops.
+        _ if candidate.rolls(name) || matches!(moves.gateway, GatewayMove::Comes { .. }) => false,
+        _ => moves.strategy(name).is_start_first(),
+    };
+    let mut kept = before(work)?;
+    kept.retain(|wanted| stays(&wanted.service));
+    Ok(kept)
+}
+
+/// The new version's gateway, and what it took over as it was. What was replaced is being judged.
+fn after(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+    let moves = work.moves();
+    let mut kept = committed(work)?;
+    kept.retain(|wanted| {
+        wanted.service == GATEWAY_SERVICE
+            || moves.strategy(&wanted.service) == Strategy::Untouched
+            || moves.strategy(&wanted.service).is_start_first()
+    });
+    Ok(kept)
+}
+
+/// All of the new version.
+fn committed(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+    let candidate = work.candidate()?;
+    let moves = work.moves();
+    let file = work.normalised(&candidate.name)?;
+    let mut names = long_running(&candidate, &file)?;
+    if candidate.service(GATEWAY_SERVICE).is_some() {
+        names.push(GATEWAY_SERVICE.to_owned());
+    }
+    Ok(names
+        .iter()
+        .map(|name| wanted(&candidate, name, side_of(&moves, name, Side::Candidate)))
+        .collect())
+}
+
+fn all(
+    work: &StepContext<'_>,
+    tries: &mut Tries,
+    wanted: &[Wanted],
+) -> Result<Vec<String>, AgentError> {
+    let mut told = vec![];
+    let mut failed = Ok(());
+    for one in wanted {
+        // What cannot be brought back must not keep the others away.
+        match keep_one(work, tries, one) {
+            Ok(text) => told.extend(text),
+            Err(error) => failed = Err(error),
+        }
+    }
+    match told.is_empty() {
+        true => failed.map(|()| told),
+        false => Ok(told),
+    }
+}
+
+fn keep_one(
+    work: &StepContext<'_>,
+    tries: &mut Tries,
+    wanted: &Wanted,
+) -> Result<Option<String>, AgentError> {
+    let service = &wanted.service;
+    let Sides {
+        incumbents,
+        candidates,
+    } = work.sides(service)?;
+    let (mine, others) = match wanted.side {
+        None => ([incumbents, candidates].concat(), vec![]),
+        Some(Side::Incumbent) => (incumbents, candidates),
+        Some(Side::Candidate) => (candidates, incumbents),
+    };
+    if mine.is_empty() {
+        if !tries.allows(service) || is_same_image(work, service)? && wanted.side.is_some() {
+            return Ok(None);
+        }
+        make(work, wanted, others.len())?;
+        return Ok(Some(format!(
+            "{service} had lost its container; it was made again"
+        )));
+    }
+    let is_served = mine.iter().any(Container::is_alive);
+    let mut started = false;
+    for container in mine.iter().filter(|c| has_to_run(work, c, is_served)) {
+        if tries.allows(&container.id) {
+            let done = work.host.start(&container.id);
+            done.map_err(|e| services::could_not_start(&wanted.release, service, e))?;
+            started = true;
+        }
+    }
+    Ok(started.then(|| format!("{service} had been stopped; it was started again")))
+}
+
+/// Whether a container that does not run should. One that did not when the transaction began is not ours to start, and one
+/// that ended by itself and well, of a service that does not serve anybody, has done its work.
+fn has_to_run(work: &StepContext<'_>, container: &Container, is_served: bool) -> bool {
+    let known_and_off = work.was_there(container) && !work.ran(container);
+    let ended_well = container.state == RunState::Exited(0);
+    let is_meant_to = wants_to_run(&container.restart_policy)
+        && !(ended_well && container.restart_policy.starts_with("on-failure"));
+    let fronts = work.moves().fronts;
+    let answers = fronts
+        .iter()
+        .any(|front| front.service == container.service);
+    let has_ended = matches!(container.state, RunState::Exited(_));
+    let was_made = container.state == RunState::Created && !is_served;
+    !known_and_off && (was_made || has_ended && (is_meant_to || answers || !ended_well))
+}
+
+/// Two versions with the same image cannot be told apart by their containers.
+fn is_same_image(work: &StepContext<'_>, service: &str) -> Result<bool, AgentError> {
+    let Ok(candidate) = work.candidate() else {
+        return Ok(false);
+    };
+    let image = |release: &Release| Some(release.service(service)?.engine_id().to_owned());
+    let before = work.previous()?.as_ref().and_then(image);
+    Ok(before.is_some() && before == image(&candidate))
+}
+
+/// Makes a service's containers anew, beside so many of the other side.
+fn make(work: &StepContext<'_>, wanted: &Wanted, others: usize) -> Result<(), AgentError> {
+    let Wanted {
+        service, release, ..
+    } = wanted;
+    if others == 0 {
+        return services::up(work, release, service);
+    }
+    let composition = work.composition(release);
+    let created = work.host.create(&composition, service, others + 1);
+    created.map_err(|e| services::could_not_start(release, service, e))?;
+    let Sides {
+        incumbents,
+        candidates,
+    } = work.sides(service)?;
+    let mine = match wanted.side {
+        Some(Side::Candidate) => candidates,
+        Some(Side::Incumbent) | None => incumbents,
+    };
+    for container in mine.iter().filter(|c| c.state == RunState::Created) {
+        let done = work.host.start(&container.id);
+        done.map_err(|e| services::could_not_start(release, service, e))?;
+    }
+    Ok(())
+}
+
+/// Why the new version cannot keep the requests, where the version before can take them back.
+fn lost_candidate(work: &StepContext<'_>) -> Result<Option<String>, AgentError> {
+    let mut lost = None;
+    for service in work.moves().start_first() {
+        let Sides {
+            incumbents,
+            candidates,
+        } = work.sides(service)?;
+        if !incumbents.iter().any(Container::is_alive) {
+            return Ok(None);
+        }
+        let dead = candidates.iter().find_map(|c| match c.state {
+            RunState::Exited(code) => Some(format!("{} ended with code {code}", c.name)),
+            _ => None,
+        });
+        let gone = candidates
+            .is_empty()
+            .then(|| format!("the new container of {service} is gone"));
+        lost = lost.or(dead).or(gone);
+    }
+    Ok(lost)
+}
+
+/// Gives the requests back at once, and has the transaction unwind.
+fn go_back(work: &StepContext<'_>, reason: &str) -> Result<String, AgentError> {
+    traffic::set(work, Traffic::RETURNED)?;
+    work.may_act()?;
+    let wish = work.layout.abort(work.seq()?);
+    if !wish.exists() {
+        durable::replace(&wish, reason.as_bytes(), 0o600)?;
+    }
+    Ok(format!(
+        "{reason} while it had the requests; the version before has them again"
+    ))
+}
