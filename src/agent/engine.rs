@@ -7,6 +7,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::down::down;
 use super::durable;
 use super::error::{AgentError, EngineError};
 use super::fence::Fence;
@@ -169,7 +170,8 @@ impl RunningEngine<'_> {
                     if end == End::Committed {
                         self.look_once_more()?;
                     }
-                    self.record(Event::End { end })?;
+                    let down = self.down(end);
+                    self.record(Event::End { end, down })?;
                     state::close(self.layout, self.journal)?;
                 }
                 Next::Stuck(step) => return Ok(Ending::Stuck(step)),
@@ -196,6 +198,20 @@ impl RunningEngine<'_> {
             self.record(Event::Warning { text })?;
         }
         Ok(())
+    }
+
+    /// What of the version that should serve now does not run. Nothing when that cannot be found out: everything that had to
+    /// be verified has been.
+    fn down(&mut self, end: End) -> Vec<String> {
+        let work = StepContext::new(self.host, self.layout, self.plan, self.journal);
+        let release = match end {
+            End::Committed => work.candidate().map(Some),
+            End::Unwound => work.previous(),
+        };
+        let Ok(Some(release)) = release else {
+            return vec![];
+        };
+        down(self.host, self.layout, &release).unwrap_or_default()
     }
 
     fn record(&mut self, event: Event) -> Result<(), JournalError> {

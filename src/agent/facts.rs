@@ -6,6 +6,7 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::down::down;
 use super::error::AgentError;
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::images::{Images, Wanted};
@@ -50,6 +51,10 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, AgentError>
             .map_err(|e| AgentError::doing("could not read the free disk space", e))?,
         total_bytes: total_bytes(layout)?,
         releases: known_releases(host, layout)?,
+        down: match &serving {
+            Some(serving) => down(host, layout, serving)?,
+            None => vec![],
+        },
         images: service_images(&images, serving.as_slice())?,
         services: containers
             .iter()

@@ -18,6 +18,7 @@ mod command;
 mod contact;
 pub mod disk;
 pub mod docker;
+mod down;
 pub mod durable;
 pub mod engine;
 pub mod engine_process;

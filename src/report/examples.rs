@@ -83,6 +83,7 @@ pub(super) fn deployed() -> Outcome {
         asked: "v1.1.0".to_owned(),
         reason: None,
         host_was_read: true,
+        down: vec![],
         revision: Some("3f2a91c0de".repeat(4)),
         previous: Some("v1.0.0".to_owned()),
         previous_revision: Some("0a1b2c3d4e".repeat(4)),

@@ -10,7 +10,7 @@ use belay_model::text::{clip, one_line};
 use belay_model::transaction::outcome::{Failure, Outcome, Word};
 
 use super::story;
-use super::words::clock;
+use super::words::{self, clock};
 
 /// The longest of the three lines, in characters. GitHub cuts an annotation at 4,096.
 const LINE_MAX: usize = 1200;
@@ -32,6 +32,7 @@ pub struct Circumstances<'a> {
     word: Word,
     previous: Option<&'a str>,
     serving: Option<&'a str>,
+    down: &'a [String],
     asked: Option<&'a str>,
     root: Option<&'a str>,
     settles_by: Option<Timestamp>,
@@ -45,6 +46,7 @@ impl From<Word> for Circumstances<'_> {
             word,
             previous: None,
             serving: None,
+            down: &[],
             asked: None,
             root: None,
             settles_by: None,
@@ -60,6 +62,7 @@ impl<'a> From<&'a Outcome> for Circumstances<'a> {
             word: outcome.word,
             previous: outcome.previous.as_deref(),
             serving: outcome.serving.as_deref(),
+            down: &outcome.down,
             asked: Some(&outcome.asked),
             root: story::root(outcome),
             settles_by: outcome.settles_by,
@@ -122,11 +125,23 @@ impl Circumstances<'_> {
         match self.word {
             Word::Deployed | Word::Unchanged => self.serves(),
             Word::Refused => match self.serving.or(self.previous) {
-                Some(version) => format!("nothing was changed; {version} still serves"),
+                Some(version) if self.down.is_empty() => {
+                    format!("nothing was changed; {version} still serves")
+                }
+                Some(version) => format!(
+                    "nothing was changed; {version} was deployed last, and {} not run",
+                    words::not_running(self.down)
+                ),
                 None => "nothing was changed".to_owned(),
             },
             Word::RolledBack => match self.serving.or(self.previous) {
-                Some(version) => format!("{version} serves again, verified"),
+                Some(version) if self.down.is_empty() => {
+                    format!("{version} serves again, verified")
+                }
+                Some(version) => format!(
+                    "{version} is back, but {} not run",
+                    words::not_running(self.down)
+                ),
                 None => {
                     "nothing serves, as before; nothing of the failed version is left".to_owned()
                 }
@@ -138,7 +153,13 @@ impl Circumstances<'_> {
 
     fn serves(&self) -> String {
         match self.serving {
-            Some(version) => format!("{version} serves"),
+            Some(version) if self.down.is_empty() => format!("{version} serves"),
+            Some(version) => {
+                format!(
+                    "{version} is there, but {} not run",
+                    words::not_running(self.down)
+                )
+            }
             None => "nothing serves".to_owned(),
         }
     }

@@ -37,6 +37,9 @@ pub struct StatusReport {
     pub backups: Vec<BackupLine>,
     /// What is free on the root's file system; `None` where nobody looked.
     pub free_bytes: Option<u64>,
+    /// The services of what was deployed last that do not run now.
+    #[serde(default)]
+    pub down: Vec<String>,
     /// Versions that can be rolled back to, newest first; the serving one among them.
     pub releases: Vec<KeptRelease>,
     /// Who settles the host after a reboot.
@@ -233,12 +236,16 @@ fn serves(report: &StatusReport) -> String {
         How::Deploy => "deployed",
         How::Rollback => "rolled back to",
     };
-    format!(
+    let since = format!(
         "{}, {how} {} ({})",
         one_line(&current.version),
         words::ago(current.since, report.at),
         words::utc(current.since)
-    )
+    );
+    match report.down.is_empty() {
+        true => since,
+        false => format!("{since}; but {} not run", words::not_running(&report.down)),
+    }
 }
 
 fn lock(report: &StatusReport) -> String {
@@ -346,6 +353,7 @@ mod tests {
             host: "deploy@203.0.113.10:22".to_owned(),
             root: "/opt/ntplatform".to_owned(),
             at: at("2026-11-24T12:00:00Z"),
+            down: vec![],
             current: Some(CurrentReport {
                 version: "v1.1.0".to_owned(),
                 release: "2-v1.1.0".to_owned(),

@@ -110,7 +110,7 @@ impl Narrator {
                 one_line(measured.reasons.first().map_or("", String::as_str)),
                 words::duration(measured.longest_gap_ms)
             )),
-            Event::End { end } => Progress::Line(ending(*end).to_owned()),
+            Event::End { end, .. } => Progress::Line(ending(*end).to_owned()),
         })
     }
 
@@ -145,8 +145,8 @@ pub fn position(step: Step) -> String {
 
 fn beginning(begin: &Begin) -> String {
     let now = match &begin.previous_tag {
-        Some(tag) => format!("{} serves now", one_line(tag)),
-        None => "nothing serves yet".to_owned(),
+        Some(tag) => format!("{} was deployed last", one_line(tag)),
+        None => "nothing was deployed before".to_owned(),
     };
     format!("{} begins; {now}", one_line(&begin.what))
 }
@@ -278,7 +278,13 @@ mod tests {
                 ),
                 (500, Event::UndoStarted { step: Step::Bake }),
                 (540, Event::UndoDone { step: Step::Bake }),
-                (600, Event::End { end: End::Unwound }),
+                (
+                    600,
+                    Event::End {
+                        end: End::Unwound,
+                        down: vec![]
+                    }
+                ),
             ]),
             [
                 "9/14 bake",

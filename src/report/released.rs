@@ -211,7 +211,14 @@ fn rollback_ready(outcome: &Outcome) -> ChecklistEntry {
     let item = Item::RollbackReady;
     if outcome.word != Word::Deployed {
         let evidence = match &outcome.serving {
-            Some(tag) => Sentence::new("used: ").name(tag).say(" serves again"),
+            Some(tag) if outcome.down.is_empty() => {
+                Sentence::new("used: ").name(tag).say(" serves again")
+            }
+            Some(tag) => Sentence::new("used: ")
+                .name(tag)
+                .say(" is back, but ")
+                .text(&words::not_running(&outcome.down))
+                .say(" not run"),
             None => Sentence::new("used: nothing serves, as before"),
         };
         return entry(item, ItemJudge::Machine(true), evidence);

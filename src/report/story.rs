@@ -97,7 +97,15 @@ fn rolled_back(outcome: &Outcome) -> Sentence {
     };
     let failed = failed_in(what.say(" failed"), outcome);
     match &outcome.serving {
-        Some(version) => failed.say("; ").name(version).say(" serves again"),
+        Some(version) if outcome.down.is_empty() => {
+            failed.say("; ").name(version).say(" serves again")
+        }
+        Some(version) => failed
+            .say("; ")
+            .name(version)
+            .say(" is back, but ")
+            .text(&words::not_running(&outcome.down))
+            .say(" not run"),
         None => failed.say("; nothing serves, as before"),
     }
 }

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use belay_model::text::one_line;
 use belay_model::versions::history::MetricKind;
 
 /// The minus sign of differences; a hyphen would be read as a dash.
@@ -117,6 +118,17 @@ pub fn amount(kind: MetricKind, number: u64) -> String {
 #[must_use]
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// The subject of "… not run": `web does`, `web, worker and db do`. Names come from the host.
+#[must_use]
+pub fn not_running(services: &[String]) -> String {
+    let names: Vec<String> = services.iter().map(|name| one_line(name)).collect();
+    match names.as_slice() {
+        [] => "nothing does".to_owned(),
+        [one] => format!("{one} does"),
+        [others @ .., last] => format!("{} and {last} do", others.join(", ")),
+    }
 }
 
 /// Rows as columns of a terminal, two blanks apart, without blanks at the lines' ends.

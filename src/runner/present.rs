@@ -32,6 +32,7 @@ pub fn status(
         host: host.to_owned(),
         root: root.to_owned(),
         at: facts.now,
+        down: facts.down.clone(),
         current: facts.current.as_ref().map(|current| CurrentReport {
             version: current.tag.clone(),
             release: current.release.clone(),

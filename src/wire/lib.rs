@@ -104,6 +104,8 @@ pub struct HostFacts {
     pub current: Option<Current>,
     /// Every release whose record is whole, by its number.
     pub releases: Vec<KnownRelease>,
+    /// The services of what was deployed last that do not run now.
+    pub down: Vec<String>,
     /// The images of what serves, for comparison.
     pub images: Vec<ServiceImage>,
     /// Every container of the project that serves, one that is stopped included.

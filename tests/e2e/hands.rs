@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use belay_model::transaction::step::Step;
+use serde_json::json;
 
 use crate::faults::{Moment, Trap};
 use crate::lab::{App, ROOT, say};
@@ -14,7 +15,8 @@ use crate::load::{Load, Shape};
 on_every_host!(
     by turns:
     what_is_taken_away_before_the_cutover_comes_back_at_once,
-    what_is_taken_away_after_the_cutover_gives_the_requests_back_at_once;
+    what_is_taken_away_after_the_cutover_gives_the_requests_back_at_once,
+    what_was_taken_down_by_hand_is_told_and_can_be_backed_up_deployed_and_brought_back;
 );
 
 /// Requests a second in the meantime.
@@ -158,12 +160,81 @@ fn what_is_taken_away_after_the_cutover_gives_the_requests_back_at_once(app: App
         ),
         hand(
             "new web removed after the commit",
-            (Step::Retire, After),
+            (Step::Drain, After),
             "docker rm -f $(of web)",
             GOES_ON,
         ),
     ];
     play(app, &hands);
+}
+
+/// With nothing of the application's left on the host but its data.
+fn what_was_taken_down_by_hand_is_told_and_can_be_backed_up_deployed_and_brought_back(
+    mut app: App,
+) {
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    app.http("POST", "/data", "precious").expect("an answer");
+    app.release("v1.1.0", "");
+    app.push("v1.1.0").ends("deployed", "v1.1.0");
+    let note = |app: &App| app.http("GET", "/data", "").expect("an answer").1;
+
+    take_down(&mut app);
+    let told = app.belay(&["status"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(
+        told.contains("but web, worker and belay-gateway do not run"),
+        "{told}"
+    );
+    // What refuses says what is so.
+    app.host.run(&format!(
+        "echo \"version: '3'\" >{ROOT}/docker-compose.override.yml"
+    ));
+    app.release("v1.2.0", "");
+    let running = app.begin_push("v1.2.0");
+    let refused = app.wait(running);
+    assert_eq!(refused.output("outcome"), "refused");
+    refused.says("v1.1.0 was deployed last, and web, worker and belay-gateway do not run");
+    assert!(!refused.log.contains("still serves"), "{}", refused.log);
+    app.host
+        .run(&format!("rm {ROOT}/docker-compose.override.yml"));
+    let saved = app.belay(&["backup"]);
+    assert!(saved.status.success(), "{saved:?}");
+    let inside = app.host.run(&format!(
+        "cd {ROOT}/backups && tar -xzOf $(ls backup_*.tar.gz | tail -n 1) --wildcards 'data/volumes/*/note'"
+    ));
+    assert_eq!(inside, "precious");
+
+    app.push("v1.1.0").ends("deployed", "v1.1.0");
+    assert_eq!(note(&app), "precious");
+    take_down(&mut app);
+    let deployed = app.push("v1.2.0");
+    deployed.ends("deployed", "v1.2.0");
+    let backup = deployed.output("backup").to_owned();
+    assert_eq!(note(&app), "precious");
+
+    // The images of earlier versions stay where nobody prunes them.
+    app.release("v1.3.0", "");
+    app.push("v1.3.0").ends("deployed", "v1.3.0");
+    app.http("POST", "/data", "spoilt").expect("an answer");
+    app.host.run(&format!("cd {ROOT} && docker-compose down"));
+    app.strangers = app.host.strangers();
+    app.rollback("v1.2.0").ends("deployed", "v1.2.0");
+    assert_eq!(note(&app), "spoilt");
+    app.host.run(&format!("cd {ROOT} && docker-compose down"));
+    app.press(json!({
+        "command": "rollback", "restore-data": backup, "confirm": "production", "rollback": "v1.2.0",
+    }))
+    .ends("deployed", "v1.2.0");
+    assert_eq!(note(&app), "precious");
+}
+
+/// Everything that Docker has of the application, but for its volumes.
+fn take_down(app: &mut App) {
+    app.host.run(&format!(
+        "cd {ROOT} && docker-compose down && docker image prune --all --force"
+    ));
+    app.strangers = app.host.strangers();
 }
 
 fn play(mut app: App, hands: &[Hand]) {

@@ -23,6 +23,7 @@ mod sample;
 mod action;
 mod button;
 mod cancel;
+mod chaos;
 mod checklist;
 mod compose_features;
 mod crashes;

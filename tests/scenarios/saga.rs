@@ -57,7 +57,7 @@ fn act(site: &Site, plan: &Plan, script: &Script) -> End {
                 append(site, &mut journal, Event::UndoDone { step });
             }
             Next::Finish(end) => {
-                append(site, &mut journal, Event::End { end });
+                append(site, &mut journal, Event::End { end, down: vec![] });
                 state::close(&site.layout, &journal).expect("closed");
             }
             Next::Stuck(step) => panic!("{step} is stuck"),

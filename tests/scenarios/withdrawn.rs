@@ -63,7 +63,10 @@ fn what_is_taken_back_while_an_engine_begins_is_undone_before_its_first_step() {
         .expect("it began");
     assert!(matches!(
         entries.last().map(|e| &e.event),
-        Some(Event::End { end: End::Unwound })
+        Some(Event::End {
+            end: End::Unwound,
+            ..
+        })
     ));
     let done =
         |e: &&belay_model::transaction::journal::Entry| matches!(e.event, Event::Done { .. });

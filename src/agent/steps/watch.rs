@@ -223,9 +223,6 @@ fn samples_of(
         restarts: container.map_or(0, |c| c.restarts),
     };
     let containers = work.serving_or_candidates(service)?;
-    if containers.is_empty() && service == GATEWAY_SERVICE {
-        return Ok(vec![sample(None, ContainerState::Starting)]);
-    }
     if containers.is_empty() {
         return Ok(vec![sample(None, ContainerState::Missing)]);
     }
@@ -242,7 +239,9 @@ fn samples_of(
         .map(|container| {
             let state = match state_of(container) {
                 // It is no version's: somebody stopped it, and it is started again.
-                ContainerState::Exited(_) if service == GATEWAY_SERVICE => ContainerState::Starting,
+                ContainerState::Exited(_) if service == GATEWAY_SERVICE => {
+                    ContainerState::Restarting
+                }
                 ContainerState::Well if !listens(work, container, &ports) => {
                     ContainerState::NotListening
                 }

@@ -119,6 +119,9 @@ pub enum Event {
     End {
         /// How it ended.
         end: End,
+        /// The services of what should serve now that did not run when it was looked last.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        down: Vec<String>,
     },
 }
 

@@ -164,6 +164,9 @@ pub struct Outcome {
     pub previous_revision: Option<String>,
     /// What serves now, as the host's records say; `None` when nothing does or nothing is known.
     pub serving: Option<String>,
+    /// The services of that which did not run when the host was looked at last.
+    #[serde(default)]
+    pub down: Vec<String>,
     /// When the run began, by the clock of its machine.
     pub started: Timestamp,
     /// Where the time went, on the runner.

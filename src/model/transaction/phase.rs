@@ -157,7 +157,7 @@ impl Phase {
             (Phase::Undoing(step), Event::UndoFailed { step: s, .. }) if is(s, step) => {
                 Some(Phase::UndoFailed(step))
             }
-            (_, Event::End { end }) if self.next() == Next::Finish(*end) => {
+            (_, Event::End { end, .. }) if self.next() == Next::Finish(*end) => {
                 Some(Phase::Closed(*end))
             }
             (_, Event::Interrupted { .. }) => Some(self.interrupted()),
@@ -205,7 +205,7 @@ impl Phase {
                 CannotFollow::NotUndoing { step, phase }
             }
             (_, Event::Extended { .. }) => CannotFollow::NotConfirming(phase),
-            (_, &Event::End { end }) => CannotFollow::NotOver { end, phase },
+            (_, &Event::End { end, .. }) => CannotFollow::NotOver { end, phase },
         }
     }
 

@@ -91,7 +91,7 @@ fn every_event() -> Vec<Event> {
             undo_failed(step),
         ]
     };
-    let ends = [End::Committed, End::Unwound].map(|end| Event::End { end });
+    let ends = [End::Committed, End::Unwound].map(|end| Event::End { end, down: vec![] });
     Step::ALL
         .into_iter()
         .flat_map(of_step)
@@ -152,7 +152,7 @@ fn taken(phase: Phase) -> Vec<Event> {
 }
 
 fn end(end: End) -> Event {
-    Event::End { end }
+    Event::End { end, down: vec![] }
 }
 
 fn takes(phase: Phase, event: &Event) -> bool {
@@ -175,7 +175,7 @@ fn refusal(phase: Phase, event: &Event) -> CannotFollow {
             CannotFollow::NotUndoing { step, phase }
         }
         (_, Event::Extended { .. }) => CannotFollow::NotConfirming(phase),
-        (_, &Event::End { end }) => CannotFollow::NotOver { end, phase },
+        (_, &Event::End { end, .. }) => CannotFollow::NotOver { end, phase },
         _ => panic!("{event:?} {phase} is never refused"),
     }
 }
@@ -264,7 +264,7 @@ fn by_step(events: &[Event]) -> Next {
                     }
                 }
             }
-            Event::End { end } => return Next::Closed(*end),
+            Event::End { end, .. } => return Next::Closed(*end),
             _ => {}
         }
     }

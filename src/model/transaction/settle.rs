@@ -102,8 +102,8 @@ fn take_in(outcome: &mut Outcome, event: &Event) {
         | Event::UndoFailed { .. }
         | Event::Note { .. }
         | Event::Measured { .. }
-        | Event::Extended { .. }
-        | Event::End { .. } => {}
+        | Event::Extended { .. } => {}
+        Event::End { down, .. } => outcome.down.clone_from(down),
     }
 }
 

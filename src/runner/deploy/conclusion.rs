@@ -76,6 +76,7 @@ pub(crate) fn blank(work: Work, asked: &str) -> Outcome {
         previous: None,
         previous_revision: None,
         serving: None,
+        down: vec![],
         started: jiff::Timestamp::now(),
         durations: Durations::default(),
         steps: vec![],

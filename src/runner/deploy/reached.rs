@@ -32,6 +32,7 @@ impl Reached {
         outcome.host_was_read = true;
         let low = near_miss::low_disk(facts.free_bytes, facts.total_bytes);
         outcome.warnings.extend(low);
+        outcome.down.clone_from(&facts.down);
         outcome.previous = facts.current.as_ref().map(|c| c.tag.clone());
         outcome.previous_revision = facts.current.as_ref().and_then(|c| c.revision.clone());
         // Preflight would find the same, after everything was built and sent.
@@ -56,7 +57,9 @@ impl Reached {
             .is_some_and(|c| c.tag == tag.as_str() && c.revision.as_deref() == Some(revision));
         // What is recorded cannot be what serves when its images are gone, as after a switch to another image store.
         let serves = |image: &&ServiceImage| image.serves && !image.id.is_empty();
-        is_current && self.facts.images.iter().filter(serves).all(|i| i.is_there)
+        is_current
+            && self.facts.down.is_empty()
+            && self.facts.images.iter().filter(serves).all(|i| i.is_there)
     }
 
     /// Going back to an older version is a rollback, and has other rules.

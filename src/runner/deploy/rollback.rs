@@ -16,6 +16,7 @@ use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::{
     KnownBackup, RollbackChoice, RollbackTo, choose_restore, choose_rollback,
 };
+use belay_report::words;
 use belay_wire::HostFacts;
 
 /// Rolls back to an earlier version.
@@ -52,6 +53,9 @@ fn try_rollback(
         RollbackChoice::Go(release) => {
             outcome.asked = release.tag;
             outcome.revision = release.revision;
+        }
+        RollbackChoice::Already(_) if !reached.facts.down.is_empty() => {
+            return Err(not_running(&reached.facts));
         }
         RollbackChoice::Already(why) => {
             nothing_to_do(outcome, &reached.facts, why);
@@ -123,6 +127,18 @@ fn choose(wish: &RollbackWish, facts: &HostFacts) -> RollbackChoice {
     });
     let backups: Vec<KnownBackup> = known.collect();
     choose(&wish.to, facts.current.as_ref(), &facts.releases, &backups)
+}
+
+/// The version that was asked for is the one that was deployed last, and not all of it is there.
+fn not_running(facts: &HostFacts) -> DeployError {
+    let last = facts.current.as_ref().map_or("it", |current| &current.tag);
+    DeployError::NoRollback {
+        error: format!(
+            "{last} is what was deployed last, and {} not run",
+            words::not_running(&facts.down)
+        ),
+        next: format!("deploy {last} again: that brings back what does not run"),
+    }
 }
 
 fn nothing_to_do(outcome: &mut Outcome, facts: &HostFacts, why: String) {

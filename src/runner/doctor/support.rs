@@ -233,6 +233,7 @@ mod tests {
                 "name": "s3cret", "seq": 7, "tag": failed, "revision": failed,
                 "created": "2026-11-24T03:14:05Z", "missing_images": [failed], "can_serve": true,
             }],
+            "down": [failed],
             "images": [{
                 "service": "secretapp", "id": failed, "size": 1, "is_there": true, "serves": true,
             }],

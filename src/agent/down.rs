@@ -1,0 +1,49 @@
+//! Which services of a version do not run at this moment. Nobody says that a version serves without having looked.
+//!
+//! Runs on the host. Reads only.
+
+use super::error::AgentError;
+use super::host::{Container, Host, RunState};
+use super::layout::Layout;
+use super::state;
+use belay_model::composition::compose::ComposeFile;
+use belay_model::replacement::strategy::Strategy;
+use belay_model::versions::release::{Release, ReleaseService};
+use belay_model::versions::revival::wants_to_run;
+
+/// The names of a release's lasting services without a container that runs, in the release's order.
+pub(crate) fn down(
+    host: &dyn Host,
+    layout: &Layout,
+    release: &Release,
+) -> Result<Vec<String>, AgentError> {
+    let containers = host.containers(&release.project)?;
+    // Without the file every service counts as one that has to run.
+    let file = state::normalised(layout, &release.name).ok().flatten();
+    let is_down = |service: &&ReleaseService| {
+        service.strategy != Strategy::OneShot
+            && file
+                .as_ref()
+                .is_none_or(|file| is_wanted(file, &service.name))
+            && !is_well(&containers, &service.name)
+    };
+    let down = release.services.iter().filter(is_down);
+    Ok(down.map(|service| service.name.clone()).collect())
+}
+
+/// A person may want none of a service (`scale: 0`).
+fn is_wanted(file: &ComposeFile, service: &str) -> bool {
+    file.service(service).is_none() || file.replicas(service) > 0
+}
+
+/// Whether one of its containers runs, or has done its work and nobody wants it to run on.
+fn is_well(containers: &[Container], service: &str) -> bool {
+    let mut of_service = containers
+        .iter()
+        .filter(|c| c.service == service && !c.one_off);
+    of_service.any(|c| match c.state {
+        RunState::Running | RunState::Restarting | RunState::Paused => true,
+        RunState::Exited(0) => !wants_to_run(&c.restart_policy),
+        RunState::Created | RunState::Exited(_) => false,
+    })
+}

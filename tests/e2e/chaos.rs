@@ -1,0 +1,321 @@
+//! Faults of every kind at random moments of deployments, under load: one in half of the rounds, two in the others.
+//!
+//! After each round somebody serves, `belay status` names the version that answers, what was written is there, and if the
+//! deployment did not go through, the next one does with nobody's help. Where no fault forces more, nobody is without an
+//! answer for longer than Belay promises. `BELAY_CHAOS=N` plays N rounds on each host, else a few; the seed is told, and
+//! `BELAY_SAMPLE` brings the same rounds again. Every round is a line of target/chaos.md.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::faults::{Wire, give_a_small_disk};
+use crate::lab::{App, Host, ROOT, Running, checkout, say};
+use crate::load::{Load, Report, Shape};
+use crate::sample::sample;
+
+on_every_host!(
+    one run in four:
+    random_faults_lose_nothing_and_leave_a_way_on;
+);
+
+/// Rounds of a usual run.
+const ROUNDS: u32 = 3;
+/// Requests a second in the meantime.
+const RATE: u32 = 50;
+/// The time of a deployment, in which its faults come.
+const DEPLOYMENT_MS: u64 = 9_000;
+/// How long a host may take to decide, and to serve.
+const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+/// How long nobody may be served for each fault that forces nothing, in milliseconds: two seconds for Belay, and the start
+/// of a container by Docker or Compose on a busy machine.
+const LONGEST_GAP_MS: f64 = 4_000.0;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// A line that somebody types as root; whether it takes the application away by itself for longer.
+    Typed(&'static str, bool),
+    EngineKilled,
+    RunnerKilled,
+    LinkCut,
+    DiskFull,
+    DockerKilled,
+    PowerCut,
+}
+
+const FAULTS: &[Fault] = &[
+    Fault::Typed("docker kill $(of web | head -n 1)", false),
+    Fault::Typed("docker kill $(of web | tail -n 1)", false),
+    Fault::Typed("docker stop -t 1 $(of web | head -n 1)", false),
+    Fault::Typed("docker stop -t 1 $(of web | tail -n 1)", false),
+    Fault::Typed("docker restart -t 1 $(of web | head -n 1)", false),
+    Fault::Typed("docker rm -f $(of web | head -n 1)", false),
+    Fault::Typed("docker rm -f $(of web | tail -n 1)", false),
+    Fault::Typed("docker kill $(of worker)", false),
+    Fault::Typed("docker rm -f $(of worker)", false),
+    Fault::Typed("docker kill $(of belay-gateway)", false),
+    Fault::Typed("docker stop -t 1 $(of belay-gateway)", false),
+    Fault::Typed("docker restart -t 1 $(of belay-gateway)", false),
+    Fault::Typed("docker rm -f $(of belay-gateway)", false),
+    Fault::Typed("docker-compose up -d", true),
+    Fault::Typed("docker-compose down", true),
+    Fault::Typed("docker-compose stop", true),
+    Fault::Typed("docker image prune --all --force", false),
+    Fault::Typed("docker container prune --force", false),
+    Fault::Typed(
+        "docker-compose down; cp docker-compose.yml.backup docker-compose.yml; docker-compose up -d",
+        true,
+    ),
+    Fault::Typed("sh .belay/rollback.sh", true),
+    Fault::EngineKilled,
+    Fault::RunnerKilled,
+    Fault::LinkCut,
+    Fault::DiskFull,
+    Fault::DockerKilled,
+    Fault::PowerCut,
+];
+
+impl Fault {
+    fn name(self) -> String {
+        match self {
+            Fault::Typed(line, _) => format!("`{line}`"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Whether nobody could be served for a while, whatever Belay did.
+    fn forces_a_gap(self) -> bool {
+        match self {
+            Fault::Typed(_, forces) => forces,
+            Fault::DockerKilled | Fault::PowerCut => true,
+            Fault::EngineKilled | Fault::RunnerKilled | Fault::LinkCut | Fault::DiskFull => false,
+        }
+    }
+
+    fn happens(self, host: &Host, running: &mut Running, wire: &Wire) {
+        let script = match self {
+            Fault::Typed(line, _) => {
+                let project = host.project;
+                format!(
+                    "of() {{ docker ps -aq --filter label=com.docker.compose.project={project} \
+                     --filter label=com.docker.compose.service=$1; }}
+                     cd {ROOT}; {line}"
+                )
+            }
+            Fault::EngineKilled => "pkill -KILL -f '[a]gent engine'".to_owned(),
+            Fault::DockerKilled => "pkill -KILL -x dockerd".to_owned(),
+            Fault::DiskFull => format!(
+                "cd {ROOT}; fallocate -l $(df --output=avail -B1 . | tail -n 1) full; \
+                 cat /dev/zero >>full 2>/dev/null; sleep 3; rm -f full"
+            ),
+            Fault::RunnerKilled => return running.kill(),
+            Fault::LinkCut => return wire.cut(),
+            Fault::PowerCut => {
+                host.lose_power();
+                let _ = host.run_as_user(&format!("sh {ROOT}/.belay/recover.sh"));
+                return;
+            }
+        };
+        // Whether it did anything depends on the moment.
+        let _ = host.try_run(&script);
+        if self == Fault::DockerKilled {
+            host.await_docker();
+        }
+    }
+}
+
+/// Numbers that a seed always gives (xorshift64*, Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+
+    fn fault(&mut self) -> Fault {
+        let n = self.below(u64::try_from(FAULTS.len()).expect("a few"));
+        FAULTS[usize::try_from(n).expect("a few")]
+    }
+}
+
+fn random_faults_lose_nothing_and_leave_a_way_on(mut app: App) {
+    let wanted = std::env::var("BELAY_CHAOS").ok();
+    let rounds = wanted.and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let seed = u64::try_from(sample()).expect("a number") * 2 + app.host.flavour as u64 + 1;
+    say(&format!(
+        "e2e: chaos on {} has the seed {seed}",
+        app.host.name
+    ));
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    give_a_small_disk(&app.host);
+    app.edit("belay.yml", |text| format!("{text}confirm: 10s\n"));
+    let wire = Wire::of(&mut app);
+    let mut version = 0;
+    for _ in 0..2 {
+        version += 1;
+        plainly(&mut app, version).expect("the first deployments work");
+    }
+    let mut failed = vec![];
+    for round in 1..=rounds {
+        version += 1;
+        let (line, troubles) = play(&mut app, &wire, &mut dice, round, version);
+        let mut troubles = troubles;
+        if !troubles.is_empty() || !line.contains("deployed") {
+            version += 1;
+            troubles.extend(plainly(&mut app, version).err());
+        }
+        say(&format!("e2e: chaos on {}: {line}", app.host.name));
+        write_down(&app, &line, &troubles);
+        if !troubles.is_empty() {
+            failed.push(format!("{line}\n{}", troubles.join("\n")));
+        }
+        // The next rounds would only tell the same.
+        if app.serving().is_none() {
+            break;
+        }
+    }
+    assert!(failed.is_empty(), "seed {seed}: {}", failed.join("\n\n"));
+}
+
+fn tag(version: u32) -> String {
+    format!("v1.{version}.0")
+}
+
+/// A deployment that nothing happens to.
+fn plainly(app: &mut App, version: u32) -> Result<(), String> {
+    let tag = tag(version);
+    app.release(&tag, "");
+    let running = app.begin_push(&tag);
+    let run = app.wait(running);
+    match (run.output("outcome"), app.serving().as_deref()) {
+        ("deployed", Some(serving)) if serving == tag => Ok(()),
+        other => Err(format!("a plain deployment: {other:?}\n{}", run.log)),
+    }
+}
+
+fn play(
+    app: &mut App,
+    wire: &Wire,
+    dice: &mut Dice,
+    round: u32,
+    version: u32,
+) -> (String, Vec<String>) {
+    let mut troubles = vec![];
+    let written = format!("round {round}");
+    if app.http("POST", "/data", &written).is_none() {
+        troubles.push("nobody took what was to be written".to_owned());
+    }
+    let tag = tag(version);
+    app.release(&tag, "");
+    let load = Load::start(app.addr(), Shape::stream(RATE, Duration::from_secs(400)));
+    let load = load.map_err(|e| troubles.push(e.to_string())).ok();
+    let mut faults: Vec<(u64, Fault)> = (0..=round % 2)
+        .map(|_| (dice.below(DEPLOYMENT_MS), dice.fault()))
+        .collect();
+    faults.sort_by_key(|(at, _)| *at);
+    let began = Instant::now();
+    let mut running = app.begin_push(&tag);
+    for (at, fault) in &faults {
+        thread::sleep(Duration::from_millis(*at).saturating_sub(began.elapsed()));
+        fault.happens(&app.host, &mut running, wire);
+    }
+    let run = running.ended();
+    wire.heal();
+    app.host.await_docker();
+    until(SETTLED_WITHIN, || is_settled(app));
+    // A contact, which is what people do next.
+    let told = status(app);
+    let truth = until(SETTLED_WITHIN, || {
+        app.serving().is_some() && app.serving() == status(app)
+    });
+    let report = load.map(Load::stop);
+    if !truth {
+        troubles.push(format!(
+            "{:?} answers, and status says {told:?}",
+            app.serving()
+        ));
+    }
+    match app.http("GET", "/data", "") {
+        Some((_, text)) if text == written => {}
+        other => troubles.push(format!("{written:?} was written, and it is {other:?}")),
+    }
+    troubles.extend(report.as_ref().and_then(|report| too_long(report, &faults)));
+    if !troubles.is_empty() {
+        troubles.push(run.log.clone());
+        let told = app.host.try_run(&format!(
+            "cd {ROOT}/.belay && tail -n 20 engine.log; cat $(ls journal/*.log | tail -n 1); docker ps -a"
+        ));
+        troubles.push(String::from_utf8_lossy(&told.stdout).into_owned());
+    }
+    let named: Vec<String> = faults
+        .iter()
+        .map(|(at, fault)| format!("{} at {at} ms", fault.name()))
+        .collect();
+    let line = format!(
+        "{round} | {} | {} | {} | {} of {} | {:.0} ms",
+        named.join(", "),
+        run.output("outcome"),
+        app.serving().unwrap_or_default(),
+        report.as_ref().map_or(0, |r| r.failed),
+        report.as_ref().map_or(0, |r| r.total),
+        report.as_ref().map_or(0.0, |r| r.longest_gap_ms),
+    );
+    (line, troubles)
+}
+
+fn too_long(report: &Report, faults: &[(u64, Fault)]) -> Option<String> {
+    let count = u32::try_from(faults.len()).expect("a few");
+    let allowed = LONGEST_GAP_MS * f64::from(count);
+    let forced = faults.iter().any(|(_, fault)| fault.forces_a_gap());
+    (!forced && report.longest_gap_ms > allowed)
+        .then(|| format!("nobody was served for {} ms", report.longest_gap_ms))
+}
+
+/// Whether the newest transaction is over and nobody works.
+fn is_settled(app: &App) -> bool {
+    let script = format!(
+        "cd {ROOT} && flock -n .belay/lock true && tail -n 1 $(ls .belay/journal/*.log | tail -n 1) | grep -q '\"event\":\"end\"'"
+    );
+    app.host.try_run(&script).status.success()
+}
+
+/// The version that `belay status` says was deployed last.
+fn status(app: &App) -> Option<String> {
+    let said = app.belay(&["status", "--json"]);
+    let said: Value = serde_json::from_slice(&said.stdout).ok()?;
+    Some(said["current"]["version"].as_str()?.to_owned())
+}
+
+/// Looks until it is so; false when that did not come in time.
+fn until(time: Duration, is_so: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while !is_so() {
+        if began.elapsed() > time {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    true
+}
+
+fn write_down(app: &App, line: &str, troubles: &[String]) {
+    let file = checkout().join("target/chaos.md");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+        .expect("writable");
+    let what = if troubles.is_empty() {
+        "right"
+    } else {
+        "WRONG"
+    };
+    writeln!(file, "| {} | {line} | {what} |", app.host.name).expect("written");
+}
