@@ -182,6 +182,8 @@ fn up_makes_one_container_and_then_leaves_it_alone(setup: &dyn Setup) {
         working_dir: setup.dir().display().to_string(),
         one_off: false,
         addresses: made.addresses.clone(),
+        app: String::new(),
+        mounts: vec![],
     };
     assert_eq!(made, expected);
     assert_eq!(made.addresses.len(), 1, "{made:?}");

@@ -25,6 +25,7 @@ mod button;
 mod cancel;
 mod checklist;
 mod compose_features;
+mod continuity;
 mod crashes;
 mod doors;
 mod failures;

@@ -11,7 +11,7 @@ mod inspected;
 mod revival;
 mod shim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 use self::api::{Api, filter};
 use self::client::{SHORT, docker};
 use self::compose::{ComposeProgram, find_compose};
-use self::inspected::InspectedContainer;
+use self::inspected::{InspectedContainer, InspectedVolume};
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
 use super::host::{
-    Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
+    Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState, Volume,
 };
 use belay_model::composition::image::ImageStore;
 use belay_model::composition::image::architecture;
@@ -527,6 +527,27 @@ impl Host for RealHost {
         let listed: ListedVolumes = self.api()?.get(&path)?;
         let volumes = listed.volumes.unwrap_or_default();
         Ok(volumes.into_iter().map(|named| named.name).collect())
+    }
+
+    fn volume(&self, name: &str) -> Result<Option<Volume>, HostError> {
+        let found: Option<InspectedVolume> =
+            self.api()?.get_if_there(&format!("/volumes/{name}"))?;
+        Ok(found.map(Volume::from))
+    }
+
+    fn projects(&self) -> Result<Vec<String>, HostError> {
+        #[derive(Deserialize)]
+        struct Labelled {
+            #[serde(rename = "Labels", default)]
+            labels: Option<BTreeMap<String, String>>,
+        }
+        let label = "com.docker.compose.project";
+        let path = format!("/containers/json{}&all=true", filter("label", label));
+        let listed: Vec<Labelled> = self.api()?.get(&path)?;
+        let labels = listed.into_iter().filter_map(|listed| listed.labels);
+        let projects = labels.filter_map(|mut labels| labels.remove(label));
+        let projects: BTreeSet<String> = projects.collect();
+        Ok(projects.into_iter().collect())
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), HostError> {

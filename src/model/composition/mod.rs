@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod compose;
+pub mod continuity;
 pub mod data;
 pub mod definitions;
 pub mod image;

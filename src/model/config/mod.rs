@@ -24,7 +24,7 @@ pub use self::resolve::{COMPOSE_FILES, Config, HostToReach, Settings, keys};
 pub use self::setting::{SettingKey, Shape, Usual};
 pub use self::settings::*;
 pub use self::values::{
-    AbsolutePath, AppName, Bytes, Choice, DataPath, EnvironmentName, HeaderName, HostAddress,
-    ImageName, JsonField, Percent, Period, Platform, ProjectName, RelativePath, ServiceName, Text,
-    Url, UserName, VolumeName,
+    AbsolutePath, AppName, Bytes, Choice, DataPath, DataSource, EnvironmentName, HeaderName,
+    HostAddress, ImageName, JsonField, Percent, Period, Platform, ProjectName, RelativePath,
+    ServiceName, Text, Url, UserName, VolumeName,
 };

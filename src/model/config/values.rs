@@ -244,6 +244,17 @@ text! {
     }
 }
 
+text! {
+    /// Data of the running version, under `data`: a volume, a path, or a service and the place of its volume without a
+    /// name.
+    DataSource {
+        what: "data of a Compose file",
+        hint: "write a volume's name (uploads), a path (./files, /srv/files), or service:/path for a volume without a name",
+        pattern: "^([A-Za-z0-9][A-Za-z0-9._-]{0,62}(:/[^\\x00-\\x1f\\x7f]*)?|\\.?/[^\\x00-\\x1f\\x7f]+)$",
+        read: data_source
+    }
+}
+
 impl AbsolutePath {
     /// The last part: the app, unless it is named.
     #[must_use]
@@ -575,6 +586,23 @@ fn absolute_path(text: &str) -> Option<String> {
                 .is_some_and(|rest| rest.starts_with('/'))
         });
     fits.then(|| path.to_owned())
+}
+
+fn data_source(text: &str) -> Option<String> {
+    if text.len() > 1024 || text.contains(|c: char| c.is_ascii_control()) {
+        return None;
+    }
+    let is_path = |path: &str| path.len() > 1 && path.starts_with('/');
+    let path = text.strip_prefix('.').unwrap_or(text);
+    if is_path(path) {
+        return Some(text.to_owned());
+    }
+    let (name, target) = match text.split_once(':') {
+        Some((service, target)) => (service, Some(target)),
+        None => (text, None),
+    };
+    let fits = plain_name(name, "._-").is_some() && target.is_none_or(is_path);
+    fits.then(|| text.to_owned())
 }
 
 fn relative_path(text: &str) -> Option<String> {
