@@ -18,6 +18,7 @@ use belay_model::composition::continuity::{
 use belay_model::composition::data::DataKind;
 use belay_model::composition::definitions::{DefinedVolume, volumes};
 use belay_model::config::DataMeaning;
+use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::text::size;
 use belay_model::transaction::plan::{ContinuityRules, Plan};
@@ -87,7 +88,12 @@ impl Before {
             return Ok(None);
         };
         let mut view = DataView::of_file(&file, &release.project);
-        let containers = containers(host, &release.project)?;
+        let mut containers = containers(host, &release.project)?;
+        // What one that has run leaves in a volume without a name, nothing finds again.
+        containers.retain(|container| {
+            let service = release.service(&container.service);
+            service.is_none_or(|service| service.strategy != Strategy::OneShot)
+        });
         view.mounts.extend(undeclared(&view, &containers));
         Ok(Some(Before {
             name: release.tag.clone(),
@@ -232,8 +238,9 @@ fn seen(project: &str, containers: &[Container]) -> DataView {
     view
 }
 
-/// Whether a project is this application under another name. What runs in this very folder is; what another environment
-/// or another application of Belay's has is not; of the rest, what has the same services with data in the same places.
+/// Whether a project is this application under another name: what runs in this very folder; what was built for an
+/// application of this name; and of what Belay did not build, what has the same services with data in the same places.
+/// What another environment of Belay's has is not.
 fn is_same_app(layout: &Layout, plan: &Plan, containers: &[Container], looks_alike: bool) -> bool {
     let Some(first) = containers.first() else {
         return false;
@@ -242,14 +249,16 @@ fn is_same_app(layout: &Layout, plan: &Plan, containers: &[Container], looks_ali
     if folder == layout.root() {
         return true;
     }
-    let mut apps = containers.iter().filter(|c| !c.app.is_empty());
-    if apps.any(|c| c.app != plan.app) {
-        return false;
-    }
+    let apps = containers.iter().map(|c| c.app.as_str());
+    let apps: BTreeSet<&str> = apps.filter(|app| !app.is_empty()).collect();
+    let is_alike = match apps.first() {
+        Some(_) => apps.iter().all(|app| *app == plan.app),
+        None => looks_alike,
+    };
     // A folder of somebody else's may not be ours to read; then its looks decide.
     let serving = state::current(&Layout::new(folder)).ok().flatten();
     let environment = serving.and_then(|current| current.environment);
-    looks_alike && environment.is_none_or(|environment| environment == plan.environment)
+    is_alike && environment.is_none_or(|environment| environment == plan.environment)
 }
 
 /// A version that is about to take over.

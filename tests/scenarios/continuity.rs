@@ -52,9 +52,9 @@ const LOST: &str = "no service has the volume app_cachedata (4 B), which cache h
 #[test]
 fn production_refuses_to_leave_data_behind_and_changes_nothing() {
     let site = served_with_a_cache();
-    let version = Version::first("v1.1.0");
-    site.bring(&version);
-    let before = site.photo().before_arrival(&version);
+    // What was sent for it stays until a later Prune.
+    site.bring(&Version::first("v1.1.0"));
+    let before = site.photo();
     assert_eq!(without_a_cache(&site, Unsaid::Refuse, vec![]), UNWOUND);
     let cause = site.cause();
     assert!(cause.error.contains(LOST), "{cause:?}");

@@ -45,6 +45,7 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
         by_itself(work, &release)?,
         serving.as_ref(),
     );
+    warn_of_data_beside(work, &release, &moves)?;
     if work.restoration().is_some() {
         moves.announce_a_gap("everything stops while its data is put back");
     }
@@ -66,7 +67,11 @@ fn refuse_lost_data(
 ) -> Result<(), AgentError> {
     let view = DataView::of_file(&with_image_volumes(work, release)?, &release.project);
     if work.deploy().is_some() {
-        for volume in view.unnamed() {
+        let is_lasting = |service: &str| {
+            let service = release.service(service);
+            service.is_none_or(|service| service.strategy != Strategy::OneShot)
+        };
+        for volume in view.unnamed().iter().filter(|v| is_lasting(&v.service)) {
             work.note(format!("{}; {}", volume.describe(), volume.advice()));
         }
     }
@@ -75,6 +80,27 @@ fn refuse_lost_data(
     };
     let before = Before::serving(work.host, work.layout, previous)?;
     work.compare_data(before.as_ref(), &view, Part::Unnamed)
+}
+
+/// A rollback brings a version back as it was. One that starts beside what serves has none of its data in volumes without a
+/// name; a deployment of such a one is refused where its strategy is decided.
+fn warn_of_data_beside(
+    work: &mut StepContext<'_>,
+    release: &Release,
+    moves: &Moves,
+) -> Result<(), AgentError> {
+    if work.deploy().is_some() {
+        return Ok(());
+    }
+    let view = DataView::of_file(&with_image_volumes(work, release)?, &release.project);
+    let is_beside = |service: &str| moves.start_first().any(|beside| beside == service);
+    for volume in view.unnamed().iter().filter(|v| is_beside(&v.service)) {
+        work.warn(format!(
+            "{} starts beside what serves, so {} begins there with an empty volume at {}",
+            release.tag, volume.service, volume.target
+        ));
+    }
+    Ok(())
 }
 
 /// A release's file, with what its images declare to be data.

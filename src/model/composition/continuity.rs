@@ -158,13 +158,14 @@ impl DataMount {
         self.identity == other.identity && self.folder == other.folder
     }
 
-    /// Whether some of the data is in both.
-    fn shares_with(&self, other: &DataMount) -> bool {
+    /// Whether all data of the other one is in this, perhaps with more.
+    fn holds(&self, other: &DataMount) -> bool {
         match (&self.identity, &other.identity) {
-            (Identity::Path(one), Identity::Path(two)) => {
-                below(one, two).is_some() || below(two, one).is_some()
+            (Identity::Path(this), Identity::Path(other)) => below(other, this).is_some(),
+            (this, that) => {
+                let is_inside = below(&other.folder, &self.folder).is_some();
+                this == that && (self.folder.is_empty() || is_inside)
             }
-            (one, two) => one == two,
         }
     }
 }
@@ -390,14 +391,14 @@ fn change(mount: &DataMount, before: &DataView, after: &DataView) -> Option<Chan
     let takers: Vec<&DataMount> = after
         .mounts
         .iter()
-        .filter(|other| other.shares_with(mount))
+        .filter(|other| other.holds(mount))
         .collect();
     if takers.is_empty() {
         return Some(Change::LeftBehind { service, target });
     }
     let is_new = |taker: &&&DataMount| {
         let then = before.at(&taker.service, &taker.target);
-        !then.is_some_and(|then| then.shares_with(taker))
+        !then.is_some_and(|then| then.holds(taker))
     };
     if after.services.contains(&service) {
         let own = takers.iter().filter(|taker| taker.service == service);
@@ -759,7 +760,7 @@ mod tests {
             (
                 &json!(["/srv/app:/app"]),
                 &json!(["/srv/app/files:/app/files"]),
-                &["web has /srv/app at /app/files, and nothing where it was, at /app"],
+                &["no service has /srv/app, which web had at /app"],
             ),
             (&json!(["/data"]), &json!(["/data"]), &NONE),
         ];

@@ -250,7 +250,7 @@ text! {
     DataSource {
         what: "data of a Compose file",
         hint: "write a volume's name (uploads), a path (./files, /srv/files), or service:/path for a volume without a name",
-        pattern: "^([A-Za-z0-9][A-Za-z0-9._-]{0,62}(:/[^\\x00-\\x1f\\x7f]*)?|\\.?/[^\\x00-\\x1f\\x7f]+)$",
+        pattern: "^([A-Za-z0-9][A-Za-z0-9._-]{0,62}(:/[^\\x00-\\x1f\\x7f]+)?|\\.?/[^\\x00-\\x1f\\x7f]+)$",
         read: data_source
     }
 }
