@@ -12,10 +12,9 @@ use super::host::{Container, Host};
 use super::layout::Layout;
 use super::state;
 use belay_model::composition::compose::ComposeFile;
-use belay_model::composition::continuity::{
-    DataMount, DataView, Finding, Judged, Source, Unsaid, changes, judge, lines,
-};
+use belay_model::composition::continuity::{Finding, Judged, Unsaid, changes, judge, lines};
 use belay_model::composition::data::DataKind;
+use belay_model::composition::data_view::{DataMount, DataView, Source};
 use belay_model::composition::definitions::{DefinedVolume, volumes};
 use belay_model::config::DataMeaning;
 use belay_model::replacement::strategy::Strategy;

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use belay_model::composition::continuity::UnnamedVolume;
+use belay_model::composition::data_view::UnnamedVolume;
 use belay_model::composition::image::ImageStore;
 use belay_model::composition::service_changes::ServiceChange;
 use belay_model::judgement::error_lines::ErrorLines;

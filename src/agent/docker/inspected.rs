@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::super::host::{Container, ContainerMount, DockerHealth, RunState, Volume};
+use super::super::host::{Container, ContainerMount, DockerHealth, Image, RunState, Volume};
 use belay_model::composition::data::DataKind;
 use belay_model::versions::revival::Ended;
 
@@ -55,6 +56,50 @@ impl InspectedMount {
             target: self.destination,
             is_writable: self.is_writable,
         })
+    }
+}
+
+/// An image, as the engine describes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct InspectedImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    architecture: String,
+    #[serde(default, rename = "RootFS")]
+    root_fs: InspectedRootFs,
+    #[serde(default)]
+    config: Option<InspectedImageConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedRootFs {
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedImageConfig {
+    #[serde(default)]
+    volumes: Option<BTreeMap<String, Value>>,
+}
+
+impl From<InspectedImage> for Image {
+    fn from(inspected: InspectedImage) -> Self {
+        let volumes = inspected.config.and_then(|config| config.volumes);
+        Image {
+            id: inspected.id,
+            layers: inspected.root_fs.layers.unwrap_or_default(),
+            tags: inspected.repo_tags.unwrap_or_default(),
+            digests: inspected.repo_digests.unwrap_or_default(),
+            architecture: inspected.architecture,
+            volumes: volumes.unwrap_or_default().into_keys().collect(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use self::api::{Api, filter};
 use self::client::{SHORT, docker};
 use self::compose::{ComposeProgram, find_compose};
-use self::inspected::{InspectedContainer, InspectedVolume};
+use self::inspected::{InspectedContainer, InspectedImage, InspectedVolume};
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
 use super::host::{
@@ -271,46 +271,9 @@ impl Host for RealHost {
     }
 
     fn image(&self, reference: &str) -> Result<Option<Image>, HostError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct InspectedImage {
-            id: String,
-            #[serde(default)]
-            repo_tags: Option<Vec<String>>,
-            #[serde(default)]
-            repo_digests: Option<Vec<String>>,
-            architecture: String,
-            #[serde(default, rename = "RootFS")]
-            root_fs: InspectedRootFs,
-            #[serde(default)]
-            config: Option<InspectedImageConfig>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct InspectedRootFs {
-            #[serde(default)]
-            layers: Option<Vec<String>>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct InspectedImageConfig {
-            #[serde(default)]
-            volumes: Option<BTreeMap<String, Value>>,
-        }
         let path = format!("/images/{reference}/json");
         let inspected: Option<InspectedImage> = self.api()?.get_if_there(&path)?;
-        Ok(inspected.map(|i| Image {
-            id: i.id,
-            layers: i.root_fs.layers.unwrap_or_default(),
-            tags: i.repo_tags.unwrap_or_default(),
-            digests: i.repo_digests.unwrap_or_default(),
-            architecture: i.architecture,
-            volumes: i
-                .config
-                .and_then(|config| config.volumes)
-                .map(|volumes| volumes.into_keys().collect())
-                .unwrap_or_default(),
-        }))
+        Ok(inspected.map(Image::from))
     }
 
     fn image_content(&self, id: &str) -> Result<ImageContent, HostError> {

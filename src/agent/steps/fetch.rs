@@ -12,7 +12,7 @@ use crate::records;
 use crate::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::compose::ReleaseFile;
-use belay_model::composition::continuity::DataView;
+use belay_model::composition::data_view::DataView;
 use belay_model::composition::image::Content;
 use belay_model::composition::project::{pin, repository_prefix};
 use belay_model::digest::sha256;

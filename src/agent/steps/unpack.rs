@@ -13,7 +13,7 @@ use crate::layout::{BACKUPS, Layout, ReleaseLayout, STATE};
 use crate::records;
 use crate::rendering::Rendering;
 use belay_model::composition::compose::ComposeFile;
-use belay_model::composition::continuity::DataView;
+use belay_model::composition::data_view::DataView;
 use belay_model::composition::definitions::redefined_networks;
 use belay_model::docker_versions::changes_networks;
 use belay_model::transaction::journal::Output;

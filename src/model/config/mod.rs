@@ -11,6 +11,7 @@ mod document;
 mod forms;
 mod inputs;
 mod problems;
+mod readers;
 pub mod reference;
 mod resolve;
 pub mod schema;

@@ -63,7 +63,7 @@ fn unused_volume(volume: &UnusedVolume) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belay_model::composition::continuity::UnnamedVolume;
+    use belay_model::composition::data_view::UnnamedVolume;
     use belay_model::transaction::outcome::Failure;
     use belay_report::doctor::{doctor_text, is_bad};
 
