@@ -93,7 +93,14 @@ impl Before {
             let service = release.service(&container.service);
             service.is_none_or(|service| service.strategy != Strategy::OneShot)
         });
-        view.mounts.extend(undeclared(&view, &containers));
+        // Whoever has the volumes of another container has none of its own.
+        let borrows = |c: &&Container| {
+            let service = file.service(&c.service);
+            service.is_some_and(|service| service.get("volumes_from").is_some())
+        };
+        let owners = containers.iter().filter(|c| !borrows(c));
+        let undeclared = undeclared(&view, owners);
+        view.mounts.extend(undeclared);
         Ok(Some(Before {
             name: release.tag.clone(),
             project: release.project.clone(),
@@ -177,7 +184,10 @@ fn containers(host: &dyn Host, project: &str) -> Result<Vec<Container>, AgentErr
 }
 
 /// Volumes that containers have where their file mounts nothing: what their images declare.
-fn undeclared(view: &DataView, containers: &[Container]) -> Vec<DataMount> {
+fn undeclared<'a>(
+    view: &DataView,
+    containers: impl Iterator<Item = &'a Container>,
+) -> Vec<DataMount> {
     let mut found: Vec<DataMount> = vec![];
     for container in containers {
         for mount in container.mounts.iter().filter(|m| m.is_unnamed()) {

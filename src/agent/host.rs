@@ -182,12 +182,7 @@ impl ContainerMount {
     /// Whether it is a volume for which nobody had a name, so that it bears one of Docker's own.
     #[must_use]
     pub fn is_unnamed(&self) -> bool {
-        match &self.data {
-            DataKind::Volume { name } => {
-                name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
-            }
-            DataKind::Bind { .. } => false,
-        }
+        self.data.is_unnamed()
     }
 }
 

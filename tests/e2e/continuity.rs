@@ -196,6 +196,8 @@ fn data_of_an_images_own_volume_is_carried_along_and_saved(mut app: App) {
     ));
     assert_eq!(saved, "precious");
     app.http("POST", "/data", "spoilt").expect("an answer");
+    app.press(json!({"command": "rollback", "restore-data": backup, "dry-run": "true"}))
+        .says(", without a name, of web");
     app.press(json!({"command": "rollback", "restore-data": backup, "confirm": "production"}))
         .ends("deployed", "v1.0.0");
     assert_eq!(note(&app), "precious", "put back");

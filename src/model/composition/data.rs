@@ -40,6 +40,19 @@ pub enum DataKind {
     },
 }
 
+impl DataKind {
+    /// Whether it is a volume for which nobody had a name, so that it bears one of Docker's own.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        match self {
+            DataKind::Volume { name } => {
+                name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+            }
+            DataKind::Bind { .. } => false,
+        }
+    }
+}
+
 impl std::fmt::Display for DataKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
