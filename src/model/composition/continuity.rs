@@ -282,21 +282,31 @@ mod tests {
 
     const NONE: [&str; 0] = [];
 
+    fn long(more: &Value) -> Value {
+        let mut mount = json!({"type": "volume", "source": "data", "target": "/data"});
+        for (key, value) in more.as_object().expect("a map") {
+            mount[key] = value.clone();
+        }
+        json!([mount])
+    }
+
+    fn hold(table: &[(&Value, &Value, &[&str])]) {
+        for (before, after, expected) in table {
+            assert_eq!(
+                told(&web(before), &web(after)),
+                *expected,
+                "{before} -> {after}"
+            );
+        }
+    }
+
     #[test]
     fn data_of_one_service_is_followed_through_every_notation() {
         let named = json!(["data:/data"]);
-        let long = |more: &Value| {
-            let mut mount = json!({"type": "volume", "source": "data", "target": "/data"});
-            for (key, value) in more.as_object().expect("a map") {
-                mount[key] = value.clone();
-            }
-            json!([mount])
-        };
-        let bind = json!([{"type": "bind", "source": "/opt/shop/data", "target": "/data"}]);
         let store = "web has the volume shop_store at /data, where it had the volume shop_data";
         let gone = "no service has the volume shop_data, which web had at /data";
         let moved = "web has the volume shop_data at /d, and nothing where it was, at /data";
-        let table: [(&Value, &Value, &[&str]); 25] = [
+        hold(&[
             // The same, said otherwise.
             (&named, &named, &NONE),
             (&named, &json!(["data:/data/"]), &NONE),
@@ -304,6 +314,7 @@ mod tests {
             (&named, &long(&json!({})), &NONE),
             (&long(&json!({"volume": {}})), &named, &NONE),
             (&named, &long(&json!({"volume": {"nocopy": true}})), &NONE),
+            (&json!(["/data"]), &json!(["/data"]), &NONE),
             // It may only read now: the data is there.
             (&named, &json!(["data:/data:ro"]), &NONE),
             // Another name, another place, none.
@@ -314,14 +325,21 @@ mod tests {
             (&named, &json!([]), &[gone]),
             (&named, &Value::Null, &[gone]),
             (&named, &json!(["store:/d"]), &[gone]),
-            // Another kind.
+        ]);
+    }
+
+    #[test]
+    fn data_of_another_kind_is_other_data() {
+        let named = json!(["data:/data"]);
+        let folder = json!([{"type": "bind", "source": "/opt/shop/data", "target": "/data"}]);
+        hold(&[
             (
                 &named,
-                &bind,
+                &folder,
                 &["web has /opt/shop/data at /data, where it had the volume shop_data"],
             ),
             (
-                &bind,
+                &folder,
                 &named,
                 &["web has the volume shop_data at /data, where it had /opt/shop/data"],
             ),
@@ -342,22 +360,20 @@ mod tests {
                 &json!([{"type": "tmpfs", "target": "/data"}]),
                 &["web has only memory at /data, where it had the volume shop_data"],
             ),
-            // A folder of a volume.
+        ]);
+    }
+
+    #[test]
+    fn a_mount_around_data_or_inside_of_it_is_seen_through() {
+        let files = json!(["/srv/app/files:/app/files"]);
+        let app = json!(["/srv/app:/app"]);
+        let part = |folder: &str| long(&json!({"volume": {"subpath": folder}}));
+        hold(&[
+            (&files, &app, &NONE),
             (
-                &named,
-                &long(&json!({"volume": {"subpath": "a"}})),
-                &["web has the volume shop_data at /data, where it had the volume shop_data"],
-            ),
-            (
-                &long(&json!({"volume": {"subpath": "a"}})),
-                &long(&json!({"volume": {"subpath": "./a/"}})),
-                &NONE,
-            ),
-            // A mount around it, and one inside of it.
-            (
-                &json!(["/srv/app/files:/app/files"]),
-                &json!(["/srv/app:/app"]),
-                &NONE,
+                &app,
+                &files,
+                &["no service has /srv/app, which web had at /app"],
             ),
             (
                 &json!(["data:/data"]),
@@ -365,19 +381,12 @@ mod tests {
                 &NONE,
             ),
             (
-                &json!(["/srv/app:/app"]),
-                &json!(["/srv/app/files:/app/files"]),
-                &["no service has /srv/app, which web had at /app"],
+                &long(&json!({})),
+                &part("a"),
+                &["web has the volume shop_data at /data, where it had the volume shop_data"],
             ),
-            (&json!(["/data"]), &json!(["/data"]), &NONE),
-        ];
-        for (before, after, expected) in table {
-            assert_eq!(
-                told(&web(before), &web(after)),
-                expected,
-                "{before} -> {after}"
-            );
-        }
+            (&part("a"), &part("./a/"), &NONE),
+        ]);
     }
 
     #[test]
