@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use belay_model::composition::continuity::Unsaid;
 use belay_model::config::{
-    BackupData, Bytes, Config, DataPlace, DataStrategy, Excess, Gateway, ImageSource, Overrides,
-    Percent, Period, Problem, RequestSettings, Settings, Text, VersionSource, WishedStrategy, keys,
-    reference, render_problems, schema, values,
+    BackupData, Bytes, Config, DataMeaning, DataPlace, DataStrategy, Excess, Gateway, ImageSource,
+    Overrides, Percent, Period, Problem, RequestSettings, Settings, Text, VersionSource,
+    WishedStrategy, keys, reference, render_problems, schema, values,
 };
 use belay_model::config::{Mode, ProxyProtocol, Roll};
 use belay_model::replacement::wishes::GatewayRule;
@@ -319,6 +320,33 @@ fn a_plan_from_before_the_gateway_has_none_and_measures_nothing() {
 }
 
 #[test]
+fn what_is_meant_for_data_travels_and_production_is_where_releases_go() {
+    let text = "data: {uploads: left, ./files: moved, \"web:/data\": left}";
+    let of = |more: &str, environment: &str| {
+        planned(&settings(&format!("{text}\n{more}"), environment)).continuity
+    };
+    let rules = of("", "production");
+    let meant = rules.meant.iter().map(|m| (m.source.as_str(), m.meaning));
+    assert_eq!(
+        meant.collect::<Vec<_>>(),
+        [
+            ("./files", DataMeaning::Moved),
+            ("uploads", DataMeaning::Left),
+            ("web:/data", DataMeaning::Left)
+        ]
+    );
+    assert_eq!(rules.unsaid, Unsaid::Refuse);
+    assert_eq!(of("", "development").unsaid, Unsaid::Warn);
+    let live = "environments: {live: {tags: [release, hotfix]}, production: {tags: []}}";
+    assert_eq!(of(live, "live").unsaid, Unsaid::Refuse);
+    assert_eq!(of(live, "production").unsaid, Unsaid::Refuse);
+    let mut plan = serde_json::to_value(planned(&settings("", "production"))).unwrap();
+    plan.as_object_mut().unwrap().remove("continuity");
+    let plan: Plan = serde_json::from_value(plan).unwrap();
+    assert_eq!(plan.continuity.unsaid, Unsaid::Warn);
+}
+
+#[test]
 fn the_wishes_say_how_each_service_is_spoken_to_and_drained() {
     let text =
         fs::read_to_string(repository().join("tests/fixtures/config/good/full.yml")).unwrap();
@@ -334,6 +362,7 @@ fn the_wishes_say_how_each_service_is_spoken_to_and_drained() {
             command: vec!["/app".into(), "--drain".into()],
             wait_ms: 20_000,
         }),
+        left: vec!["/var/cache".into()],
     };
     assert_eq!(of("web"), Some(web));
     let db = StrategyWish {
@@ -1072,6 +1101,9 @@ fn the_schema_refuses_what_the_reader_refuses_about_shapes() {
         "backup: {data: {volume: a}}",
         "backup: {data: [{path: ../a}]}",
         "backup: {logs: -1}",
+        "data: {uploads: kept}",
+        "data: {../uploads: left}",
+        "data: [uploads]",
         "environments: {a: {tags: [relase]}}",
         "environments: {a: {tags: dev}}",
         "environments: {a b: {}}",
@@ -1118,6 +1150,20 @@ fn patterns_agree_with_the_readers() {
     check::<values::EnvironmentName>(&["production"], &["-a", "a/b"]);
     check::<values::ServiceName>(&["web", "web_1"], &["-a"]);
     check::<values::ProjectName>(&["a", "0a_b-"], &["A", "_a", "a.b", &long]);
+    check::<values::DataSource>(
+        &[
+            "uploads",
+            "a.b-c_d",
+            "./files",
+            "/srv/files",
+            "/srv/it's here",
+            "web:/var/lib/data",
+        ],
+        &[
+            "", "-a", ".", "/", "./", "../x", "web:", "web:data", "web:/", "a b", "a\tb", "/a\nb",
+            ":/data",
+        ],
+    );
     check::<values::VolumeName>(&["data"], &["/data", "-a"]);
     check::<values::ImageName>(&["nginx", "a/b:c@sha256:0"], &["-a", "a b", "/a"]);
     check::<values::HeaderName>(&["X-App-Version"], &["X App", "-X", "X:"]);

@@ -5,8 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use belay_agent::host::{Container, DockerHealth, HostError, RunState};
+use belay_agent::host::{Container, ContainerMount, DockerHealth, HostError, RunState};
 use belay_model::composition::compose::ComposeFile;
+use belay_model::composition::data::DataKind;
 use belay_model::composition::image::ImageStore;
 use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::judgement::measure::Measured;
@@ -56,6 +57,7 @@ contract!(
     a_taken_port_fails_and_works_once_it_is_free,
     stopping_and_removing_find_nothing_to_do,
     networks_and_volumes_are_made_by_up_and_go_when_nothing_has_them,
+    a_volume_is_told_with_who_has_it,
     the_newest_container_comes_first,
     projects_do_not_see_each_other,
     names_of_images_come_and_go,
@@ -182,6 +184,8 @@ fn up_makes_one_container_and_then_leaves_it_alone(setup: &dyn Setup) {
         working_dir: setup.dir().display().to_string(),
         one_off: false,
         addresses: made.addresses.clone(),
+        app: String::new(),
+        mounts: vec![],
     };
     assert_eq!(made, expected);
     assert_eq!(made.addresses.len(), 1, "{made:?}");
@@ -383,6 +387,36 @@ fn networks_and_volumes_are_made_by_up_and_go_when_nothing_has_them(setup: &dyn 
         Vec::<String>::new()
     );
     assert_eq!(host.volumes(project).expect("listed"), Vec::<String>::new());
+}
+
+fn a_volume_is_told_with_who_has_it(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let composition = setup.compose(&json!({
+        "services": {"web": {"image": image, "volumes": ["data:/data"], "stop_grace_period": "0s"}},
+        "volumes": {"data": null},
+    }));
+    let (host, project) = (setup.host(), setup.project());
+    let name = format!("{project}_data");
+    assert_eq!(host.volume(&name).expect("asked"), None);
+    host.up(&composition, "web").expect("it runs");
+    let made = host.volume(&name).expect("asked").expect("it is there");
+    assert_eq!(
+        (made.name.as_str(), made.driver.as_str()),
+        (name.as_str(), "local")
+    );
+    assert!(made.options.is_empty(), "{made:?}");
+    let mount = ContainerMount {
+        data: DataKind::Volume { name },
+        target: "/data".to_owned(),
+        is_writable: true,
+    };
+    assert!(!mount.is_unnamed());
+    assert_eq!(setup.container("web").mounts, [mount]);
+    let projects = host.projects().expect("listed");
+    assert!(
+        projects.iter().any(|known| known == project),
+        "{projects:?}"
+    );
 }
 
 fn the_newest_container_comes_first(setup: &dyn Setup) {

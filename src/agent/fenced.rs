@@ -13,7 +13,9 @@ use super::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink,
 };
 use super::fence::{Fence, Overtaken};
-use super::host::{Composition, Container, Host, HostError, Image, ImageContent, ImageName};
+use super::host::{
+    Composition, Container, Host, HostError, Image, ImageContent, ImageName, Volume,
+};
 use belay_model::composition::data::RestoredSource;
 use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::replacement::gateway::{Change, Server};
@@ -70,6 +72,8 @@ impl Host for Fenced<'_> {
         fn networks(project: &str) -> Vec<String>;
         fn remove_network(name: &str) -> ();
         fn volumes(project: &str) -> Vec<String>;
+        fn volume(name: &str) -> Option<Volume>;
+        fn projects() -> Vec<String>;
         fn remove_volume(name: &str) -> ();
     }
 

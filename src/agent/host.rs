@@ -3,6 +3,7 @@
 //! [`Host`] has two implementations that pass one contract suite: [`super::docker::RealHost`], which asks the host's own
 //! Docker, and the fake one of the scenario tests. Files are not behind this trait: tests give the steps a directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::backup::{DataReader, DataWriter};
 use super::fence::Overtaken;
 use super::trouble::Trouble;
 use belay_archive::ArchiveError;
+use belay_model::composition::data::DataKind;
 use belay_model::judgement::health::{HealthAnswer, VersionCheck};
 use belay_model::replacement::gateway::{Change, Server};
 use belay_model::transaction::journal::BootTime;
@@ -153,12 +155,48 @@ pub struct Container {
     pub restarts: u32,
     /// As a Compose file says it: `no`, `always`, `on-failure:5`.
     pub restart_policy: String,
+    /// The application that its image was built for by Belay; empty for any other image.
+    pub app: String,
     /// The project directory that Compose was given.
     pub working_dir: String,
     /// Made by `docker compose run`.
     pub one_off: bool,
     /// Its addresses in the networks that it is in, while it runs.
     pub addresses: Vec<String>,
+    /// The volumes and paths of the host that it has mounted, running or not.
+    pub mounts: Vec<ContainerMount>,
+}
+
+/// Data that a container has mounted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContainerMount {
+    /// A volume, one without a name of its own included, or a path of the host.
+    pub data: DataKind,
+    /// The place in the container.
+    pub target: String,
+    /// Whether the container can write to it.
+    pub is_writable: bool,
+}
+
+impl ContainerMount {
+    /// Whether it is a volume for which nobody had a name, so that it bears one of Docker's own.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        self.data.is_unnamed()
+    }
+}
+
+/// A volume, as the engine describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// The engine's name for it.
+    pub name: String,
+    /// Who keeps it: `local`, or a plugin.
+    pub driver: String,
+    /// What the driver was told when it was made.
+    pub options: BTreeMap<String, String>,
+    /// When it was made, where that is known.
+    pub created: Option<Timestamp>,
 }
 
 impl Container {
@@ -321,6 +359,10 @@ pub trait Host {
     fn remove_network(&self, name: &str) -> Result<(), HostError>;
     /// The names of the project's volumes.
     fn volumes(&self, project: &str) -> Result<Vec<String>, HostError>;
+    /// A volume by its name.
+    fn volume(&self, name: &str) -> Result<Option<Volume>, HostError>;
+    /// The Compose projects that have containers, this one or not.
+    fn projects(&self) -> Result<Vec<String>, HostError>;
     /// Removes a volume with what is in it. One that is gone is fine.
     fn remove_volume(&self, name: &str) -> Result<(), HostError>;
 

@@ -174,6 +174,12 @@ impl Layout {
         self.incoming().join(format!("{tx}.json"))
     }
 
+    /// Where the files of a plan are laid out that is only looked at; gone afterwards.
+    #[must_use]
+    pub fn looked_at(&self, tx: &str) -> PathBuf {
+        self.incoming().join(format!("{tx}.look"))
+    }
+
     /// Images that a runner has loaded for a transaction that has not begun yet.
     #[must_use]
     pub fn staged(&self, tx: &str) -> PathBuf {

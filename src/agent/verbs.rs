@@ -17,13 +17,13 @@ use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::Locking;
-use super::{adopt, backup, backup_now, facts, restart, state};
+use super::{adopt, backup, backup_now, facts, outlook, restart, state};
 use belay_model::judgement::health::TimedAnswer;
 use belay_model::transaction::journal::Holder;
 use belay_model::transaction::outcome::{ServiceLog, with_causes};
 use belay_model::transaction::plan::Plan;
 use belay_prober::ask_timed;
-use belay_wire::{Answer, BackupFacts, Examined, HostFacts, LookBack, Restarted};
+use belay_wire::{Answer, BackupFacts, DataOutlook, Examined, HostFacts, LookBack, Restarted};
 
 /// How much of a tar is written at once, in bytes.
 const PACKED_AT_ONCE: usize = 256 * 1024;
@@ -119,6 +119,12 @@ pub fn examine(ports: &[u16]) -> Answer<Examined> {
     Answer::Ok(Examined {
         taken: ports.iter().filter(is_taken).copied().collect(),
     })
+}
+
+/// `outlook`: what a plan would mean for the application's data. Changes nothing.
+#[must_use]
+pub fn outlook(layout: &Layout, plan: &Plan) -> Answer<DataOutlook> {
+    answer(prepared(layout).and_then(|()| outlook::outlook(&RealHost::new(), layout, plan)))
 }
 
 /// `restart`: the services of what serves, or one, under the lock.

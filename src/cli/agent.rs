@@ -83,6 +83,8 @@ pub(super) enum HostVerb {
         #[arg(long, value_name = "NUMBER")]
         port: Vec<u16>,
     },
+    /// Tell what a plan would mean for the data; the plan comes over standard input
+    Outlook(RootArg),
     /// Ask a URL once
     Ask {
         #[command(flatten)]
@@ -242,6 +244,9 @@ fn about_host(verb: HostVerb, out: &mut dyn Write) -> io::Result<()> {
         HostVerb::Restart { root, service } => with_plan(out, |plan, out| {
             let done = verbs::restart(&root.layout(), plan, service.as_deref());
             say(out, &done)
+        }),
+        HostVerb::Outlook(root) => with_plan(out, |plan, out| {
+            say(out, &verbs::outlook(&root.layout(), plan))
         }),
         HostVerb::Examine { port, .. } => say(out, &verbs::examine(&port)),
         HostVerb::Ask { url, timeout, .. } => {

@@ -146,3 +146,29 @@ fn is_ignorable(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
         | '\u{f0000}'..='\u{10ffff}')
 }
+/// A size: `512 B`, `12.3 MB`, `1.4 GB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+    ];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    // 999.95 would be printed as 1000.0.
+    let fits = |(_, unit): &&(&str, u64)| bytes < unit / 1000 * 999_950;
+    let largest = ("PB", 1_000_000_000_000_000);
+    let (name, unit) = UNITS.iter().find(fits).unwrap_or(&largest);
+    format!("{} {name}", tenths(bytes, *unit))
+}
+
+/// How many times one number is in another, with one digit after the point.
+#[must_use]
+pub fn tenths(number: u64, unit: u64) -> String {
+    let unit = u128::from(unit);
+    let tenths = (u128::from(number) * 10 + unit / 2) / unit;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}

@@ -51,6 +51,9 @@ pub struct PlanReport {
     /// What can be rolled back to, with a few words about each: versions, then backups, newest first.
     #[serde(default)]
     pub choices: Vec<(String, String)>,
+    /// Volumes of the project that neither version has mounted.
+    #[serde(default)]
+    pub unused: Vec<PlannedUnused>,
     /// What a person should know.
     pub warnings: Vec<String>,
     /// Why it would be refused; empty when it would not.
@@ -130,6 +133,17 @@ pub struct PlannedSource {
     pub strategy: DataStrategy,
     /// Those that have it mounted.
     pub services: Vec<String>,
+}
+
+/// A volume of the project that neither version has mounted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedUnused {
+    /// Docker's name for it.
+    pub name: String,
+    /// What it holds, where that could be found out.
+    pub bytes: Option<u64>,
+    /// When it was made, where that is known.
+    pub created: Option<Timestamp>,
 }
 
 /// When the new version would count as good.
@@ -264,6 +278,11 @@ impl PlanReport {
                     .collect(),
             },
             Table {
+                title: "Volumes that nothing uses",
+                headers: &["Volume", "Size", "Made"],
+                rows: self.unused.iter().map(PlannedUnused::row).collect(),
+            },
+            Table {
                 title: "Health endpoints",
                 headers: &["Endpoint", "Asked as"],
                 rows: self
@@ -387,6 +406,19 @@ impl PlannedSource {
             Sentence::with_name(&self.source),
             Sentence::new(strategy),
             own_text(&self.services.join(", ")),
+        ]
+    }
+}
+
+impl PlannedUnused {
+    fn row(&self) -> Vec<Sentence> {
+        let unknown = || Sentence::new("not known");
+        vec![
+            Sentence::with_name(&self.name),
+            self.bytes
+                .map_or_else(unknown, |bytes| own_text(&words::size(bytes))),
+            self.created
+                .map_or_else(unknown, |at| own_text(&words::utc(at))),
         ]
     }
 }
@@ -590,6 +622,11 @@ pub(super) mod tests {
                 "v1.0.0".to_owned(),
                 "deployed 2026-11-24 09:30:00 UTC".to_owned(),
             )],
+            unused: vec![PlannedUnused {
+                name: "ntplatform_old".to_owned(),
+                bytes: Some(4_200_000),
+                created: "2024-11-02T08:00:00Z".parse().ok(),
+            }],
             warnings: vec!["the image of web is over its budget".to_owned()],
             refusals: vec![],
         }

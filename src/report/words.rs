@@ -5,6 +5,8 @@
 use jiff::Timestamp;
 
 use belay_model::text::one_line;
+pub use belay_model::text::size;
+pub(crate) use belay_model::text::tenths;
 use belay_model::versions::history::MetricKind;
 
 /// The minus sign of differences; a hyphen would be read as a dash.
@@ -25,32 +27,6 @@ pub fn duration(ms: u64) -> String {
 fn hours(seconds: u64) -> String {
     let minutes = seconds / 60;
     format!("{} h {} m", minutes / 60, minutes % 60)
-}
-
-/// A size: `512 B`, `12.3 MB`, `1.4 GB`.
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [
-        ("kB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("TB", 1_000_000_000_000),
-    ];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    // 999.95 would be printed as 1000.0.
-    let fits = |(_, unit): &&(&str, u64)| bytes < unit / 1000 * 999_950;
-    let largest = ("PB", 1_000_000_000_000_000);
-    let (name, unit) = UNITS.iter().find(fits).unwrap_or(&largest);
-    format!("{} {name}", tenths(bytes, *unit))
-}
-
-/// How many times one number is in another, with one digit after the point.
-pub(crate) fn tenths(number: u64, unit: u64) -> String {
-    let unit = u128::from(unit);
-    let tenths = (u128::from(number) * 10 + unit / 2) / unit;
-    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// A transfer's speed: `6.9 MB/s`; nothing when it took no time that could be measured.

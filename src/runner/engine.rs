@@ -2,6 +2,7 @@
 //!
 //! Runs on the runner, and only looks.
 
+use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
 
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub(crate) struct Identified {
     pub(crate) manifest: Option<Manifest>,
     /// Its layers when unpacked, in bytes.
     pub(crate) size: u64,
+    /// Paths that it declares to hold data (`VOLUME`).
+    pub(crate) volumes: Vec<String>,
 }
 
 /// Why it is not known what an image is.
@@ -53,6 +56,27 @@ struct LocalImage {
     architecture: String,
     #[serde(default, rename = "RootFS")]
     root_fs: LocalLayers,
+    #[serde(default)]
+    config: Option<LocalConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct LocalConfig {
+    #[serde(default)]
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+impl LocalImage {
+    fn volumes(&self) -> Vec<String> {
+        let config = self.config.as_ref();
+        let volumes = config.and_then(|config| config.volumes.as_ref());
+        volumes
+            .into_iter()
+            .flatten()
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,6 +142,7 @@ fn by_id(inspected: LocalImage, architecture: &str) -> Result<Identified, Runner
         });
     }
     Ok(Identified {
+        volumes: inspected.volumes(),
         content: Content {
             config: inspected.id,
             layers: inspected.root_fs.layers.unwrap_or_default(),
@@ -168,6 +193,7 @@ fn by_archive(
         });
     }
     Ok(Identified {
+        volumes: inspected.volumes(),
         size: unpacked_size(reference, architecture).unwrap_or(inspected.size),
         content: packed.content,
         manifest: Some(packed.manifest),

@@ -362,6 +362,7 @@ fn plan_it(made: &mut BuiltImages, service: &str, reference: String, identified:
         content,
         manifest,
         size,
+        volumes,
     } = identified;
     made.images.push(PlannedImage {
         service: service.to_owned(),
@@ -371,6 +372,7 @@ fn plan_it(made: &mut BuiltImages, service: &str, reference: String, identified:
         manifest: manifest.as_ref().map(|manifest| manifest.digest.clone()),
         size,
         source: ImageSource::Stream,
+        volumes,
     });
     let naming = |manifest| Naming {
         reference,

@@ -389,6 +389,7 @@ fn timeouts_of(verb: Verb) -> Timeouts {
         | Verb::Backups
         | Verb::Logs
         | Verb::LookBack
+        | Verb::Outlook
         | Verb::Restart => Timeouts {
             deadline: LONG,
             idle: LONG,

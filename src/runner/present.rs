@@ -2,7 +2,7 @@
 //! knows both sides.
 
 use belay_model::config::DataStrategy;
-use belay_model::transaction::outcome::{ImageReport, Work};
+use belay_model::transaction::outcome::{Failure, ImageReport, Work};
 use belay_model::transaction::plan::{DataRule, Plan, PlannedWork};
 use belay_model::versions::release::RollbackTo;
 use belay_report::host_status::{
@@ -11,9 +11,9 @@ use belay_report::host_status::{
 };
 use belay_report::plan::{
     EndpointRole, PlanReport, PlannedBackup, PlannedEndpoint, PlannedHealth, PlannedImageReport,
-    PlannedRestore, PlannedService, PlannedSource,
+    PlannedRestore, PlannedService, PlannedSource, PlannedUnused, Refusal,
 };
-use belay_wire::{BackupFacts, HostFacts, ServiceState};
+use belay_wire::{BackupFacts, DataOutlook, HostFacts, ServiceState, UnusedVolume};
 
 use super::choices::rollback_choices;
 use super::deploy::DryRunPlan;
@@ -118,6 +118,7 @@ pub(crate) fn plan(planned: &DryRunPlan) -> PlanReport {
         settings,
         services,
         images,
+        outlook,
         ..
     } = planned;
     let current = facts.current.as_ref();
@@ -172,8 +173,35 @@ pub(crate) fn plan(planned: &DryRunPlan) -> PlanReport {
         health: health(plan),
         restore: restore(plan, facts),
         choices: rollback_choices(facts),
-        warnings: planned.warnings.clone(),
-        refusals: vec![],
+        warnings: warnings(planned),
+        unused: outlook.unused.iter().map(unused_volume).collect(),
+        refusals: outlook.refusal.iter().map(refusal).collect(),
+    }
+}
+
+fn warnings(planned: &DryRunPlan) -> Vec<String> {
+    let DataOutlook {
+        warnings, unnamed, ..
+    } = &planned.outlook;
+    let unnamed = unnamed
+        .iter()
+        .map(|volume| format!("{}; {}", volume.describe(), volume.advice()));
+    let all = planned.warnings.iter().chain(warnings).cloned();
+    all.chain(unnamed).collect()
+}
+
+fn refusal(failure: &Failure) -> Refusal {
+    Refusal {
+        error: failure.error.clone(),
+        next: failure.next.clone(),
+    }
+}
+
+fn unused_volume(volume: &UnusedVolume) -> PlannedUnused {
+    PlannedUnused {
+        name: volume.name.clone(),
+        bytes: volume.bytes,
+        created: volume.created,
     }
 }
 

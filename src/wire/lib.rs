@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use belay_model::composition::data_view::UnnamedVolume;
 use belay_model::composition::image::ImageStore;
 use belay_model::composition::service_changes::ServiceChange;
 use belay_model::judgement::error_lines::ErrorLines;
@@ -51,6 +52,8 @@ pub enum Verb {
     Restart,
     /// Answers with [`Examined`], for `belay doctor`.
     Examine,
+    /// Answers with [`DataOutlook`]: what a plan would mean for the application's data. Changes nothing.
+    Outlook,
 }
 
 impl Verb {
@@ -73,6 +76,7 @@ impl Verb {
             Verb::LookBack => "look-back",
             Verb::Restart => "restart",
             Verb::Examine => "examine",
+            Verb::Outlook => "outlook",
         }
     }
 }
@@ -289,6 +293,30 @@ pub enum Line {
 pub struct Examined {
     /// Of the ports that were asked about, those that somebody listens on.
     pub taken: Vec<u16>,
+}
+
+/// What a plan would mean for the application's data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataOutlook {
+    /// Why it would be refused, if it would.
+    pub refusal: Option<Failure>,
+    /// What should be known of it.
+    pub warnings: Vec<String>,
+    /// Data that has no name.
+    pub unnamed: Vec<UnnamedVolume>,
+    /// Volumes of the project that what serves does not have mounted.
+    pub unused: Vec<UnusedVolume>,
+}
+
+/// A volume of the project that nothing of what serves has mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusedVolume {
+    /// The engine's name for it.
+    pub name: String,
+    /// What it holds, where that could be found out.
+    pub bytes: Option<u64>,
+    /// When it was made, where that is known.
+    pub created: Option<Timestamp>,
 }
 
 /// A container that was restarted and is well again.

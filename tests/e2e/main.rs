@@ -26,6 +26,7 @@ mod cancel;
 mod chaos;
 mod checklist;
 mod compose_features;
+mod continuity;
 mod crashes;
 mod doors;
 mod failures;

@@ -6,6 +6,7 @@ mod support;
 mod basics;
 mod by_hand;
 mod cases;
+mod continuity;
 mod crash;
 mod fenced;
 mod files;

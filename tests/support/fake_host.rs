@@ -18,7 +18,8 @@ use belay_agent::backup::{
     DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
 };
 use belay_agent::host::{
-    Composition, Container, DockerHealth, Host, HostError, Image, ImageContent, ImageName, RunState,
+    Composition, Container, ContainerMount, DockerHealth, Host, HostError, Image, ImageContent,
+    ImageName, RunState, Volume,
 };
 use belay_agent::revive::Revival;
 use belay_model::composition::data::RestoredSource;
@@ -167,6 +168,7 @@ pub struct FakeContainer {
     ports: Vec<u16>,
     networks: Vec<String>,
     volumes: Vec<String>,
+    mounts: Vec<ContainerMount>,
     has_healthcheck: bool,
     life: Life,
     /// In every network that it is in; another one after each start.
@@ -857,6 +859,26 @@ impl Host for FakeHost {
         })
     }
 
+    fn volume(&self, name: &str) -> Result<Option<Volume>, HostError> {
+        self.try_call("volume", |world| {
+            let found = world.volumes.contains_key(name).then(|| Volume {
+                name: name.to_owned(),
+                driver: "local".to_owned(),
+                options: BTreeMap::new(),
+                created: None,
+            });
+            Ok(found)
+        })
+    }
+
+    fn projects(&self) -> Result<Vec<String>, HostError> {
+        self.try_call("projects", |world| {
+            let projects = world.containers.iter().map(|c| c.project.clone());
+            let projects: BTreeSet<String> = projects.collect();
+            Ok(projects.into_iter().collect())
+        })
+    }
+
     fn remove_volume(&self, name: &str) -> Result<(), HostError> {
         self.try_call(&format!("remove_volume {name}"), |world| {
             // A volume is in use by every container that has it, whether or not that one runs.
@@ -1029,8 +1051,14 @@ impl DataReader for FakeReader<'_> {
         sink(&mut bytes.as_slice()).map_err(ReadError::Sink)
     }
 
-    fn size(&self, _source: &DataKind) -> Result<u64, ReadError> {
-        self.call("data_size", 4)
+    fn size(&self, source: &DataKind) -> Result<u64, ReadError> {
+        let size = self.call("data_size", 4)?;
+        match source {
+            DataKind::Volume { name } if !self.0.world().volumes.contains_key(name) => {
+                Err(ReadError::Absent)
+            }
+            DataKind::Volume { .. } | DataKind::Bind { .. } => Ok(size),
+        }
     }
 
     fn sweep(&self) -> Result<(), ReadError> {
@@ -1324,6 +1352,8 @@ impl World {
                     RunState::Running => vec![c.address.clone()],
                     _ => vec![],
                 },
+                app: String::new(),
+                mounts: c.mounts.clone(),
             })
             .collect()
     }
@@ -1781,6 +1811,7 @@ impl File {
             ports: published(spec),
             networks: self.networks_of(spec),
             volumes: self.volumes_of(spec),
+            mounts: self.mounts_of(spec),
             has_healthcheck: spec.get("healthcheck").is_some(),
             life: Life::Created,
             address: String::new(),
@@ -1808,6 +1839,26 @@ impl File {
             .into_iter()
             .map(|name| format!("{}_{name}", self.project))
             .collect()
+    }
+
+    /// The named volumes that a service has, each with its place in the container.
+    fn mounts_of(&self, spec: &Value) -> Vec<ContainerMount> {
+        let mounts = spec.get("volumes").and_then(Value::as_array);
+        let mounts = mounts.into_iter().flatten().filter_map(|mount| {
+            let (source, target) = match mount {
+                Value::String(short) => short.split_once(':')?,
+                long => (long.get("source")?.as_str()?, long.get("target")?.as_str()?),
+            };
+            self.document.get("volumes")?.get(source)?;
+            Some(ContainerMount {
+                data: DataKind::Volume {
+                    name: format!("{}_{source}", self.project),
+                },
+                target: target.split(':').next().unwrap_or(target).to_owned(),
+                is_writable: true,
+            })
+        });
+        mounts.collect()
     }
 
     fn volumes_of(&self, spec: &Value) -> Vec<String> {

@@ -22,8 +22,8 @@ use belay_model::replacement::wishes::{GatewayRule, StrategyWish};
 use belay_model::transaction::journal::{End, Entry, Event, Holder};
 use belay_model::transaction::outcome::Failure;
 use belay_model::transaction::plan::{
-    BackupRules, ConfirmRule, DataRule, DeployWork, Limits, OverLimit, Plan, PlannedImage,
-    PlannedWork, RequestRules, ShippedFile,
+    BackupRules, ConfirmRule, ContinuityRules, DataRule, DeployWork, Limits, OverLimit, Plan,
+    PlannedImage, PlannedWork, RequestRules, ShippedFile,
 };
 use belay_model::versions::release::{Current, Release, RollbackTo};
 use belay_model::yaml;
@@ -180,6 +180,7 @@ impl Version {
                     manifest: None,
                     size: 10_000_000,
                     source: ImageSource::Stream,
+                    volumes: vec![],
                 })
                 .collect(),
             strategies: self.wishes.clone(),
@@ -232,6 +233,7 @@ pub fn plan_for(work: PlannedWork) -> Plan {
             max_gap_ms: None,
             over: OverLimit::Warn,
         },
+        continuity: ContinuityRules::default(),
     }
 }
 

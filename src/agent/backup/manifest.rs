@@ -149,6 +149,18 @@ pub struct SourceRecord {
     pub state: SourceState,
 }
 
+impl SourceRecord {
+    /// What it is, for people: nobody knows a volume by a name of Docker's own.
+    fn in_words(&self) -> String {
+        match &self.source {
+            SourceKind::Data(kind) if kind.is_unnamed() => {
+                format!("{kind}, without a name, of {}", self.services.join(" and "))
+            }
+            SourceKind::Data(_) | SourceKind::Config => self.source.to_string(),
+        }
+    }
+}
+
 /// What was seen but not saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -321,7 +333,7 @@ impl BackupManifest {
         let saved =
             |source: &&SourceRecord| source.source != SourceKind::Config && source.state.is_saved();
         let sources = self.sources.iter().filter(saved);
-        sources.map(|source| source.source.to_string()).collect()
+        sources.map(SourceRecord::in_words).collect()
     }
 
     /// Sources whose copy may not be consistent, each with the reason, for people.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::super::host::{Container, DockerHealth, RunState};
+use super::super::host::{Container, ContainerMount, DockerHealth, Image, RunState, Volume};
+use belay_model::composition::data::DataKind;
 use belay_model::versions::revival::Ended;
 
 #[derive(Deserialize)]
@@ -21,6 +23,108 @@ pub(super) struct InspectedContainer {
     host_config: InspectedHostConfig,
     #[serde(default)]
     network_settings: Option<InspectedNetworks>,
+    #[serde(default)]
+    mounts: Option<Vec<InspectedMount>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedMount {
+    #[serde(rename = "Type", default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    source: String,
+    destination: String,
+    #[serde(rename = "RW", default)]
+    is_writable: bool,
+}
+
+impl InspectedMount {
+    /// Nothing for memory and whatever else is no data.
+    fn data(self) -> Option<ContainerMount> {
+        let data = match self.kind.as_str() {
+            "volume" => DataKind::Volume { name: self.name },
+            "bind" => DataKind::Bind {
+                path: self.source.into(),
+            },
+            _ => return None,
+        };
+        Some(ContainerMount {
+            data,
+            target: self.destination,
+            is_writable: self.is_writable,
+        })
+    }
+}
+
+/// An image, as the engine describes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct InspectedImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    architecture: String,
+    #[serde(default, rename = "RootFS")]
+    root_fs: InspectedRootFs,
+    #[serde(default)]
+    config: Option<InspectedImageConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedRootFs {
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedImageConfig {
+    #[serde(default)]
+    volumes: Option<BTreeMap<String, Value>>,
+}
+
+impl From<InspectedImage> for Image {
+    fn from(inspected: InspectedImage) -> Self {
+        let volumes = inspected.config.and_then(|config| config.volumes);
+        Image {
+            id: inspected.id,
+            layers: inspected.root_fs.layers.unwrap_or_default(),
+            tags: inspected.repo_tags.unwrap_or_default(),
+            digests: inspected.repo_digests.unwrap_or_default(),
+            architecture: inspected.architecture,
+            volumes: volumes.unwrap_or_default().into_keys().collect(),
+        }
+    }
+}
+
+/// A volume, as the engine describes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct InspectedVolume {
+    name: String,
+    #[serde(default)]
+    driver: String,
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    created_at: String,
+}
+
+impl From<InspectedVolume> for Volume {
+    fn from(inspected: InspectedVolume) -> Self {
+        Volume {
+            name: inspected.name,
+            driver: inspected.driver,
+            options: inspected.options.unwrap_or_default(),
+            created: inspected.created_at.parse().ok(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -90,9 +194,14 @@ struct InspectedPolicy {
 impl InspectedConfig {
     /// What Compose has noted under this name.
     fn label(&self, name: &str) -> String {
+        self.image_label(&format!("com.docker.compose.{name}"))
+    }
+
+    /// A label, which may come from the image.
+    fn image_label(&self, name: &str) -> String {
         let labels = self.labels.as_ref();
         labels
-            .and_then(|labels| labels.get(&format!("com.docker.compose.{name}")))
+            .and_then(|labels| labels.get(name))
             .cloned()
             .unwrap_or_default()
     }
@@ -137,6 +246,7 @@ impl From<InspectedContainer> for Container {
             service: config.label("service"),
             working_dir: config.label("project.working_dir"),
             one_off: config.is_one_off(),
+            app: config.image_label("dev.belay.app"),
             image_id: inspected.image,
             image: config.image,
             state: run_state(&inspected.state.status, inspected.state.exit_code),
@@ -150,6 +260,12 @@ impl From<InspectedContainer> for Container {
                 .flat_map(BTreeMap::into_values)
                 .map(|endpoint| endpoint.address)
                 .filter(|address| !address.is_empty())
+                .collect(),
+            mounts: inspected
+                .mounts
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(InspectedMount::data)
                 .collect(),
         }
     }

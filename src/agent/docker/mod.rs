@@ -12,7 +12,7 @@ mod inspected;
 mod revival;
 mod shim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,11 +25,12 @@ use serde_json::{Value, json};
 use self::api::{Api, filter};
 use self::client::{SHORT, docker};
 use self::compose::{ComposeProgram, find_compose};
-use self::inspected::InspectedContainer;
+use self::inspected::{InspectedContainer, InspectedImage, InspectedVolume};
 use super::backup::{DataReader, DataWriter, DockerReader, DockerWriter};
 use super::command::Call;
 use super::host::{
     Attentive, Composition, Container, Host, HostError, Image, ImageContent, ImageName, RunState,
+    Volume,
 };
 use belay_model::composition::image::ImageStore;
 use belay_model::composition::image::architecture;
@@ -282,46 +283,9 @@ impl Host for RealHost {
     }
 
     fn image(&self, reference: &str) -> Result<Option<Image>, HostError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct InspectedImage {
-            id: String,
-            #[serde(default)]
-            repo_tags: Option<Vec<String>>,
-            #[serde(default)]
-            repo_digests: Option<Vec<String>>,
-            architecture: String,
-            #[serde(default, rename = "RootFS")]
-            root_fs: InspectedRootFs,
-            #[serde(default)]
-            config: Option<InspectedImageConfig>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct InspectedRootFs {
-            #[serde(default)]
-            layers: Option<Vec<String>>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct InspectedImageConfig {
-            #[serde(default)]
-            volumes: Option<BTreeMap<String, Value>>,
-        }
         let path = format!("/images/{reference}/json");
         let inspected: Option<InspectedImage> = self.api()?.get_if_there(&path)?;
-        Ok(inspected.map(|i| Image {
-            id: i.id,
-            layers: i.root_fs.layers.unwrap_or_default(),
-            tags: i.repo_tags.unwrap_or_default(),
-            digests: i.repo_digests.unwrap_or_default(),
-            architecture: i.architecture,
-            volumes: i
-                .config
-                .and_then(|config| config.volumes)
-                .map(|volumes| volumes.into_keys().collect())
-                .unwrap_or_default(),
-        }))
+        Ok(inspected.map(Image::from))
     }
 
     fn image_content(&self, id: &str) -> Result<ImageContent, HostError> {
@@ -544,6 +508,27 @@ impl Host for RealHost {
         let listed: ListedVolumes = self.api()?.get(&path)?;
         let volumes = listed.volumes.unwrap_or_default();
         Ok(volumes.into_iter().map(|named| named.name).collect())
+    }
+
+    fn volume(&self, name: &str) -> Result<Option<Volume>, HostError> {
+        let found: Option<InspectedVolume> =
+            self.api()?.get_if_there(&format!("/volumes/{name}"))?;
+        Ok(found.map(Volume::from))
+    }
+
+    fn projects(&self) -> Result<Vec<String>, HostError> {
+        #[derive(Deserialize)]
+        struct Labelled {
+            #[serde(rename = "Labels", default)]
+            labels: Option<BTreeMap<String, String>>,
+        }
+        let label = "com.docker.compose.project";
+        let path = format!("/containers/json{}&all=true", filter("label", label));
+        let listed: Vec<Labelled> = self.api()?.get(&path)?;
+        let labels = listed.into_iter().filter_map(|listed| listed.labels);
+        let projects = labels.filter_map(|mut labels| labels.remove(label));
+        let projects: BTreeSet<String> = projects.collect();
+        Ok(projects.into_iter().collect())
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), HostError> {

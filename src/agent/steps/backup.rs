@@ -15,23 +15,13 @@ use crate::images::Images;
 use crate::layout::Layout;
 use crate::{durable, state};
 use belay_model::composition::compose::{ComposeFile, MountSource};
-use belay_model::composition::data::Restoration;
+use belay_model::composition::data::{Restoration, is_data};
 use belay_model::config::DataStrategy;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::Output;
 use belay_model::transaction::plan::{DataRule, Plan, PlannedWork};
 use belay_model::versions::release::Release;
 use belay_wire::BackupFacts;
-
-/// Host paths that are interfaces of the kernel or of Docker, not data.
-const NOT_DATA: [&str; 7] = [
-    "/proc",
-    "/sys",
-    "/dev",
-    "/run",
-    "/var/run",
-    "/etc/localtime",
-    "/var/lib/docker",
-];
 
 pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let reason = match &work.plan.work {
@@ -205,7 +195,7 @@ fn request<'a>(
         release: serving.map(|r| r.name.clone()),
         revision: serving.and_then(|r| r.revision.clone()),
         images,
-        data: data(layout, plan, serving, order)?,
+        data: data(layout, plan, serving, order, &containers)?,
         logs: logs(&containers, plan.backup.log_lines),
         exclude: vec![],
         limits: BackupLimits::default(),
@@ -237,9 +227,10 @@ fn data(
     plan: &Plan,
     serving: Option<&Release>,
     order: &Order,
+    containers: &[Container],
 ) -> Result<Vec<BackupSource>, AgentError> {
     let mut data = match serving {
-        Some(release) => data_sources(layout, plan, release)?,
+        Some(release) => data_sources(layout, plan, release, containers)?,
         None => vec![],
     };
     for kind in &order.also {
@@ -287,13 +278,18 @@ fn data_sources(
     layout: &Layout,
     plan: &Plan,
     release: &Release,
+    containers: &[Container],
 ) -> Result<Vec<BackupSource>, AgentError> {
     let file = state::normalised(layout, &release.name)?;
     let Some(file) = file else { return Ok(vec![]) };
-    let mounted = mounted_data(&file, &release.project);
+    let mut mounted = mounted_data(&file, &release.project);
     match &plan.backup.data {
         DataRule::None => Ok(vec![]),
-        DataRule::Auto => Ok(mounted),
+        DataRule::Auto => {
+            let unnamed = unnamed_data(&mounted, containers);
+            mounted.extend(unnamed);
+            Ok(mounted)
+        }
         // What the serving release does not have yet has nothing to save; the candidate's own names are checked at Unpack.
         DataRule::Only(wishes) => Ok(wishes
             .iter()
@@ -382,15 +378,38 @@ fn mounted_data(file: &ComposeFile, project: &str) -> Vec<BackupSource> {
         .collect()
 }
 
-/// The data that a release uses.
-pub(super) fn mounted(file: &ComposeFile, project: &str) -> Vec<DataKind> {
-    let sources = mounted_data(file, project).into_iter();
-    sources.map(|source| source.kind).collect()
+/// Volumes that containers have and their file does not name: those of an image's `VOLUME`, and those without a name.
+fn unnamed_data(named: &[BackupSource], containers: &[Container]) -> Vec<BackupSource> {
+    let mut found: Vec<BackupSource> = vec![];
+    let users = containers
+        .iter()
+        .filter(|c| !c.one_off && c.service != GATEWAY_SERVICE);
+    for container in users {
+        let mounts = container.mounts.iter().filter(|m| m.is_writable);
+        for mount in mounts.filter(|m| m.is_unnamed()) {
+            let mut known = named.iter().chain(&found);
+            if !known.any(|source| source.kind == mount.data) {
+                found.push(BackupSource {
+                    kind: mount.data.clone(),
+                    services: vec![container.service.clone()],
+                    consistency: Consistency::Live,
+                });
+            }
+        }
+    }
+    found
 }
 
-fn is_data(path: &str) -> bool {
-    let path = std::path::Path::new(path);
-    path != std::path::Path::new("/") && !NOT_DATA.iter().any(|system| path.starts_with(system))
+/// The data that a release uses, and what its containers have besides.
+pub(super) fn mounted(
+    file: &ComposeFile,
+    project: &str,
+    containers: &[Container],
+) -> Vec<DataKind> {
+    let mut sources = mounted_data(file, project);
+    let unnamed = unnamed_data(&sources, containers);
+    sources.extend(unnamed);
+    sources.into_iter().map(|source| source.kind).collect()
 }
 
 impl BackupEntry {

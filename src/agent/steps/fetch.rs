@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{StepContext, files, mounted, prune};
+use crate::continuity::{Before, Part};
 use crate::error::AgentError;
 use crate::host::{Image, ImageContent, ImageName};
 use crate::images::{Images, Wanted};
@@ -11,6 +12,7 @@ use crate::records;
 use crate::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::compose::ReleaseFile;
+use belay_model::composition::data_view::DataView;
 use belay_model::composition::image::Content;
 use belay_model::composition::project::{pin, repository_prefix};
 use belay_model::digest::sha256;
@@ -36,12 +38,14 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
     };
     files::keep_displaced(work, &release)?;
     let previous = work.previous()?;
+    refuse_lost_data(work, &release, previous.as_ref())?;
     let serving = previous.as_ref().map(|p| rendered(work, p)).transpose()?;
     let mut moves = moves(
         &rendered(work, &release)?,
         by_itself(work, &release)?,
         serving.as_ref(),
     );
+    warn_of_data_beside(work, &release, &moves)?;
     if work.restoration().is_some() {
         moves.announce_a_gap("everything stops while its data is put back");
     }
@@ -53,6 +57,62 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
         strategies: strategies(&moves, previous.is_none()),
         moves,
     })
+}
+
+/// Now that the images are known: data of what serves that is in volumes without a name.
+fn refuse_lost_data(
+    work: &mut StepContext<'_>,
+    release: &Release,
+    previous: Option<&Release>,
+) -> Result<(), AgentError> {
+    let view = DataView::of_file(&with_image_volumes(work, release)?, &release.project);
+    if work.deploy().is_some() {
+        let is_lasting = |service: &str| {
+            let service = release.service(service);
+            service.is_none_or(|service| service.strategy != Strategy::OneShot)
+        };
+        for volume in view.unnamed().iter().filter(|v| is_lasting(&v.service)) {
+            work.note(format!("{}; {}", volume.describe(), volume.advice()));
+        }
+    }
+    let Some(previous) = previous else {
+        return Ok(());
+    };
+    let before = Before::serving(work.host, work.layout, previous)?;
+    work.compare_data(before.as_ref(), &view, Part::Unnamed)
+}
+
+/// A rollback brings a version back as it was. One that starts beside what serves has none of its data in volumes without a
+/// name; a deployment of such a one is refused where its strategy is decided.
+fn warn_of_data_beside(
+    work: &mut StepContext<'_>,
+    release: &Release,
+    moves: &Moves,
+) -> Result<(), AgentError> {
+    if work.deploy().is_some() {
+        return Ok(());
+    }
+    let view = DataView::of_file(&with_image_volumes(work, release)?, &release.project);
+    let is_beside = |service: &str| moves.start_first().any(|beside| beside == service);
+    for volume in view.unnamed().iter().filter(|v| is_beside(&v.service)) {
+        work.warn(format!(
+            "{} starts beside what serves, so {} begins there with an empty volume at {}",
+            release.tag, volume.service, volume.target
+        ));
+    }
+    Ok(())
+}
+
+/// A release's file, with what its images declare to be data.
+fn with_image_volumes(
+    work: &StepContext<'_>,
+    release: &Release,
+) -> Result<ComposeFile, AgentError> {
+    let volumes = release
+        .services
+        .iter()
+        .map(|s| (s.name.as_str(), s.image_volumes.as_slice()));
+    Ok(work.normalised(&release.name)?.with_image_volumes(volumes))
 }
 
 fn strategies(moves: &Moves, is_first: bool) -> Vec<ServiceStrategy> {
@@ -97,12 +157,15 @@ fn by_itself(
     work: &StepContext<'_>,
     release: &Release,
 ) -> Result<Vec<ServiceStrategy>, AgentError> {
-    let volumes = release
-        .services
-        .iter()
-        .map(|s| (s.name.as_str(), s.image_volumes.as_slice()));
-    let file = work.normalised(&release.name)?.with_image_volumes(volumes);
-    let judged = classify(&file, &release.wishes, &release.gateway, None);
+    let file = with_image_volumes(work, release)?;
+    let mut wishes = release.wishes.clone();
+    if work.deploy().is_none() {
+        // An earlier version is brought back as it was, by rules of its time.
+        for wish in &mut wishes {
+            wish.leave_all(&file);
+        }
+    }
+    let judged = classify(&file, &wishes, &release.gateway, None);
     let texts = mounted::nginx_texts(work, release, &file);
     judged
         .and_then(|judged| heed_nginx(&file, judged, &release.wishes, &texts))

@@ -26,12 +26,13 @@ mod roll;
 mod services;
 mod start;
 mod traffic;
-mod unpack;
+pub(super) mod unpack;
 mod watch;
 
 use std::time::Duration;
 
 use super::backup::BackupName;
+use super::continuity::{self, Before, Candidate, Part, Verdict};
 use super::host::{Composition, Container, Host};
 use super::journal::{Journal, JournalError};
 use super::layout::Layout;
@@ -40,6 +41,7 @@ use crate::error::AgentError;
 use crate::records;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::data::Restoration;
+use belay_model::composition::data_view::DataView;
 use belay_model::replacement::moves::Moves;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
@@ -50,6 +52,7 @@ use belay_model::transaction::plan::{DeployWork, Plan, PlannedWork};
 use belay_model::transaction::step::Step;
 use belay_model::versions::release::{Release, ReleaseName};
 
+pub(super) use preflight::rollback_target;
 pub use preflight::settle_project;
 
 /// Performs a step.
@@ -137,6 +140,41 @@ impl<'a> StepContext<'a> {
     /// Tells people something that they should look at.
     pub(crate) fn warn(&mut self, text: impl Into<String>) {
         self.record(Event::Warning { text: text.into() });
+    }
+
+    /// Tells what a look at the data came to, and ends the step when that speaks against it.
+    fn heed(&mut self, verdict: Verdict) -> Result<(), AgentError> {
+        for text in verdict.warnings {
+            self.warn(text);
+        }
+        for text in verdict.notes {
+            self.note(text);
+        }
+        verdict.refusal.map_or(Ok(()), Err)
+    }
+
+    /// Holds the data of the new version against that of the one before, if there is one.
+    fn compare_data(
+        &mut self,
+        before: Option<&Before>,
+        view: &DataView,
+        part: Part,
+    ) -> Result<(), AgentError> {
+        let Some(before) = before else {
+            return Ok(());
+        };
+        let tag = match self.deploy() {
+            Some(deploy) => deploy.tag.clone(),
+            None => self.candidate()?.tag,
+        };
+        let candidate = Candidate {
+            tag: &tag,
+            view,
+            is_rollback: self.deploy().is_none(),
+            rules: &self.plan.continuity,
+        };
+        let verdict = continuity::compare(self.host, self.layout, before, &candidate, part);
+        self.heed(verdict)
     }
 
     fn record(&mut self, event: Event) {

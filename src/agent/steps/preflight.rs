@@ -2,6 +2,7 @@
 
 use super::{StepContext, files, restore};
 use crate::error::AgentError;
+use crate::host::Host;
 use crate::images::Images;
 use crate::layout::{Layout, RIVAL_FILES};
 use crate::records;
@@ -12,7 +13,7 @@ use belay_model::docker_versions::misfit;
 use belay_model::request::tag::Tag;
 use belay_model::request::tag_ancestry;
 use belay_model::transaction::journal::{KnownContainer, Output, PreflightOutput};
-use belay_model::transaction::plan::PlannedWork;
+use belay_model::transaction::plan::{Plan, PlannedWork};
 use belay_model::versions::release::{
     Current, Release, ReleaseName, RollbackChoice, choose_restore, choose_rollback,
 };
@@ -276,13 +277,26 @@ fn target(
             check_order(&deploy.tag, current)?;
             Ok(None)
         }
+        PlannedWork::Rollback { .. } => rollback_target(work.host, work.layout, work.plan, current),
+    }
+}
+
+/// The release that a rollback brings back; nothing for a deployment.
+pub(crate) fn rollback_target(
+    host: &dyn Host,
+    layout: &Layout,
+    plan: &Plan,
+    current: Option<&Current>,
+) -> Result<Option<ReleaseName>, AgentError> {
+    match &plan.work {
+        PlannedWork::Deploy(_) => Ok(None),
         PlannedWork::Rollback { to, restore, .. } => {
             let choose = match restore {
                 Some(_) => choose_restore,
                 None => choose_rollback,
             };
-            let known = crate::facts::known_releases(work.host, work.layout)?;
-            let backups = crate::facts::known_backups(work.layout);
+            let known = crate::facts::known_releases(host, layout)?;
+            let backups = crate::facts::known_backups(layout);
             match choose(to, current, &known, &backups) {
                 RollbackChoice::Go(release) => Ok(Some(release.name)),
                 RollbackChoice::Already(why) => Err(AgentError::new(why)),

@@ -36,7 +36,8 @@ pub(super) fn find(
         AgentError::from(e)
             .next("choose another backup; `belay backups --verify` reads each one back")
     })?;
-    let used = backup::mounted(&work.normalised(target)?, project);
+    let containers = work.host.containers(project)?;
+    let used = backup::mounted(&work.normalised(target)?, project, &containers);
     let mut sources = vec![];
     let mut bytes = 0;
     for kind in used {

@@ -5,14 +5,16 @@ use std::path::{Component, Path};
 use serde_json::Value;
 
 use super::{StepContext, files};
+use crate::continuity::{Before, Part, redefined_volumes};
 use crate::durable;
 use crate::error::AgentError;
-use crate::host::Composition;
-use crate::layout::{BACKUPS, ReleaseLayout, STATE};
+use crate::host::{Composition, Host};
+use crate::layout::{BACKUPS, Layout, ReleaseLayout, STATE};
 use crate::records;
 use crate::rendering::Rendering;
 use belay_model::composition::compose::ComposeFile;
-use belay_model::composition::definitions::{Section, redefined};
+use belay_model::composition::data_view::DataView;
+use belay_model::composition::definitions::redefined_networks;
 use belay_model::docker_versions::changes_networks;
 use belay_model::transaction::journal::Output;
 use belay_model::transaction::plan::{DeployWork, ShippedFile};
@@ -26,6 +28,7 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
     }
     let file = work.normalised(&name)?;
     refuse_redefined(work, &file)?;
+    refuse_lost_data(work, &file)?;
     let services = file.service_names();
     Ok(Output::Unpacked {
         release: name,
@@ -41,13 +44,12 @@ fn refuse_redefined(work: &mut StepContext<'_>, file: &ComposeFile) -> Result<()
     };
     let before = work.normalised(&previous.name)?;
     let preflight = work.preflight()?;
-    let (project, there) = (preflight.project.clone(), preflight.networks.clone());
-    let find = |section| redefined(&project, &before, file, section);
-    let mut networks = find(Section::Networks);
-    networks.retain(|network| there.contains(&network.name));
+    let mut networks = redefined_networks(&preflight.project, &before, file);
+    networks.retain(|network| preflight.networks.contains(&network.name));
     if let Some(network) = networks.first() {
-        let compose = work.host.engine()?.compose;
-        if changes_networks(&compose) {
+        let is_heeded = changes_networks(&work.host.engine()?.compose);
+        let is_lost = network.works_otherwise() && work.deploy().is_some();
+        if is_heeded || is_lost {
             return Err(AgentError::new(format!(
                 "the network {} is defined otherwise than in {} ({}), and Docker changes a network only by taking every \
                  container off it",
@@ -61,16 +63,37 @@ fn refuse_redefined(work: &mut StepContext<'_>, file: &ComposeFile) -> Result<()
             ));
         }
     }
-    let volumes = find(Section::Volumes).into_iter().map(|v| ("volume", v));
-    for (what, thing) in networks.into_iter().map(|n| ("network", n)).chain(volumes) {
+    for network in networks {
         work.warn(format!(
-            "the {what} {} is defined otherwise than in {} ({}); it stays as it is",
-            thing.key,
+            "the network {} is defined otherwise than in {} ({}); it stays as it is",
+            network.key,
             previous.tag,
-            thing.fields.join(", ")
+            network.fields.join(", ")
         ));
     }
     Ok(())
+}
+
+/// Refuses a version that would start without data that what serves has, unless belay.yml says that this is meant; and one
+/// whose volumes are not what it thinks.
+fn refuse_lost_data(work: &mut StepContext<'_>, file: &ComposeFile) -> Result<(), AgentError> {
+    let project = work.preflight()?.project.clone();
+    let previous = work.previous()?;
+    let view = DataView::of_file(file, &project);
+    let is_rollback = work.deploy().is_none();
+    let redefined = redefined_volumes(work.host, &project, file, is_rollback)?;
+    work.heed(redefined)?;
+    let (before, part) = match &previous {
+        Some(previous) => (
+            Before::serving(work.host, work.layout, previous)?,
+            Part::Named,
+        ),
+        None => (
+            Before::elsewhere(work.host, work.layout, &project, work.plan, &view)?,
+            Part::All,
+        ),
+    };
+    work.compare_data(before.as_ref(), &view, part)
 }
 
 pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
@@ -92,32 +115,43 @@ fn lay_out(
     work.may_act()?;
     // What an interrupted engine left is of this very transaction; it starts afresh.
     records::remove_dir(release.dir())?;
-    let place = Rendering::new(&release.rendering(), work.layout.root());
-    for file in &deploy.files {
+    for file in deploy.files.iter().filter(|file| file.placed) {
         work.may_act()?;
-        write_shipped(&place.directory(), file)?;
-        if file.placed {
-            write_shipped(&release.files(), file)?;
-        }
+        write_shipped(&release.files(), file)?;
     }
-    place.link().map_err(|e| {
-        AgentError::doing(format!("could not lay out {}", release.dir().display()), e)
-    })?;
-    let document = render(work, deploy, &place)?;
+    work.may_act()?;
+    let project = &work.preflight()?.project;
+    let document = read(
+        work.host,
+        work.layout,
+        deploy,
+        project,
+        &release.rendering(),
+    )?;
     let file = ComposeFile::new(document.clone())?;
-    super::backup::check_names(work.plan, &file, &work.preflight()?.project)?;
+    super::backup::check_names(work.plan, &file, project)?;
     work.may_act()?;
     records::write_json(&release.normalised(), &document)?;
     Ok(records::remove_dir(&release.rendering())?)
 }
 
 /// Lets Compose read the shipped files in a place that stands for the root, and then moves the paths in the result there.
-fn render(
-    work: &StepContext<'_>,
+/// `top` is a directory of its own for that place.
+pub(crate) fn read(
+    host: &dyn Host,
+    layout: &Layout,
     deploy: &DeployWork,
-    place: &Rendering,
+    project: &str,
+    top: &Path,
 ) -> Result<Value, AgentError> {
+    let place = Rendering::new(top, layout.root());
     let directory = place.directory();
+    for file in &deploy.files {
+        write_shipped(&directory, file)?;
+    }
+    place
+        .link()
+        .map_err(|e| AgentError::doing(format!("could not lay out {}", top.display()), e))?;
     let variables = [
         ("BELAY_TAG".to_owned(), deploy.tag.clone()),
         ("BELAY_REVISION".to_owned(), deploy.revision.clone()),
@@ -125,11 +159,11 @@ fn render(
         ("PWD".to_owned(), directory.display().to_string()),
     ];
     let composition = Composition {
-        project: work.preflight()?.project.clone(),
+        project: project.to_owned(),
         file: directory.join(&deploy.compose_path),
         directory,
     };
-    let mut document = work.host.render(&composition, &variables).map_err(|e| {
+    let mut document = host.render(&composition, &variables).map_err(|e| {
         AgentError::from(e.reworded(|text| place.said_of_root(text)))
             .next("`docker compose config` shows the same problem in a checkout of this tag")
     })?;

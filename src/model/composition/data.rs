@@ -1,8 +1,28 @@
 //! An application's data: where it is, and what of it a transaction puts back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+/// Paths of a host that are interfaces of the kernel or of Docker, not data.
+const NOT_DATA: [&str; 7] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/var/run",
+    "/etc/localtime",
+    "/var/lib/docker",
+];
+
+/// Whether a path of a host can hold an application's data. By their names alone sockets hold none.
+#[must_use]
+pub fn is_data(path: &str) -> bool {
+    let place = Path::new(path);
+    place != Path::new("/")
+        && !NOT_DATA.iter().any(|system| place.starts_with(system))
+        && path.strip_suffix(".sock").is_none()
+}
 
 /// Where data is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,6 +38,19 @@ pub enum DataKind {
         /// On the host, not in a container.
         path: PathBuf,
     },
+}
+
+impl DataKind {
+    /// Whether it is a volume for which nobody had a name, so that it bears one of Docker's own.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        match self {
+            DataKind::Volume { name } => {
+                name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+            }
+            DataKind::Bind { .. } => false,
+        }
+    }
 }
 
 impl std::fmt::Display for DataKind {

@@ -2,7 +2,9 @@
 
 pub mod build;
 pub mod compose;
+pub mod continuity;
 pub mod data;
+pub mod data_view;
 pub mod definitions;
 pub mod image;
 pub mod near_miss;

@@ -11,6 +11,7 @@ mod document;
 mod forms;
 mod inputs;
 mod problems;
+mod readers;
 pub mod reference;
 mod resolve;
 pub mod schema;
@@ -24,7 +25,7 @@ pub use self::resolve::{COMPOSE_FILES, Config, HostToReach, Settings, keys};
 pub use self::setting::{SettingKey, Shape, Usual};
 pub use self::settings::*;
 pub use self::values::{
-    AbsolutePath, AppName, Bytes, Choice, DataPath, EnvironmentName, HeaderName, HostAddress,
-    ImageName, JsonField, Percent, Period, Platform, ProjectName, RelativePath, ServiceName, Text,
-    Url, UserName, VolumeName,
+    AbsolutePath, AppName, Bytes, Choice, DataPath, DataSource, EnvironmentName, HeaderName,
+    HostAddress, ImageName, JsonField, Percent, Period, Platform, ProjectName, RelativePath,
+    ServiceName, Text, Url, UserName, VolumeName,
 };

@@ -12,12 +12,12 @@ use super::inputs::{self, CheckedInputs, Overrides};
 use super::problems::{Problem, Problems, closest, entries, shown};
 use super::setting::{KeyMap, Setting, SettingKey, homes, names};
 use super::settings::{
-    BackupSettings, EnvironmentSettings, File, FileToShip, Gateway, HealthSettings, ImageSettings,
-    RequestSettings, ServiceSettings, SharedSettings,
+    BackupSettings, DataMeaning, EnvironmentSettings, File, FileToShip, Gateway, HealthSettings,
+    ImageSettings, RequestSettings, ServiceSettings, SharedSettings,
 };
 use super::values::{
-    AbsolutePath, AppName, EnvironmentName, HostAddress, Period, ProjectName, RelativePath,
-    ServiceName, Text, Url, UserName,
+    AbsolutePath, AppName, DataSource, EnvironmentName, HostAddress, Period, ProjectName,
+    RelativePath, ServiceName, Text, Url, UserName,
 };
 use crate::request::tag::TagKind;
 
@@ -74,6 +74,9 @@ pub struct Settings {
     pub lock_wait: Period,
     /// Taken before each deployment.
     pub backup: BackupSettings,
+    /// What is meant to become of data that a version mounts otherwise than the one before.
+    #[serde(default)]
+    pub data: BTreeMap<DataSource, DataMeaning>,
 }
 
 /// Where the Compose file is looked for, in this order: Compose's own.
@@ -214,6 +217,7 @@ impl Config {
             confirm: shared.confirm,
             lock_wait: inputs.lock_wait.unwrap_or(shared.lock_wait),
             backup: file.backup,
+            data: file.data,
         })
     }
 

@@ -15,8 +15,8 @@ use super::setting::{
     settings, shape_of,
 };
 use super::values::{
-    AbsolutePath, AppName, Bytes, Choice, DataPath, EnvironmentName, FromLiteral, HeaderName,
-    HostAddress, ImageName, JsonField, Keyword, Percent, Period, Platform, ProjectName,
+    AbsolutePath, AppName, Bytes, Choice, DataPath, DataSource, EnvironmentName, FromLiteral,
+    HeaderName, HostAddress, ImageName, JsonField, Keyword, Percent, Period, Platform, ProjectName,
     RelativePath, ServiceName, Url, UserName, VolumeName,
 };
 use crate::request::tag::TagKind;
@@ -40,6 +40,11 @@ settings! {
         requests: RequestSettings;
         /// What is backed up before each deployment.
         backup: BackupSettings;
+        /// What is meant to become of data that a new version mounts otherwise than the running one, or not at all: by
+        /// a volume's name in the Compose file, by a path (`./files` or `/srv/files`), or, for a volume without a name,
+        /// by its service and where it is mounted (`web:/data`). Without an entry a deployment to production is refused
+        /// rather than leave data behind; elsewhere it is a warning.
+        data: BTreeMap<DataSource, DataMeaning>;
         /// What differs, by the environment's name on GitHub.
         environments: BTreeMap<EnvironmentName, EnvironmentSettings>;
     }
@@ -319,6 +324,16 @@ choice! {
         Stop = "stop",
         /// As the output of a command in a service.
         Dump = "dump",
+    }
+}
+
+choice! {
+    /// What is meant to become of data.
+    pub enum DataMeaning {
+        /// It has been brought to its new place already; the old one stays as it is.
+        Moved = "moved",
+        /// It stays on the host, and the new version begins without it.
+        Left = "left",
     }
 }
 

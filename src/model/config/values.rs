@@ -5,11 +5,14 @@
 //! by side with the code that does the checking, so that a test can hold the two together.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::readers::{
+    absolute_path, data_source, host_address, is_made_of, name, number_and_unit, plain_name,
+    platform, relative_path, url,
+};
 use crate::request::tag::TagKind;
 
 /// A value that is written as text.
@@ -241,6 +244,17 @@ text! {
             Some(rest) => relative_path(rest).filter(|path| path == rest).map(|rest| format!("/{rest}")),
             None => relative_path(text),
         }
+    }
+}
+
+text! {
+    /// Data of the running version, under `data`: a volume, a path, or a service and the place of its volume without a
+    /// name.
+    DataSource {
+        what: "data of a Compose file",
+        hint: "write a volume's name (uploads), a path (./files, /srv/files), or service:/path for a volume without a name",
+        pattern: "^([A-Za-z0-9][A-Za-z0-9._-]{0,62}(:/[^\\x00-\\x1f\\x7f]+)?|\\.?/[^\\x00-\\x1f\\x7f]+)$",
+        read: data_source
     }
 }
 
@@ -477,113 +491,4 @@ impl Choice for TagKind {
         };
         TagKind::ALL.into_iter().map(word).collect()
     }
-}
-
-// ---- how they are checked -------------------------------------------------------------------------------------------
-
-fn plain_name(text: &str, punctuation: &str) -> Option<String> {
-    name(text, 63, punctuation)
-}
-
-/// Begins with a letter or digit; this also keeps it from ever looking like an option.
-fn name(text: &str, longest: usize, punctuation: &str) -> Option<String> {
-    let fits = text.len() <= longest
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && is_made_of(text, punctuation);
-    fits.then(|| text.to_owned())
-}
-
-fn is_made_of(text: &str, punctuation: &str) -> bool {
-    !text.is_empty()
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c))
-}
-
-/// Splits `300MB` where its digits (and a dot) end.
-fn number_and_unit(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-    let (number, unit) = text.split_at(end);
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    number.splitn(2, '.').all(digits).then_some((number, unit))
-}
-
-fn platform(text: &str) -> Option<String> {
-    let mut parts = text.split('/');
-    let (Some("linux"), Some(architecture), variant, None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return None;
-    };
-    let architecture_fits =
-        is_made_of(architecture, "") && !architecture.bytes().any(|b| b.is_ascii_uppercase());
-    let variant_fits =
-        variant.is_none_or(|variant| matches!(variant.as_bytes(), [b'v', b'0'..=b'9']));
-    (architecture_fits && variant_fits).then(|| text.to_owned())
-}
-
-fn host_address(text: &str) -> Option<String> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    if bare.parse::<Ipv6Addr>().is_ok() {
-        return Some(bare.to_owned());
-    }
-    let is_label =
-        |label: &str| is_made_of(label, "_-") && !label.starts_with('-') && !label.ends_with('-');
-    let is_numeric = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let fits = text.len() <= 253
-        && text.split('.').all(is_label)
-        && (!is_numeric || text.parse::<Ipv4Addr>().is_ok());
-    fits.then(|| text.to_owned())
-}
-
-fn url(text: &str) -> Option<String> {
-    let parsed = url::Url::parse(text).ok()?;
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let fits = parsed.has_host()
-        && !authority.is_empty()
-        && !authority.contains('@')
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#' || c == '\\');
-    fits.then(|| text.to_owned())
-}
-
-/// Folders that belong to the system: a root there would mix the app's files with the host's own.
-const SYSTEM_FOLDERS: [&str; 19] = [
-    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc",
-    "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
-];
-/// Folders in which nothing may be kept at any depth.
-const FORBIDDEN_TREES: [&str; 9] = [
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys",
-];
-
-fn absolute_path(text: &str) -> Option<String> {
-    let path = text.strip_suffix('/').unwrap_or(text);
-    let parts = path.strip_prefix('/')?;
-    let fits = path.len() <= 255
-        && parts
-            .split('/')
-            .all(|part| is_made_of(part, "._+@-") && part != "." && part != "..")
-        && !SYSTEM_FOLDERS.contains(&path)
-        && !FORBIDDEN_TREES.iter().any(|tree| {
-            path.strip_prefix(tree)
-                .is_some_and(|rest| rest.starts_with('/'))
-        });
-    fits.then(|| path.to_owned())
-}
-
-fn relative_path(text: &str) -> Option<String> {
-    let path = text.strip_prefix("./").unwrap_or(text);
-    let is_sign = |c: char| c.is_ascii_control() || "\\$`'\"*?;&|<>!".contains(c);
-    let is_part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(is_sign);
-    let fits = !text.starts_with(['-', ' '])
-        && !text.ends_with(' ')
-        && path.len() <= 1024
-        && path.split('/').all(is_part);
-    fits.then(|| path.to_owned())
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::service::{ServiceFacts, is_behind_the_gateway, is_there, volumes_from};
 use super::wishes::{GatewayRule, SERVERS};
+use crate::composition::compose::Kept;
 use crate::composition::ports::{Port, Protocol, Published};
 use crate::config::{Mode, Roll};
 
@@ -39,6 +40,34 @@ pub(super) fn obstacle(seen: &ServiceFacts<'_>, gateway: &GatewayRule) -> Option
         .or_else(|| no_replicas(seen))
         .or_else(|| too_many_replicas(seen, gateway))
         .or_else(|| published(seen, gateway))
+}
+
+/// Compose hands such a volume on to the container that takes the place of another, and to none beside it.
+pub(super) fn data_without_a_name(seen: &ServiceFacts<'_>) -> Option<Obstacle> {
+    let kept = seen.file.kept_data(seen.name).into_iter();
+    let target = kept
+        .filter_map(|kept| match kept {
+            Kept::Anonymous(target) => Some(target),
+            Kept::Volume(_) | Kept::Bind(_) => None,
+        })
+        .find(|target| {
+            !seen
+                .wish
+                .left
+                .iter()
+                .any(|left| left == target.trim_end_matches('/'))
+        })?;
+    let name = seen.name;
+    Some(Obstacle::new(
+        format!(
+            "it keeps data in a volume without a name at {target}, which a container that starts beside the old one would \
+             not have"
+        ),
+        format!(
+            "give the volume a name (`volumes: [\"{name}-data:{target}\"]` in the service, and `{name}-data:` under the \
+             file's `volumes`), leave its strategy out, or say `data: {{\"{name}:{target}\": left}}` in belay.yml"
+        ),
+    ))
 }
 
 fn container_name(seen: &ServiceFacts<'_>) -> Option<Obstacle> {

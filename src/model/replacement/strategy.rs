@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::obstacles::{Obstacle, obstacle};
+use super::obstacles::{Obstacle, data_without_a_name, obstacle};
 use super::service::{
     ServiceFacts, is_asked, is_awaited, is_behind_the_gateway, keeps_data, needed_by, own_proxy,
 };
@@ -232,7 +232,10 @@ fn start_first(
             "leave its strategy out, and it runs once",
         )
     });
-    if let Some(obstacle) = ends.or_else(|| obstacle(seen, gateway)) {
+    let obstacle = ends
+        .or_else(|| obstacle(seen, gateway))
+        .or_else(|| data_without_a_name(seen));
+    if let Some(obstacle) = obstacle {
         return Err(ComposeProblem::CannotStartFirst {
             service: seen.name.to_owned(),
             reason: format!("{}; {}", obstacle.reason, obstacle.way_out),

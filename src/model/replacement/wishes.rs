@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::composition::compose::{ComposeFile, Kept};
 use crate::config::{Mode, ProxyProtocol, Roll, WishedStrategy};
 
 /// The gateway's name among the services of a project.
@@ -44,6 +45,9 @@ pub struct StrategyWish {
     /// For a service behind the user's own proxy; `None` for the usual way.
     #[serde(default)]
     pub drain: Option<DrainWish>,
+    /// Where it has volumes without a name that may be left behind.
+    #[serde(default)]
+    pub left: Vec<String>,
 }
 
 impl StrategyWish {
@@ -57,7 +61,20 @@ impl StrategyWish {
             proxy_protocol: ProxyProtocol::Off,
             roll: Roll::Together,
             drain: None,
+            left: vec![],
         }
+    }
+
+    /// Lets every volume without a name be left behind that the service has in this file.
+    pub fn leave_all(&mut self, file: &ComposeFile) {
+        let kept = file.kept_data(&self.service).into_iter();
+        let unnamed = kept.filter_map(|kept| match kept {
+            Kept::Anonymous(target) => Some(target),
+            Kept::Volume(_) | Kept::Bind(_) => None,
+        });
+        self.left = unnamed
+            .map(|target| target.trim_end_matches('/').to_owned())
+            .collect();
     }
 }
 

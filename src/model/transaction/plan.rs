@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Holder;
+use crate::composition::continuity::{Meant, Unsaid};
 use crate::composition::image::Content;
-use crate::config::{self, DataStrategy, ImageSource, Period, Settings};
+use crate::config::{self, DataMeaning, DataStrategy, ImageSource, Period, Settings};
 use crate::judgement::health::{DegradedRule, HealthRules, VersionCheck};
 use crate::replacement::wishes::{DrainWish, GatewayRule, StrategyWish};
+use crate::request::tag::TagClass;
 use crate::versions::release::RollbackTo;
 
 /// The version of the plan's format.
@@ -47,6 +49,18 @@ pub struct Plan {
     /// How downtime is measured, and how much of it is allowed.
     #[serde(default)]
     pub requests: RequestRules,
+    /// What is meant to become of data that the new version mounts otherwise.
+    #[serde(default)]
+    pub continuity: ContinuityRules,
+}
+
+/// What happens to data that the new version mounts otherwise than what serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContinuityRules {
+    /// What happens when nothing is said of it.
+    pub unsaid: Unsaid,
+    /// What belay.yml says.
+    pub meant: Vec<Meant>,
 }
 
 /// How downtime is measured while the transaction is at work, and how much of it is allowed.
@@ -181,6 +195,9 @@ pub struct PlannedImage {
     pub size: u64,
     /// How it gets to the host.
     pub source: ImageSource,
+    /// Paths that it declares to hold data (`VOLUME`).
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 impl Plan {
@@ -308,6 +325,28 @@ pub fn compose(work: PlannedWork, settings: &Settings, project: Option<String>, 
         health,
         gateway: gateway_rule(&settings.gateway),
         requests: request_rules(&settings.requests),
+        continuity: continuity_rules(settings),
+    }
+}
+
+/// Production is the environment of that name, and each that releases go to.
+fn continuity_rules(settings: &Settings) -> ContinuityRules {
+    let mut kinds = settings.tags.iter();
+    let is_production = settings.environment.as_str() == TagClass::Production.default_environment()
+        || kinds.any(|kind| kind.class() == TagClass::Production);
+    ContinuityRules {
+        unsaid: match is_production {
+            true => Unsaid::Refuse,
+            false => Unsaid::Warn,
+        },
+        meant: settings
+            .data
+            .iter()
+            .map(|(source, meaning)| Meant {
+                source: source.as_str().to_owned(),
+                meaning: *meaning,
+            })
+            .collect(),
     }
 }
 
@@ -411,7 +450,21 @@ pub fn strategy_wishes(settings: &Settings) -> Vec<StrategyWish> {
                 command: service.drain.command.clone(),
                 wait_ms: ms(service.drain.wait),
             }),
+            left: left_of(settings, name.as_str()),
             service: name.as_str().to_owned(),
         })
         .collect()
+}
+
+/// The places of a service's volumes without a name that may be left behind.
+fn left_of(settings: &Settings, service: &str) -> Vec<String> {
+    let left = settings
+        .data
+        .iter()
+        .filter(|(_, meaning)| **meaning == DataMeaning::Left);
+    let of_service = left.filter_map(|(source, _)| match source.as_str().split_once(':') {
+        Some((of, target)) if of == service => Some(target.trim_end_matches('/').to_owned()),
+        Some(_) | None => None,
+    });
+    of_service.collect()
 }

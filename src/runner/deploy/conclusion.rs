@@ -9,12 +9,14 @@ use belay_model::transaction::outcome::{
     Durations, ImageReport, Outcome, Requests, Urls, Word, Work,
 };
 use belay_model::transaction::plan::Plan;
-use belay_wire::HostFacts;
+use belay_wire::{DataOutlook, HostFacts};
 
 /// The plan of a dry run.
 pub(crate) struct DryRunPlan {
     /// As it would be handed to the host.
     pub(crate) plan: Plan,
+    /// What it would mean for the data on the host.
+    pub(crate) outlook: DataOutlook,
     /// What the host was like when it was asked.
     pub(crate) facts: HostFacts,
     /// The settings of the environment.

@@ -125,8 +125,18 @@ fn dry_run(
 ) -> Result<DryRunPlan, DeployError> {
     let wishes = strategy_wishes(&resolved.settings);
     let file = ComposeFile::new(composed.document)?;
+    let images = match &planned.plan.work {
+        PlannedWork::Deploy(deploy) => deploy.images.as_slice(),
+        PlannedWork::Rollback { .. } => &[],
+    };
+    let volumes = images
+        .iter()
+        .map(|i| (i.service.as_str(), i.volumes.as_slice()));
+    let file = file.with_image_volumes(volumes);
     let services = classify(&file, &wishes, &planned.plan.gateway, None)?;
+    let outlook = reached.outlook(&planned.plan)?;
     Ok(DryRunPlan {
+        outlook,
         plan: planned.plan,
         facts: reached.facts,
         settings: resolved.settings,

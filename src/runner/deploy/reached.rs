@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::DeployError;
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 use crate::session::Session;
 use belay_model::composition::near_miss;
 use belay_model::composition::project::project_from_directory;
@@ -12,7 +12,8 @@ use belay_model::docker_versions::misfit;
 use belay_model::request::tag::Tag;
 use belay_model::request::tag_ancestry;
 use belay_model::transaction::outcome::Outcome;
-use belay_wire::{EngineFacts, HostFacts, ServiceImage, Verb};
+use belay_model::transaction::plan::Plan;
+use belay_wire::{DataOutlook, EngineFacts, HostFacts, ServiceImage, Verb};
 
 /// A host that answered.
 pub(super) struct Reached {
@@ -46,6 +47,11 @@ impl Reached {
             None => Ok(Reached { link, facts }),
             Some(remark) => Err(DeployError::Versions(remark)),
         }
+    }
+
+    /// What the plan would mean for the data on the host.
+    pub(super) fn outlook(&self, plan: &Plan) -> Result<DataOutlook, LinkError> {
+        self.link.ask(Verb::Outlook, &[], Some(plan))
     }
 
     /// Whether this very commit serves under this tag.

@@ -69,6 +69,7 @@ fn try_rollback(
     let planned = plan(context.session, &settings, wish, &outcome.asked)?;
     if context.is_dry_run() {
         return Ok(Some(DryRunPlan {
+            outlook: reached.outlook(&planned.plan)?,
             plan: planned.plan,
             facts: reached.facts,
             settings,

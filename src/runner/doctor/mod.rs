@@ -4,6 +4,7 @@
 //! Runs on a laptop or the runner. Changes nothing that serves; it brings the agent to the host, as any contact does. What
 //! depends on something that is wrong is not looked at, and says so.
 
+mod data;
 mod github;
 mod host;
 mod support;
@@ -89,6 +90,9 @@ fn enter(
             findings.push(Finding::good("SSH", format!("{at} lets us in, {how}")));
             let (facts, seen) = host::examine(&link, settings, published);
             findings.extend(seen);
+            if facts.is_some() {
+                findings.extend(data::examine(session, settings, &link));
+            }
             facts
         }
         Err(failure) => {
