@@ -33,6 +33,7 @@ pub mod lock;
 mod meter;
 pub mod records;
 pub mod rendering;
+pub mod repair;
 mod restart;
 pub mod revive;
 mod sizes;

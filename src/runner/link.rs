@@ -389,7 +389,8 @@ fn timeouts_of(verb: Verb) -> Timeouts {
         | Verb::Backups
         | Verb::Logs
         | Verb::LookBack
-        | Verb::Restart => Timeouts {
+        | Verb::Restart
+        | Verb::Repair => Timeouts {
             deadline: LONG,
             idle: LONG,
         },

@@ -7,6 +7,7 @@ mod basics;
 mod by_hand;
 mod cases;
 mod crash;
+mod damage;
 mod fenced;
 mod files;
 mod images;
