@@ -26,6 +26,7 @@ mod cancel;
 mod checklist;
 mod compose_features;
 mod crashes;
+mod damage;
 mod doors;
 mod failures;
 mod faults;
