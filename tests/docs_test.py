@@ -371,6 +371,12 @@ class TheDocuments(unittest.TestCase):
         shown = [tuple(row[:2]) for row in rows(read("docs/reference.md"), "Exit code")]
         self.assertEqual(expected + [(bug, "")], shown)
 
+    def test_the_table_of_states_is_that_of_the_tests(self):
+        states = json.loads(read("tests/fixtures/states.json"))
+        shown = rows(read("docs/when-it-goes-wrong.md"), "State")
+        self.assertEqual([[s["state"], s["reached"], s["left"]] for s in states], shown)
+        self.assertEqual([], [test for s in states for test in s["tests"] if test not in FUNCTIONS])
+
     def test_the_architecture_has_every_step_in_its_order(self):
         listed = re.search(r"pub const ALL: \[Step; \d+\] = \[(.*?)\];", read("src/model/transaction/step.rs"), re.S)[1]
         steps = re.findall(r"Step::(\w+),", listed)

@@ -63,9 +63,9 @@ pub fn adopt(
     };
     let place = layout.release(&release.name);
     records::make_dir(place.dir())?;
-    records::write(&place.compose(), &text, 0o600)?;
-    records::write_json(&place.normalised(), &document)?;
-    records::write_json(&place.record(), &release)?;
+    records::write_spared(layout, &place.compose(), &text, 0o600)?;
+    records::write_json_spared(layout, &place.normalised(), &document)?;
+    records::write_json_spared(layout, &place.record(), &release)?;
     Ok(state::set_current(layout, &pointer(host, &release))?)
 }
 

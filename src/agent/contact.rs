@@ -6,7 +6,8 @@ use super::docker::RealHost;
 use super::error::AgentError;
 use super::layout::Layout;
 use super::spawn::spawn_engine;
-use super::{adopt, lock, revive, state};
+use super::{adopt, lock, repair, revive, state};
+use belay_wire::FileFinding;
 
 pub(super) fn prepared(layout: &Layout) -> Result<(), AgentError> {
     if !layout.root().is_dir() {
@@ -20,6 +21,7 @@ pub(super) fn prepared(layout: &Layout) -> Result<(), AgentError> {
             layout.root().display()
         )));
     }
+    repair::make_usable(layout);
     state::prepare(layout).map_err(|e| {
         AgentError::from(e).next(format!(
             "give {} to the user that deploys",
@@ -28,9 +30,14 @@ pub(super) fn prepared(layout: &Layout) -> Result<(), AgentError> {
     })
 }
 
-/// Lets an engine go on with what a dead one left, take note of an emergency path, and start what Docker left stopped; waits
-/// for it.
+/// Lets an engine rebuild what is damaged of Belay's files, go on with what a dead one left, take note of an emergency path,
+/// and start what Docker left stopped; waits for it.
 pub(super) fn settle(layout: &Layout) -> Result<(), AgentError> {
+    let is_free = lock::holder(layout)?.is_none();
+    let found = repair::look(layout, jiff::Timestamp::now());
+    if is_free && found.iter().any(FileFinding::is_mendable) {
+        return Ok(spawn_engine(layout, &["--recover"])?.wait().map(drop)?);
+    }
     let open = state::open_transactions(layout)?;
     let busy = lock::holder(layout)?.is_some();
     let stale = adopt::unrecorded(layout)?.is_some();

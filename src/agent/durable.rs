@@ -53,6 +53,13 @@ pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
     sync_dir(directory_of(to)?)
 }
 
+/// Moves a file or a directory to another directory of the same file system, and makes both names durable.
+pub fn relocate(from: &Path, to: &Path) -> io::Result<()> {
+    disk::rename(from, to)?;
+    sync_dir(directory_of(to)?)?;
+    sync_dir(directory_of(from)?)
+}
+
 /// Removes a file, and makes its absence durable; a file that is not there is fine.
 pub fn remove(path: &Path) -> io::Result<()> {
     absent(path, disk::remove_file(path))

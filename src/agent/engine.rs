@@ -4,7 +4,6 @@
 //! killed at any moment: [`recover`] then runs the same loop on the journal that is there. When even the journal cannot be
 //! written, it stops at once and leaves the rest to the next engine.
 
-use std::io;
 use std::time::Duration;
 
 use super::down::down;
@@ -18,6 +17,8 @@ use super::keeper::{Keeper, Turn, could_not_keep};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::meter::{self, Meter};
+use super::records;
+use super::repair;
 use super::state;
 use super::steps::keep::{Tries, keep};
 use super::steps::{self, StepContext};
@@ -55,14 +56,7 @@ pub fn begin(
     plan: &Plan,
 ) -> Result<Journal, EngineError> {
     let seq = state::next_seq(layout, lock)?;
-    let io = |what: &str| {
-        let what = what.to_owned();
-        move |source| EngineError::Io { what, source }
-    };
-    let text = serde_json::to_vec(plan)
-        .map_err(io::Error::other)
-        .map_err(io("write the plan"))?;
-    durable::replace(&layout.journal_plan(seq), &text, 0o600).map_err(io("write the plan"))?;
+    records::write_json(&layout.journal_plan(seq), plan)?;
     let current = state::current(layout)?;
     let mut journal = Journal::create(layout, seq)?;
     journal.append(
@@ -73,6 +67,7 @@ pub fn begin(
             seq,
             what: plan.work.describe(),
             holder: plan.holder.clone(),
+            environment: Some(plan.environment.clone()),
             previous: current.as_ref().map(|c| c.release.clone()),
             previous_tag: current.map(|c| c.tag),
             deadline: host.boot_time().plus_ms(plan.limits.transaction_ms),
@@ -99,7 +94,11 @@ pub fn recover(
             continue;
         }
         let plan = state::plan(layout, seq)?;
+        let lost = repair::lost_records(host, layout, journal.entries());
         journal.guard(Fence::new(layout, lock, seq));
+        for event in lost.unwrap_or_default() {
+            journal.append(host.now(), event)?;
+        }
         journal.append(
             host.now(),
             Event::Interrupted {

@@ -15,7 +15,7 @@ use super::lock::{self, HostLock, Locking};
 use super::records;
 use super::revive::Revival;
 use super::spawn::log;
-use super::{adopt, durable, revive, state, supervise, watch};
+use super::{adopt, durable, repair, revive, state, supervise, watch};
 use belay_model::transaction::journal::{Event, Holder};
 use belay_model::transaction::outcome::{Failure, with_causes};
 use belay_model::transaction::plan::Plan;
@@ -104,8 +104,7 @@ pub fn engine_on<H: Host + Revival>(
 
 /// The plan that waits under a name, if it was not taken back.
 fn waiting_plan(layout: &Layout, tx: &str) -> Result<Option<Plan>, AgentError> {
-    let text = records::read_optional(&layout.incoming_plan(tx))?;
-    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
+    Ok(records::read_json(&layout.incoming_plan(tx))?)
 }
 
 /// Whether an engine is still the one that may act.
@@ -115,12 +114,18 @@ enum Mandate {
     Overtaken,
 }
 
-/// Settles what earlier engines, an emergency path, or Docker's own death have left.
+/// Rebuilds what is damaged of Belay's files, then settles what earlier engines, an emergency path, or Docker's own death
+/// have left.
 fn settle<H: Host + Revival>(
     host: &H,
     layout: &Layout,
     lock: &HostLock,
 ) -> Result<Mandate, AgentError> {
+    for finding in repair::safely(layout, lock, host.now()) {
+        if finding.done.is_some() {
+            log(layout, &finding.describe());
+        }
+    }
     let endings = engine::recover(host, layout, lock, "the engine before was gone");
     let Some(endings) = unless_overtaken(layout, endings)? else {
         return Ok(Mandate::Overtaken);

@@ -11,7 +11,7 @@ use super::backup::{BackupError, NotABackupName, ReadError, VerifyError};
 use super::fence::Overtaken;
 use super::host::HostError;
 use super::journal::JournalError;
-use super::records::RecordError;
+use super::records::{RecordError, WAY_ON};
 use super::state::StateError;
 use super::trouble::Trouble;
 use belay_model::composition::compose::ComposeProblem;
@@ -113,6 +113,38 @@ impl AgentCause {
     }
 }
 
+impl AgentCause {
+    /// Whether it is a file of Belay's that is not as it was written: there is one way on from all of them.
+    fn is_of_a_damaged_file(&self) -> bool {
+        match self {
+            AgentCause::Doing { source, .. } => source.is_of_a_damaged_file(),
+            AgentCause::Record(error)
+            | AgentCause::State(StateError::Record(error))
+            | AgentCause::Engine(
+                EngineError::Record(error) | EngineError::State(StateError::Record(error)),
+            ) => error.is_damage(),
+            AgentCause::Journal(error)
+            | AgentCause::State(StateError::Journal(error))
+            | AgentCause::Engine(
+                EngineError::Journal(error) | EngineError::State(StateError::Journal(error)),
+            ) => error.is_damage(),
+            AgentCause::Refused(_)
+            | AgentCause::Host(_)
+            | AgentCause::Engine(EngineError::Overtaken(_))
+            | AgentCause::Overtaken(_)
+            | AgentCause::Backup(_)
+            | AgentCause::Saved(_)
+            | AgentCause::BackupName(_)
+            | AgentCause::Data(_)
+            | AgentCause::Check(_)
+            | AgentCause::Compose(_)
+            | AgentCause::Io(_)
+            | AgentCause::Base64(_)
+            | AgentCause::Json(_) => false,
+        }
+    }
+}
+
 impl AgentError {
     /// Belay itself found that it cannot, or must not, go on.
     pub fn new(text: impl Into<String>) -> Self {
@@ -158,10 +190,11 @@ impl AgentError {
     /// The error in three lines, for people: for the journal, and for a verb's answer.
     #[must_use]
     pub fn into_failure(self) -> Failure {
+        let is_damage = self.cause.is_of_a_damaged_file();
         Failure {
             error: with_causes(&self),
             host: self.host,
-            next: self.next,
+            next: self.next.or(is_damage.then(|| WAY_ON.to_owned())),
         }
     }
 }
@@ -181,15 +214,6 @@ pub enum EngineError {
     /// Another engine has taken this one's place; all that is left to do is to end.
     #[error(transparent)]
     Overtaken(#[from] Overtaken),
-    /// The transaction's plan cannot be kept.
-    #[error("could not {what}")]
-    Io {
-        /// In words: "write the plan".
-        what: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
 }
 
 impl From<JournalError> for EngineError {

@@ -11,7 +11,7 @@ use super::error::AgentError;
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
 use super::images::{Images, Wanted};
 use super::layout::Layout;
-use super::{backup, lock, revive, state, supervise};
+use super::{backup, lock, repair, revive, state, supervise};
 use belay_model::composition::service_changes::{ReleaseContent, ServiceChange, service_changes};
 use belay_model::judgement::error_lines::ErrorLines;
 use belay_model::replacement::strategy::Strategy;
@@ -66,6 +66,7 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, AgentError>
         open: open_transaction(layout)?,
         supervisor: supervise::installed(&supervise::Machine::this(), layout),
         note: revive::last(layout).map(|revived| revived.text),
+        files: repair::told(layout, host.now()),
         current,
     })
 }
@@ -132,11 +133,13 @@ pub fn known_backups(layout: &Layout) -> Vec<KnownBackup> {
         .collect()
 }
 
-/// Every backup, oldest first.
+/// Every backup, oldest first; before them what only looks like one.
 pub fn backup_facts(layout: &Layout) -> Vec<BackupFacts> {
-    backup::list(layout.root())
-        .into_iter()
-        .map(backup::BackupEntry::facts)
+    let unrecorded = backup::unrecorded(layout.root());
+    let unrecorded = unrecorded.into_iter().map(backup::Unrecorded::facts);
+    let recorded = backup::list(layout.root());
+    unrecorded
+        .chain(recorded.into_iter().map(backup::BackupEntry::facts))
         .collect()
 }
 

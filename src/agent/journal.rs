@@ -71,6 +71,21 @@ pub enum JournalError {
     Overtaken(#[from] Overtaken),
 }
 
+impl JournalError {
+    /// Whether the file is not as it was written, or not there to be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            JournalError::Read { .. }
+            | JournalError::Damaged { .. }
+            | JournalError::Contradiction { .. } => true,
+            JournalError::Write { .. }
+            | JournalError::Newer { .. }
+            | JournalError::Overtaken(_) => false,
+        }
+    }
+}
+
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
@@ -163,7 +178,7 @@ fn write_error(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
     move |source| JournalError::Write { path, source }
 }
 
-fn encode(entry: &Entry) -> io::Result<String> {
+pub(super) fn encode(entry: &Entry) -> io::Result<String> {
     let json = serde_json::to_string(entry).map_err(io::Error::other)?;
     Ok(format!(
         "{} {json}
@@ -235,7 +250,7 @@ fn contradiction(path: &str, records: &Records) -> impl Fn(CannotFollow) -> Jour
     }
 }
 
-fn decode_line(line: &[u8]) -> Option<Entry> {
+pub(super) fn decode_line(line: &[u8]) -> Option<Entry> {
     let text = std::str::from_utf8(line).ok()?;
     let (crc, json) = text.split_once(' ')?;
     // Compared as it was written: a parsed number would not notice a flipped letter case.
@@ -305,6 +320,7 @@ mod tests {
             holder: Holder::default(),
             previous: None,
             previous_tag: None,
+            environment: None,
             deadline: BootTime {
                 boot_id: "b".to_owned(),
                 ms: 1,

@@ -60,6 +60,37 @@ impl Layout {
         self.root.join(BACKUPS)
     }
 
+    /// Second copies of what cannot be found out again, laid out like [`Layout::state`].
+    #[must_use]
+    pub fn spares(&self) -> PathBuf {
+        self.state().join("spare")
+    }
+
+    /// Where the second copy of a file of [`Layout::state`] is.
+    #[must_use]
+    pub fn spare(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix(self.state()).ok()?;
+        Some(self.spares().join(below))
+    }
+
+    /// Files that were found damaged, each under the time and its name. Nothing of Belay's ever removes them.
+    #[must_use]
+    pub fn damaged(&self) -> PathBuf {
+        self.state().join("damaged")
+    }
+
+    /// What was damaged the last time that something was, and what was done about it.
+    #[must_use]
+    pub fn repaired(&self) -> PathBuf {
+        self.state().join("repaired.json")
+    }
+
+    /// Releases on their way out: what is here was whole until its removal began.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.state().join("trash")
+    }
+
     /// What is Belay's own, and private.
     #[must_use]
     pub fn state(&self) -> PathBuf {

@@ -37,6 +37,7 @@ mod meter;
 mod outlook;
 pub mod records;
 pub mod rendering;
+pub mod repair;
 mod restart;
 pub mod revive;
 mod sizes;

@@ -11,8 +11,8 @@ use super::journal::{self, Journal, JournalError};
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::records::{
-    RecordError, make_dir, names, read_error, read_json, read_optional, remove, remove_dir, seq,
-    write, write_error, write_json,
+    RecordError, make_dir, names, read_error, read_json, read_optional, read_spared, remove,
+    remove_dir, seq, settle, write, write_error, write_json_spared,
 };
 use belay_model::composition::compose::ComposeFile;
 use belay_model::transaction::journal::Entry;
@@ -43,6 +43,8 @@ pub fn prepare(layout: &Layout) -> Result<(), RecordError> {
         layout.journals(),
         layout.incoming(),
         layout.releases(),
+        layout.spares().join("releases"),
+        layout.trash(),
         layout.binaries(),
     ] {
         make_dir(&dir)?;
@@ -53,22 +55,23 @@ pub fn prepare(layout: &Layout) -> Result<(), RecordError> {
 
 /// What serves.
 pub fn current(layout: &Layout) -> Result<Option<Current>, RecordError> {
-    read_json(&layout.current())
+    read_spared(layout, &layout.current())
 }
 
 /// Makes a release the one that serves, in Belay's records.
 pub fn set_current(layout: &Layout, current: &Current) -> Result<(), RecordError> {
-    write_json(&layout.current(), current)
+    write_json_spared(layout, &layout.current(), current)
 }
 
 /// A release's record; `None` when it is not (or no longer) there.
 pub fn release(layout: &Layout, name: &str) -> Result<Option<Release>, RecordError> {
-    read_json(&layout.release(name).record())
+    read_spared(layout, &layout.release(name).record())
 }
 
 /// A release's normalised Compose file, before pinning.
 pub fn normalised(layout: &Layout, name: &str) -> Result<Option<ComposeFile>, StateError> {
-    let value: Option<serde_json::Value> = read_json(&layout.release(name).normalised())?;
+    let path = layout.release(name).normalised();
+    let value: Option<serde_json::Value> = read_spared(layout, &path)?;
     Ok(value.and_then(|value| ComposeFile::new(value).ok()))
 }
 
@@ -144,16 +147,22 @@ fn is_over(entries: &Records) -> bool {
 /// The number and the records of the transaction that a runner knows by its name.
 pub fn find(layout: &Layout, tx: &str) -> Result<Option<(u64, Records)>, StateError> {
     let numbers = journal::sequence_numbers(layout).map_err(read_error(&layout.journals()))?;
+    let is_it = |entries: &Records| {
+        belay_model::transaction::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
+    };
+    // One that cannot be read matters only where no other is the one that is looked for.
+    let mut unreadable = None;
     for seq in numbers.into_iter().rev() {
-        let entries = read_kept(layout, seq)?;
-        let is_it = |entries: &Records| {
-            belay_model::transaction::journal::begin(entries).is_some_and(|begin| begin.tx == tx)
-        };
-        if let Some(entries) = entries.filter(is_it) {
-            return Ok(Some((seq, entries)));
+        match read_kept(layout, seq) {
+            Ok(entries) => {
+                if let Some(entries) = entries.filter(is_it) {
+                    return Ok(Some((seq, entries)));
+                }
+            }
+            Err(error) => unreadable = Some(error),
         }
     }
-    Ok(None)
+    unreadable.map_or(Ok(None), Err)
 }
 
 /// The deployments that went live, oldest first, as far as their journals are kept. One that is damaged is left out: this is
@@ -209,6 +218,32 @@ fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), RecordError
     remove(&layout.journal_plan(seq))
 }
 
+/// Removes a release. Its spares go first, so that no crash leaves a spare of what was to go; then all of it leaves its
+/// place at once, so that what is in that place is never half a release.
+pub fn remove_release(layout: &Layout, name: &str) -> Result<(), RecordError> {
+    let dir = layout.release(name).dir().to_owned();
+    if let Some(spare) = layout.spare(&dir) {
+        remove_dir(&spare)?;
+    }
+    let trash = layout.trash().join(name);
+    remove_dir(&trash)?;
+    if dir.is_dir() {
+        make_dir(&layout.trash())?;
+        durable::relocate(&dir, &trash).map_err(write_error(&dir))?;
+    } else {
+        settle(&layout.releases())?;
+    }
+    remove_dir(&trash)
+}
+
+/// Finishes the removals of releases that a crash has cut off.
+pub fn empty_trash(layout: &Layout) -> Result<(), RecordError> {
+    for name in names(&layout.trash())? {
+        remove_dir(&layout.trash().join(name))?;
+    }
+    Ok(())
+}
+
 /// Removes a journal without a single whole record.
 pub fn discard_journal(layout: &Layout, seq: u64) -> Result<(), RecordError> {
     remove(&layout.journal(seq))?;
@@ -246,6 +281,7 @@ pub fn sweep(layout: &Layout) -> Result<(), StateError> {
     let mut dirs = vec![
         layout.root().to_owned(),
         layout.state(),
+        layout.spares(),
         layout.journals(),
         layout.incoming(),
     ];

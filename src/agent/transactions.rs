@@ -74,8 +74,7 @@ pub fn begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Answer<Begun>
 
 fn try_begin(layout: &Layout, plan: &Plan, out: &mut dyn Write) -> Result<Begun, AgentError> {
     prepared(layout)?;
-    let text = serde_json::to_vec(plan)?;
-    durable::replace(&layout.incoming_plan(&plan.tx), &text, 0o600)?;
+    records::write_json(&layout.incoming_plan(&plan.tx), plan)?;
     let patience = Duration::from_millis(plan.limits.lock_wait_ms);
     let began = Instant::now();
     let mut heartbeat = Heartbeat::new();

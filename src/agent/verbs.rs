@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::backup::EntryRecord;
 use super::backup::aside::{Action, Aside};
+use super::backup::{EntryRecord, VerifyError};
 use super::channel::answer;
 use super::contact::{prepared, settle};
 use super::docker::RealHost;
@@ -17,13 +17,15 @@ use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
 use super::lock::Locking;
-use super::{adopt, backup, backup_now, facts, outlook, restart, state};
+use super::{adopt, backup, backup_now, facts, outlook, repair, restart, state, supervise};
 use belay_model::judgement::health::TimedAnswer;
 use belay_model::transaction::journal::Holder;
 use belay_model::transaction::outcome::{ServiceLog, with_causes};
 use belay_model::transaction::plan::Plan;
 use belay_prober::ask_timed;
-use belay_wire::{Answer, BackupFacts, DataOutlook, Examined, HostFacts, LookBack, Restarted};
+use belay_wire::{
+    Answer, BackupFacts, DataOutlook, Examined, HostFacts, LookBack, Repaired, Restarted,
+};
 
 /// How much of a tar is written at once, in bytes.
 const PACKED_AT_ONCE: usize = 256 * 1024;
@@ -147,15 +149,42 @@ fn try_restart(
     }
 }
 
+/// `repair`: looks at every file of Belay's, sets aside what is damaged, rebuilds it, settles what was interrupted, and
+/// looks at what runs.
+#[must_use]
+pub fn repair(layout: &Layout) -> Answer<Repaired> {
+    answer(try_repair(layout))
+}
+
+fn try_repair(layout: &Layout) -> Result<Repaired, AgentError> {
+    prepared(layout)?;
+    let host = RealHost::new();
+    let holder = Holder {
+        what: "repair".to_owned(),
+        ..Holder::default()
+    };
+    let files = match take(&host, layout, &holder)? {
+        Locking::Held(lock) => repair::whole(layout, &lock, host.now()),
+        Locking::Busy(holder) => return Err(Holder::busy(holder.as_ref()).into()),
+    };
+    // Best effort: each transaction does it again, and says why it could not.
+    let _ = supervise::ensure(layout);
+    settle(layout)?;
+    repair::report(&host, layout, files)
+}
+
 /// `backups`: every backup; with `verify`, each read back whole.
 #[must_use]
 pub fn backups(layout: &Layout, verify: bool) -> Answer<Vec<BackupFacts>> {
     let mut all = facts::backup_facts(layout);
     if verify {
         for backup in &mut all {
-            backup.problem = backup::verify(layout.root(), &backup.name)
-                .err()
-                .map(|e| with_causes(&e));
+            match backup::verify(layout.root(), &backup.name) {
+                Ok(_) => backup.problem = None,
+                // What is wrong with it is known already: it has no record.
+                Err(VerifyError::Missing(_)) => {}
+                Err(error) => backup.problem = Some(with_causes(&error)),
+            }
             backup.verified = backup.problem.is_none();
         }
     }

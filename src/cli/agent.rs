@@ -75,6 +75,8 @@ pub(super) enum HostVerb {
         #[arg(long, value_name = "NAME")]
         service: Option<String>,
     },
+    /// Set damaged files aside, rebuild them, and look at what runs
+    Repair(RootArg),
     /// Tell what `belay doctor` wants to know
     Examine {
         #[command(flatten)]
@@ -248,6 +250,7 @@ fn about_host(verb: HostVerb, out: &mut dyn Write) -> io::Result<()> {
         HostVerb::Outlook(root) => with_plan(out, |plan, out| {
             say(out, &verbs::outlook(&root.layout(), plan))
         }),
+        HostVerb::Repair(root) => say(out, &verbs::repair(&root.layout())),
         HostVerb::Examine { port, .. } => say(out, &verbs::examine(&port)),
         HostVerb::Ask { url, timeout, .. } => {
             say(out, &verbs::ask(&url, Duration::from_millis(timeout)))

@@ -125,6 +125,11 @@ pub(super) enum HostCommand {
         #[command(flatten)]
         look: LookArgs,
     },
+    /// Set damaged files of Belay's on the host aside, and rebuild them
+    #[command(after_help = "Examples:
+  belay repair
+  belay repair --json")]
+    Repair(LookArgs),
 }
 
 /// Commands that find out by themselves what there is to contact, if anything.

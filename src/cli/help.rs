@@ -13,7 +13,10 @@ pub(super) const GROUPS: [(&str, &[&str]); 4] = [
         &["deploy", "plan", "rollback", "restart", "backup"],
     ),
     ("Look", &["status", "logs", "backups"]),
-    ("Set up", &["init", "doctor", "tag", "completions"]),
+    (
+        "Set up and repair",
+        &["init", "doctor", "repair", "tag", "completions"],
+    ),
     ("For GitHub Actions", &["run", "finalize"]),
 ];
 

@@ -46,6 +46,7 @@ fn typed(
         }),
         HostCommand::Backup(look) => operation(Operation::Backup, look, inputs),
         HostCommand::Status(look) => operation(Operation::Status, look, inputs),
+        HostCommand::Repair(look) => operation(Operation::Repair, look, inputs),
         HostCommand::Doctor { report, look } => Ok(Inputs {
             report,
             ..operation(Operation::Doctor, look, inputs)?

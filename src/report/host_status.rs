@@ -312,12 +312,20 @@ pub fn backups_text(backups: &[BackupLine], now: Timestamp) -> String {
     columns(&backup_rows(backups, now), "")
 }
 
+/// What a backup without a version is of.
+fn unversioned(check: &BackupCheck) -> String {
+    match check {
+        BackupCheck::Broken(_) => "of an unknown version".to_owned(),
+        BackupCheck::Verified | BackupCheck::Recorded => "of nothing".to_owned(),
+    }
+}
+
 fn backup_rows(backups: &[BackupLine], now: Timestamp) -> Vec<Vec<String>> {
     let row = |backup: &BackupLine| {
-        let of = backup
-            .version
-            .as_deref()
-            .map_or("of nothing".to_owned(), |v| format!("of {}", one_line(v)));
+        let of = backup.version.as_deref().map_or_else(
+            || unversioned(&backup.check),
+            |v| format!("of {}", one_line(v)),
+        );
         vec![
             one_line(&backup.name),
             words::ago(backup.taken, now),

@@ -1,4 +1,4 @@
-//! The commands that leave the version that serves alone: backup, backups, status, logs, restart.
+//! The commands that leave the version that serves alone: backup, backups, status, logs, restart, repair.
 //!
 //! Runs on the runner or a laptop. With `--json` the answer is one JSON document on standard output.
 
@@ -14,7 +14,7 @@ use belay_model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
 use belay_model::versions::release::RollbackTo;
 use belay_report::doctor::{doctor_text, is_bad};
 use belay_report::support::support_markdown;
-use belay_wire::{BackupFacts, HostFacts, Restarted, Verb};
+use belay_wire::{BackupFacts, HostFacts, Repaired, Restarted, Verb};
 
 /// Lines of each service's log to show.
 const LOG_LINES: &str = "50";
@@ -41,6 +41,7 @@ fn try_run(session: &Session<'_>, operation: Operation) -> Result<u8, Failure> {
         Operation::Backups => backups(session, &settings()?),
         Operation::Logs => logs(session, &settings()?),
         Operation::Restart => restart(session, &settings()?),
+        Operation::Repair => repair(session, &settings()?),
         // It looks at what keeps the others from working, so it needs nothing of what they need.
         Operation::Doctor => examine(session),
     }
@@ -132,6 +133,59 @@ fn restarted_text(done: &[Restarted]) -> String {
         true => "no service runs\n".to_owned(),
         false => done.iter().map(line).collect(),
     }
+}
+
+fn repair(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {
+    let link = session.link(settings)?;
+    let repaired: Repaired = link.ask(Verb::Repair, &[], None::<&()>)?;
+    show(session, &repaired, || repaired_text(&repaired))?;
+    Ok(match repaired.is_whole() {
+        true => 0,
+        false => Word::Refused.exit_code(),
+    })
+}
+
+/// Each file that was not as it should be, with what is left to do, and what runs.
+fn repaired_text(repaired: &Repaired) -> String {
+    let mut lines = vec![];
+    for finding in &repaired.files {
+        lines.push(finding.describe());
+        lines.extend(finding.next.as_ref().map(|next| format!("  next: {next}")));
+    }
+    lines.extend(repaired.open.as_ref().map(|open| {
+        format!("{open}\n  next: see `belay status` for what stands in the way; each contact tries again")
+    }));
+    if !repaired.down.is_empty() {
+        let down = repaired.down.join(", ");
+        lines.push(format!("{down}: not running"));
+        lines.push("  next: run `docker-compose up -d` in the folder on the host".to_owned());
+    }
+    let damaged = repaired.files.len();
+    let serving = repaired.serving.as_deref().unwrap_or("nothing");
+    let found = match damaged {
+        0 => "each is whole".to_owned(),
+        1 => "1 was not as it should be".to_owned(),
+        more => format!("{more} were not as they should be"),
+    };
+    lines.push(format!(
+        "{} files looked at, {found}; by the records {serving} serves",
+        repaired.looked_at
+    ));
+    let text: Vec<String> = lines.iter().map(|line| plain(line)).collect();
+    text.join("\n") + "\n"
+}
+
+/// Lines stay lines; nothing in them is more than text.
+fn plain(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let indent = line.len() - line.trim_start().len();
+        format!(
+            "{:indent$}{}",
+            "",
+            belay_model::text::one_line(line.trim_start())
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn backups(session: &Session<'_>, settings: &Settings) -> Result<u8, Failure> {

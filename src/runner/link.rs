@@ -390,7 +390,8 @@ fn timeouts_of(verb: Verb) -> Timeouts {
         | Verb::Logs
         | Verb::LookBack
         | Verb::Outlook
-        | Verb::Restart => Timeouts {
+        | Verb::Restart
+        | Verb::Repair => Timeouts {
             deadline: LONG,
             idle: LONG,
         },

@@ -68,7 +68,7 @@ pub fn status(
             })
             .collect(),
         recovery: Some(facts.supervisor.describe()),
-        note: facts.note.clone(),
+        note: note(facts),
     }
 }
 
@@ -88,6 +88,16 @@ fn service(service: &ServiceState) -> ServiceReport {
         health: service.health.clone(),
         image: service.image_id.clone(),
     }
+}
+
+/// What the host did by itself, and which of Belay's files there are or were damaged.
+fn note(facts: &HostFacts) -> Option<String> {
+    let files = facts.files.iter().map(|finding| match &finding.next {
+        Some(next) => format!("{} ({next})", finding.describe()),
+        None => finding.describe(),
+    });
+    let notes: Vec<String> = facts.note.clone().into_iter().chain(files).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// Backups, newest first.

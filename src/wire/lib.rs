@@ -54,6 +54,8 @@ pub enum Verb {
     Examine,
     /// Answers with [`DataOutlook`]: what a plan would mean for the application's data. Changes nothing.
     Outlook,
+    /// Rebuilds what is damaged of Belay's files, and answers with [`Repaired`].
+    Repair,
 }
 
 impl Verb {
@@ -77,6 +79,7 @@ impl Verb {
             Verb::Restart => "restart",
             Verb::Examine => "examine",
             Verb::Outlook => "outlook",
+            Verb::Repair => "repair",
         }
     }
 }
@@ -124,6 +127,70 @@ pub struct HostFacts {
     pub supervisor: Supervisor,
     /// What the host did by itself since the last transaction.
     pub note: Option<String>,
+    /// Belay's files that are damaged, and those that were since the last transaction, with what was done about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileFinding>,
+}
+
+/// A file of Belay's on the host that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFinding {
+    /// Below the application's folder.
+    pub path: String,
+    /// What is wrong with it, as the end of a sentence: `is empty`.
+    pub found: String,
+    /// What was done about it; `None`: nothing yet.
+    pub done: Option<String>,
+    /// Where the damaged file is now, below the folder.
+    pub kept: Option<String>,
+    /// What a person has to do; `None`: nothing is left to do, or the next contact does it.
+    pub next: Option<String>,
+}
+
+impl FileFinding {
+    /// Whether a contact mends it without being asked.
+    #[must_use]
+    pub fn is_mendable(&self) -> bool {
+        self.done.is_none() && self.next.is_none()
+    }
+
+    /// In one sentence, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = format!("{} {}", self.path, self.found);
+        match &self.done {
+            Some(done) => text.push_str(&format!("; {done}")),
+            None if self.is_mendable() => text.push_str("; the next contact rebuilds it"),
+            None => {}
+        }
+        if let Some(kept) = &self.kept {
+            text.push_str(&format!(" (it is kept as {kept})"));
+        }
+        text
+    }
+}
+
+/// What a repair found, and did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// Each file that was not as it should be.
+    pub files: Vec<FileFinding>,
+    /// Services of the version that serves which do not run.
+    pub down: Vec<String>,
+    /// The tag that serves, as the records say now.
+    pub serving: Option<String>,
+    /// A transaction that is still open, in words.
+    pub open: Option<String>,
+    /// How many files were looked at.
+    pub looked_at: usize,
+}
+
+impl Repaired {
+    /// Whether nothing is left for a person to do.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.open.is_none() && self.down.is_empty() && self.files.iter().all(|f| f.next.is_none())
+    }
 }
 
 /// Who lets a host settle after a start of the machine.

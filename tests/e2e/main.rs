@@ -28,6 +28,7 @@ mod checklist;
 mod compose_features;
 mod continuity;
 mod crashes;
+mod damage;
 mod doors;
 mod failures;
 mod faults;

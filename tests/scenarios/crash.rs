@@ -133,9 +133,9 @@ fn a_rollback_survives_a_crash_of_its_recovery() {
 fn half_a_release_that_a_crash_left_is_removed_with_the_next_prune() {
     let site = Site::new();
     site.must_deploy(&Version::first("v1.0.0"));
-    site.write(".belay/releases/1-v0.9.0/docker-compose.yml", 0o600, "half");
+    site.write(".belay/trash/1-v0.9.0/docker-compose.yml", 0o600, "half");
     the_next_deployment_works(&site);
-    assert!(!site.root().join(".belay/releases/1-v0.9.0").exists());
+    assert!(!site.root().join(".belay/trash/1-v0.9.0").exists());
 }
 
 /// The same for a deployment that a runner confirms, around and after its confirmation. What no engine had read when it

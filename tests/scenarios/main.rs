@@ -8,6 +8,7 @@ mod by_hand;
 mod cases;
 mod continuity;
 mod crash;
+mod damage;
 mod fenced;
 mod files;
 mod images;

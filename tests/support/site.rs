@@ -855,6 +855,7 @@ fn is_a_record(path: &Path) -> bool {
             "displaced",
             "rollback.sh",
             "engine.log",
+            "repaired.json",
         ]
         .iter()
         .any(|name| path.starts_with(Path::new(".belay").join(name)))
@@ -867,6 +868,7 @@ fn content(path: &Path) -> String {
         Ok(Value::Object(mut map)) => {
             map.remove("created");
             map.remove("since");
+            map.remove("seal");
             Value::Object(map).to_string()
         }
         _ => sha256(&bytes),

@@ -28,6 +28,7 @@ mod manifest;
 mod names;
 pub mod pack;
 mod read;
+pub mod rebuild;
 mod shelf;
 mod steady;
 mod stream;
@@ -54,7 +55,7 @@ pub use manifest::{
 };
 pub use names::{BackupName, Leads, NotABackupName};
 pub use read::{SavedData, VerifyError, extract_file, verify};
-pub use shelf::{BackupEntry, estimate, free_bytes, list, remove, sweep};
+pub use shelf::{BackupEntry, Unrecorded, estimate, free_bytes, list, remove, sweep, unrecorded};
 pub use write::{PublishPoint, create, create_watched};
 
 /// What goes into a backup.

@@ -47,6 +47,15 @@ impl BackupName {
         })
     }
 
+    /// The moment in the name, in UTC; none where there is no such day or time.
+    #[must_use]
+    pub fn moment(&self) -> Option<Timestamp> {
+        let second = self.0.get(..22)?;
+        let parsed = jiff::civil::DateTime::strptime("backup_%Y%m%d_%H%M%S", second).ok()?;
+        let zoned = parsed.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(zoned.timestamp())
+    }
+
     /// The name without any ending.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -61,6 +70,7 @@ impl BackupName {
             images: file(IMAGES),
             manifest: file(MANIFEST),
             part: file(&format!("{ARCHIVE}{PART}")),
+            unpublished: file(&format!("{MANIFEST}{PART}")),
             dir,
         }
     }
@@ -113,12 +123,21 @@ pub(super) struct BackupFiles {
     pub(super) images: PathBuf,
     pub(super) manifest: PathBuf,
     pub(super) part: PathBuf,
+    /// The manifest while the other files are put into place, and while they are removed: what has it is Belay's own to
+    /// remove.
+    pub(super) unpublished: PathBuf,
 }
 
 impl BackupFiles {
-    /// Every file that the backup may have, the commit pointer first.
-    pub(super) fn all(&self) -> [&Path; 4] {
-        [&self.manifest, &self.archive, &self.images, &self.part]
+    /// Every file that the backup may have, the commit pointer first, and last what says that the others are unfinished.
+    pub(super) fn all(&self) -> [&Path; 5] {
+        [
+            &self.manifest,
+            &self.archive,
+            &self.images,
+            &self.part,
+            &self.unpublished,
+        ]
     }
 }
 
@@ -130,6 +149,8 @@ pub(super) enum Found {
     Manifest(BackupName),
     /// A file of ours that was never finished.
     Unfinished,
+    /// The manifest of a backup that is not published yet, or is being removed.
+    Unpublished(BackupName),
     /// Not ours.
     Foreign,
 }
@@ -150,6 +171,9 @@ pub(super) fn recognise(file_name: &str) -> Found {
     }
     if let Some(name) = named(MANIFEST) {
         return Found::Manifest(name);
+    }
+    if let Some(name) = named(&format!("{MANIFEST}{PART}")) {
+        return Found::Unpublished(name);
     }
     match named(&format!("{ARCHIVE}{PART}")) {
         Some(_) => Found::Unfinished,

@@ -299,7 +299,7 @@ pub(super) fn read_manifest(
     }
 }
 
-fn check_file(path: &Path, record: &FileRecord) -> Result<(), VerifyError> {
+pub(super) fn check_file(path: &Path, record: &FileRecord) -> Result<(), VerifyError> {
     let mut file = open(path)?;
     let mut hash = Sha256::new();
     let read = |source| VerifyError::Read {
@@ -331,10 +331,7 @@ pub(super) fn check_archive(
     }
     let mut start = file;
     start.rewind().map_err(read)?;
-    let input = Hashing {
-        input: file,
-        hash: Sha256::new(),
-    };
+    let input = Hashing::new(file);
     let budget = Budget {
         entries: manifest.entries.len(),
         bytes: manifest.content_bytes(),
@@ -358,10 +355,7 @@ fn compare_entries(
 ) -> Result<(), VerifyError> {
     let mut records = records.iter();
     while let Some(entry) = tar.next_entry().map_err(|error| tar_error(path, &error))? {
-        let mut content = Hashing {
-            input: tar.content(),
-            hash: Sha256::new(),
-        };
+        let mut content = Hashing::new(tar.content());
         visitor(&entry, &mut content)?;
         io::copy(&mut content, &mut io::sink())
             .map_err(|error| damaged(path, format!("{}: {error}", readable(&entry.path))))?;
@@ -379,7 +373,7 @@ fn compare_entries(
     }
 }
 
-fn record_of(entry: &TarEntry, hash: &[u8]) -> EntryRecord {
+pub(super) fn record_of(entry: &TarEntry, hash: &[u8]) -> EntryRecord {
     let kind = match &entry.kind {
         Kind::File => EntryKind::File {
             size: entry.size,
@@ -400,7 +394,7 @@ fn record_of(entry: &TarEntry, hash: &[u8]) -> EntryRecord {
     }
 }
 
-fn tar_error(path: &Path, error: &TarError) -> VerifyError {
+pub(super) fn tar_error(path: &Path, error: &TarError) -> VerifyError {
     // What gzip cannot decode comes as an error of reading, too; the sentence fits both.
     let why = match error {
         TarError::Read(source) => format!("{error}: {source}"),
@@ -409,14 +403,14 @@ fn tar_error(path: &Path, error: &TarError) -> VerifyError {
     damaged(path, why)
 }
 
-fn damaged(path: &Path, why: impl Into<String>) -> VerifyError {
+pub(super) fn damaged(path: &Path, why: impl Into<String>) -> VerifyError {
     VerifyError::Damaged {
         file: file_name(path),
         why: why.into(),
     }
 }
 
-fn open(path: &Path) -> Result<File, VerifyError> {
+pub(super) fn open(path: &Path) -> Result<File, VerifyError> {
     File::open(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => VerifyError::Lost {
             file: file_name(path),
@@ -429,9 +423,18 @@ fn open(path: &Path) -> Result<File, VerifyError> {
 }
 
 /// Hashes what is read through it.
-struct Hashing<R> {
+pub(super) struct Hashing<R> {
     input: R,
-    hash: Sha256,
+    pub(super) hash: Sha256,
+}
+
+impl<R> Hashing<R> {
+    pub(super) fn new(input: R) -> Self {
+        Hashing {
+            input,
+            hash: Sha256::new(),
+        }
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {

@@ -1,7 +1,7 @@
 //! The backups that a host has: lists them, removes them, sweeps up after a crash, and tells what the next may take.
 //!
-//! Runs on the host. What has no manifest is no backup. Removal takes the manifest first, so that what is left of an
-//! interrupted one is swept and never listed.
+//! Runs on the host. What has no manifest is no backup, and may be somebody's: it is told of and left alone. Removal puts
+//! the manifest aside first, so that what is left of an interrupted one is known as Belay's, swept and never listed.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::config_copy::ConfigWalk;
 use super::manifest::{BackupManifest, images_text};
-use super::names::{BackupName, Found, recognise};
+use super::names::{BackupName, Found, file_name, recognise};
 use super::read::{VerifyError, read_manifest};
 use super::{BackupError, BackupRequest, DataKind, DataReader, ReadError};
 use crate::durable;
@@ -39,7 +39,11 @@ pub fn list(root: &Path) -> Vec<BackupEntry> {
         .into_iter()
         .filter_map(|(_, found)| match found {
             Found::Manifest(name) => entry(root, &name),
-            Found::Archive(_) | Found::Images(_) | Found::Unfinished | Found::Foreign => None,
+            Found::Archive(_)
+            | Found::Images(_)
+            | Found::Unfinished
+            | Found::Unpublished(_)
+            | Found::Foreign => None,
         })
         .collect();
     // Several backups of one transaction follow in the order in which they were made.
@@ -48,6 +52,46 @@ pub fn list(root: &Path) -> Vec<BackupEntry> {
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
     entries
+}
+
+/// Files that are named like those of a backup, and no manifest that can be read says what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// By which it would be found.
+    pub name: BackupName,
+    /// Of the archive; 0 where there is none.
+    pub bytes: u64,
+    /// Why it is none that counts.
+    pub why: String,
+}
+
+/// Everything that looks like a backup and has no manifest, or one that cannot be read. It counts for nothing, and nothing
+/// of Belay's removes it.
+#[must_use]
+pub fn unrecorded(root: &Path) -> Vec<Unrecorded> {
+    let mut found: Vec<Unrecorded> = vec![];
+    for (_, file) in names(root) {
+        let (Found::Archive(name) | Found::Images(name) | Found::Manifest(name)) = file else {
+            continue;
+        };
+        let files = name.files(root);
+        let is_known = found.iter().any(|known| known.name == name);
+        if is_known || durable::is_there(&files.unpublished) || entry(root, &name).is_some() {
+            continue;
+        }
+        let archive = fs::metadata(&files.archive);
+        found.push(Unrecorded {
+            bytes: archive.as_ref().map_or(0, fs::Metadata::len),
+            why: match (durable::is_there(&files.manifest), archive.is_ok()) {
+                (true, _) => format!("{} cannot be read", file_name(&files.manifest)),
+                (false, true) => format!("{} is missing", file_name(&files.manifest)),
+                (false, false) => format!("{} is missing", file_name(&files.archive)),
+            },
+            name,
+        });
+    }
+    found.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    found
 }
 
 fn entry(root: &Path, name: &BackupName) -> Option<BackupEntry> {
@@ -81,7 +125,10 @@ fn worded(error: &VerifyError) -> String {
 fn wrong_size(path: &Path, size: u64) -> Option<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match fs::metadata(path) {
-        Ok(metadata) if metadata.len() == size => None,
+        Ok(metadata) if metadata.len() == size => {
+            let unreadable = fs::File::open(path).err();
+            unreadable.map(|error| format!("{name} cannot be read: {error}"))
+        }
         Ok(metadata) => Some(format!(
             "{name} has {} bytes instead of {size}",
             metadata.len()
@@ -105,17 +152,25 @@ fn names(root: &Path) -> Vec<(String, Found)> {
         .collect()
 }
 
-/// Removes what crashes left: unfinished files, and files without a manifest. `underway` are backups that an open
-/// journal refers to. Returns the names of the files that were removed.
+/// Removes what crashes left, as far as it is Belay's own beyond doubt: files whose names say that they are not finished,
+/// and those of a backup that was being published or removed. `underway` are backups that an open journal refers to.
+/// Returns the names of the files that were removed.
 pub fn sweep(root: &Path, underway: &[BackupName]) -> Result<Vec<String>, BackupError> {
     let dir = root.join(super::names::BACKUPS);
     let mut swept = vec![];
     durable::settle(&dir).map_err(|error| BackupError::writing(&dir, error))?;
-    for (file, found) in names(root) {
+    let mut files = names(root);
+    // What says that the others are unfinished goes last.
+    files.sort_by_key(|(_, found)| matches!(found, Found::Unpublished(_)));
+    for (file, found) in files {
         let garbage = match &found {
             Found::Archive(name) | Found::Images(name) => {
-                !underway.contains(name) && fs::symlink_metadata(name.files(root).manifest).is_err()
+                let files = name.files(root);
+                !underway.contains(name)
+                    && !durable::is_there(&files.manifest)
+                    && durable::is_there(&files.unpublished)
             }
+            Found::Unpublished(name) => !underway.contains(name),
             Found::Unfinished => !underway
                 .iter()
                 .any(|name| file.starts_with(&format!("{name}."))),
@@ -131,9 +186,14 @@ pub fn sweep(root: &Path, underway: &[BackupName]) -> Result<Vec<String>, Backup
     Ok(swept)
 }
 
-/// Removes a backup, the manifest first. One that is gone is fine.
+/// Removes a backup. One that is gone is fine.
 pub fn remove(root: &Path, name: &BackupName) -> Result<(), BackupError> {
-    for path in name.files(root).all() {
+    let files = name.files(root);
+    if durable::is_there(&files.manifest) {
+        durable::publish(&files.manifest, &files.unpublished)
+            .map_err(|error| BackupError::writing(&files.manifest, error))?;
+    }
+    for path in files.all() {
         durable::remove(path).map_err(|error| BackupError::writing(path, error))?;
     }
     Ok(())

@@ -261,7 +261,8 @@ fn read_back(part: &Path, manifest: &BackupManifest) -> Result<(), BackupError> 
     check_archive(&file, part, manifest, &mut |_, _| Ok(())).map_err(BackupError::ReadBack)
 }
 
-/// Renames the files into place, the manifest last.
+/// Renames the files into place, the manifest last. It is written aside first: an archive that has only that beside it is
+/// known as unfinished, and one that has nothing as somebody's.
 fn publish(
     mut draft: Draft,
     images: &[u8],
@@ -274,11 +275,12 @@ fn publish(
         let path = path.to_owned();
         move |error| BackupError::writing(&path, error)
     };
+    durable::replace(&files.unpublished, manifest, 0o600).map_err(failed(&files.manifest))?;
     durable::publish(&files.part, &files.archive).map_err(failed(&files.archive))?;
     watch(PublishPoint::ArchivePlaced);
     durable::replace(&files.images, images, 0o600).map_err(failed(&files.images))?;
     watch(PublishPoint::ImagesPlaced);
-    durable::replace(&files.manifest, manifest, 0o600).map_err(failed(&files.manifest))?;
+    durable::publish(&files.unpublished, &files.manifest).map_err(failed(&files.manifest))?;
     watch(PublishPoint::ManifestPlaced);
     draft.kept = true;
     Ok(())

@@ -434,3 +434,24 @@ impl BackupEntry {
         }
     }
 }
+
+impl backup::Unrecorded {
+    /// What the runner is told of it: its name, and what is wrong with it.
+    #[must_use]
+    pub fn facts(self) -> BackupFacts {
+        BackupFacts {
+            seq: 0,
+            created: self.name.moment().unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+            name: self.name.to_string(),
+            release: None,
+            tag: None,
+            reason: "unknown: it has no record".to_owned(),
+            bytes: self.bytes,
+            images: 0,
+            data: vec![],
+            inconsistent: vec![],
+            problem: Some(format!("{}: run `belay repair`", self.why)),
+            verified: false,
+        }
+    }
+}

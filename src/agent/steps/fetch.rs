@@ -398,9 +398,9 @@ fn record(
     let text = rendered_text(deploy, &rendered(work, &release)?.file);
     release.compose_sha256 = sha256(text.as_bytes());
     work.may_act()?;
-    records::write(&layout.compose(), text.as_bytes(), 0o600)?;
+    records::write_spared(work.layout, &layout.compose(), text.as_bytes(), 0o600)?;
     work.may_act()?;
-    records::write_json(&layout.record(), &release)?;
+    records::write_json_spared(work.layout, &layout.record(), &release)?;
     Ok(release)
 }
 

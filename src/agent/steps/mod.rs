@@ -275,7 +275,7 @@ impl<'a> StepContext<'a> {
         }
         self.may_act()?;
         let record = self.layout.release(&release.name).record();
-        Ok(records::write_json(&record, release)?)
+        Ok(records::write_json_spared(self.layout, &record, release)?)
     }
 
     /// A release's rendered file, for Compose.

@@ -122,27 +122,12 @@ fn prune_releases(
     facts: &[ReleaseFacts],
     keep: usize,
 ) -> Result<Vec<Removal>, AgentError> {
+    state::empty_trash(layout)?;
     let removals = releases_to_prune(facts, keep);
     for removal in &removals {
-        let release = layout.release(&removal.name);
-        // The record goes first: a directory without it is no release, whatever else a crash leaves of it.
-        records::remove(&release.record())?;
-        records::remove_dir(release.dir())?;
+        state::remove_release(layout, &removal.name)?;
     }
-    remove_half_releases(layout)?;
     Ok(removals)
-}
-
-/// Removes what a crash left of a release that was being removed.
-fn remove_half_releases(layout: &Layout) -> Result<(), AgentError> {
-    records::settle(&layout.releases())?;
-    for name in records::names(&layout.releases())? {
-        let release = layout.release(&name);
-        if !release.record().exists() {
-            records::remove_dir(release.dir())?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes backups beyond the number to keep.
@@ -169,7 +154,12 @@ pub(crate) fn prune_backups(layout: &Layout, keep: usize) -> Result<Vec<Removal>
             } else {
                 Soundness::Unverified
             },
-            hold: Hold::Free,
+            // Of a damaged one the archive may be whole, or the only one: a person decides.
+            hold: if entry.problem.is_none() {
+                Hold::Free
+            } else {
+                Hold::Pinned
+            },
             release: entry.manifest.release,
         })
         .collect();

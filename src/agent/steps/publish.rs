@@ -7,25 +7,11 @@
 use super::{Sides, StepContext, cutover, services, traffic};
 use crate::error::AgentError;
 use crate::records;
+use crate::repair::ROLLBACK_SCRIPT;
 use crate::state;
 use belay_model::transaction::journal::Output;
 use belay_model::transaction::plan::PlannedWork;
 use belay_model::versions::release::{Current, How, Release};
-
-/// The emergency path, for a host where nothing of Belay's works any more. POSIX sh.
-const ROLLBACK_SCRIPT: &str = r#"#!/bin/sh
-# Written by Belay. Brings back the version that served before, with nothing but Docker Compose:
-# the same as typing the three commands of the emergency procedure.
-set -eu
-cd "$(dirname "$0")/.."
-[ -f docker-compose.yml.backup ] || { echo "there is no version before this one" >&2; exit 1; }
-if command -v docker-compose >/dev/null 2>&1; then compose() { docker-compose "$@"; }
-else compose() { docker compose "$@"; }
-fi
-compose down
-cp docker-compose.yml.backup docker-compose.yml
-compose up -d
-"#;
 
 pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let candidate = work.candidate()?;

@@ -9,9 +9,10 @@ use crate::continuity::{Before, Part, redefined_volumes};
 use crate::durable;
 use crate::error::AgentError;
 use crate::host::{Composition, Host};
-use crate::layout::{BACKUPS, Layout, ReleaseLayout, STATE};
+use crate::layout::{BACKUPS, Layout, STATE};
 use crate::records;
 use crate::rendering::Rendering;
+use crate::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::data_view::DataView;
 use belay_model::composition::definitions::redefined_networks;
@@ -22,7 +23,7 @@ use belay_model::transaction::plan::{DeployWork, ShippedFile};
 pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> {
     let name = work.candidate_name()?;
     match work.deploy() {
-        Some(deploy) => lay_out(work, deploy, &work.layout.release(&name))?,
+        Some(deploy) => lay_out(work, deploy, &name)?,
         // An earlier release is there already; it must be what it was.
         None => files::verify(work, &work.candidate()?)?,
     }
@@ -104,20 +105,20 @@ pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
         return Ok(());
     };
     work.may_act()?;
-    Ok(records::remove_dir(work.layout.release(&name).dir())?)
+    Ok(state::remove_release(work.layout, &name)?)
 }
 
-fn lay_out(
-    work: &StepContext<'_>,
-    deploy: &DeployWork,
-    release: &ReleaseLayout,
-) -> Result<(), AgentError> {
+fn lay_out(work: &StepContext<'_>, deploy: &DeployWork, name: &str) -> Result<(), AgentError> {
     work.may_act()?;
     // What an interrupted engine left is of this very transaction; it starts afresh.
-    records::remove_dir(release.dir())?;
+    state::remove_release(work.layout, name)?;
+    let release = work.layout.release(name);
     for file in deploy.files.iter().filter(|file| file.placed) {
         work.may_act()?;
         write_shipped(&release.files(), file)?;
+        if let Some(spare) = work.layout.spare(&release.files()) {
+            write_shipped(&spare, file)?;
+        }
     }
     work.may_act()?;
     let project = &work.preflight()?.project;
@@ -131,7 +132,7 @@ fn lay_out(
     let file = ComposeFile::new(document.clone())?;
     super::backup::check_names(work.plan, &file, project)?;
     work.may_act()?;
-    records::write_json(&release.normalised(), &document)?;
+    records::write_json_spared(work.layout, &release.normalised(), &document)?;
     Ok(records::remove_dir(&release.rendering())?)
 }
 

@@ -51,17 +51,20 @@ pub enum Operation {
     Restart,
     /// Checks everything that a deployment needs.
     Doctor,
+    /// Rebuilds what is damaged of Belay's files on the host.
+    Repair,
 }
 
 impl Operation {
     /// All of them, as the input `command` lists them.
-    pub const ALL: [Operation; 6] = [
+    pub const ALL: [Operation; 7] = [
         Operation::Backup,
         Operation::Backups,
         Operation::Status,
         Operation::Logs,
         Operation::Restart,
         Operation::Doctor,
+        Operation::Repair,
     ];
 
     /// As the input `command` and the command line call it.
@@ -74,6 +77,7 @@ impl Operation {
             Operation::Logs => "logs",
             Operation::Restart => "restart",
             Operation::Doctor => "doctor",
+            Operation::Repair => "repair",
         }
     }
 
@@ -172,7 +176,7 @@ impl IntentError {
                 "use the command rollback, or leave restore-data empty".to_owned()
             }
             IntentError::UnknownCommand(_) => {
-                "use deploy, rollback, backup, backups, status, logs, restart, doctor or plan"
+                "use deploy, rollback, backup, backups, status, logs, restart, doctor, repair or plan"
                     .to_owned()
             }
             IntentError::NotABackup(_) => {

@@ -19,6 +19,7 @@ fn boot(ms: u64) -> BootTime {
 
 fn begin(what: &str) -> Event {
     Event::Begin(Box::new(Begin {
+        environment: None,
         schema: 2,
         tx: "t".to_owned(),
         seq: 7,

@@ -138,6 +138,9 @@ pub struct Begin {
     pub what: String,
     /// Who asked for it.
     pub holder: Holder,
+    /// The environment that it is for; none in journals of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// What served when it began.
     pub previous: Option<ReleaseName>,
     /// That release's tag.

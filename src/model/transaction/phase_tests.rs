@@ -11,6 +11,7 @@ use crate::transaction::outcome::Failure;
 
 fn begin() -> Event {
     Event::Begin(Box::new(Begin {
+        environment: None,
         schema: 2,
         tx: "t".to_owned(),
         seq: 1,

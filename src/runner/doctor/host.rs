@@ -10,7 +10,7 @@ use belay_model::docker_versions::{Remark, misfit, remarks};
 use belay_model::judgement::health::TimedAnswer;
 use belay_report::doctor::Finding;
 use belay_report::words;
-use belay_wire::{EngineFacts, Examined, HostFacts, ServiceImage, Supervisor, Verb};
+use belay_wire::{EngineFacts, Examined, FileFinding, HostFacts, ServiceImage, Supervisor, Verb};
 
 /// A clock that is further off than this confuses whoever compares logs, and certificates.
 const CLOCK_OFF: Duration = Duration::from_secs(30);
@@ -34,6 +34,7 @@ pub(super) fn examine(
     findings.extend(versions(&facts));
     findings.extend(images(&facts));
     findings.extend(transaction(&facts));
+    findings.extend(facts.files.iter().map(file));
     findings.extend(ports(link, published, &facts));
     findings.push(backups(&facts, settings));
     findings.extend(endpoints(link, settings, &facts));
@@ -108,6 +109,19 @@ fn images(facts: &HostFacts) -> Option<Finding> {
             "deploy that tag again: its images are sent once more",
         )
     })
+}
+
+/// A file of Belay's that is, or was, damaged.
+fn file(finding: &FileFinding) -> Finding {
+    let nothing =
+        "nothing: it is done, and the damaged file may be removed when nobody wants to look at it";
+    let contact = "run `belay status`: a contact rebuilds it";
+    let fix = match &finding.next {
+        Some(next) => next,
+        None if finding.is_mendable() => contact,
+        None => nothing,
+    };
+    Finding::careful("files", finding.describe(), fix)
 }
 
 fn clock(facts: &HostFacts) -> Finding {
