@@ -3,8 +3,9 @@
 //! Runs on the host, under the lock, before a transaction begins. It changes nothing that serves: the user's file is
 //! copied as it is, and the images that its containers run are written down.
 
+use super::down::down;
 use super::error::AgentError;
-use super::host::{Composition, Host, HostError, Image, ImageContent};
+use super::host::{Composition, Container, Host, HostError, Image, ImageContent};
 use super::layout::{Layout, RIVAL_FILES};
 use super::lock::HostLock;
 use super::records;
@@ -13,7 +14,7 @@ use super::steps::settle_project;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::digest::sha256;
 use belay_model::replacement::strategy::{Strategy, classify};
-use belay_model::replacement::wishes::GatewayRule;
+use belay_model::replacement::wishes::{GATEWAY_SERVICE, GatewayRule};
 use belay_model::transaction::plan::Plan;
 use belay_model::versions::release::{Current, How, Release, ReleaseService};
 
@@ -93,12 +94,18 @@ pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, AgentError> {
 
 /// Takes note of an emergency path that was taken: what serves now is what the file says, and the version that was left is
 /// bad.
-pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(), AgentError> {
+///
+/// Returns it.
+pub fn take_note(
+    host: &dyn Host,
+    layout: &Layout,
+    _lock: &HostLock,
+) -> Result<Option<Release>, AgentError> {
     let Some(release) = unrecorded(layout)? else {
-        return Ok(());
+        return Ok(None);
     };
     let Some(before) = state::current(layout)? else {
-        return Ok(());
+        return Ok(None);
     };
     let mut bad = before.bad;
     bad.retain(|name| *name != release.name);
@@ -111,7 +118,34 @@ pub fn take_note(host: &dyn Host, layout: &Layout, _lock: &HostLock) -> Result<(
         bad,
         ..pointer(host, &release)
     };
-    Ok(state::set_current(layout, &current)?)
+    state::set_current(layout, &current)?;
+    Ok(Some(release))
+}
+
+/// Makes a version that somebody brought back by hand the only one: beside a transaction, containers of another one may have
+/// come back meanwhile, and some of its own may be missing. Where none of it runs nobody has brought it back yet.
+pub fn complete(host: &dyn Host, layout: &Layout, release: &Release) -> Result<(), AgentError> {
+    let containers = host.containers(&release.project)?;
+    let is_of_it = |c: &Container| {
+        let service = release.service(&c.service);
+        service.is_some_and(|s| s.engine_id().is_empty() || s.engine_id() == c.image_id)
+    };
+    let mut lasting = containers.iter().filter(|c| c.service != GATEWAY_SERVICE);
+    if !lasting.any(|c| c.is_alive() && is_of_it(c)) {
+        return Ok(());
+    }
+    for other in containers.iter().filter(|c| !c.one_off && !is_of_it(c)) {
+        host.remove_container(&other.id)?;
+    }
+    let composition = Composition {
+        project: release.project.clone(),
+        directory: layout.root().to_owned(),
+        file: layout.release(&release.name).compose(),
+    };
+    for service in down(host, layout, release)? {
+        host.up(&composition, &service)?;
+    }
+    Ok(())
 }
 
 fn services(

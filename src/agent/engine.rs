@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::adopt;
 use super::down::down;
 use super::durable;
 use super::error::{AgentError, EngineError};
@@ -133,6 +134,7 @@ pub fn run(
         plan,
         journal,
         meter,
+        lock,
         fence,
         apart,
         keeper: None,
@@ -147,6 +149,7 @@ struct RunningEngine<'a> {
     plan: &'a Plan,
     journal: &'a mut Journal,
     meter: Meter<'a>,
+    lock: &'a HostLock,
     fence: Fence,
     /// For the keeper, until it has started.
     apart: Option<Box<dyn Attentive>>,
@@ -165,12 +168,7 @@ impl RunningEngine<'_> {
                 Next::Perform(step) => self.perform(step)?,
                 Next::Undo(step) => self.undo(step)?,
                 Next::Finish(end) => {
-                    self.end_keeper()?;
-                    if end == End::Committed {
-                        self.look_once_more()?;
-                    }
-                    let down = self.down(end);
-                    self.record(Event::End { end, down })?;
+                    self.finish(end)?;
                     state::close(self.layout, self.journal)?;
                 }
                 Next::Stuck(step) => return Ok(Ending::Stuck(step)),
@@ -199,15 +197,43 @@ impl RunningEngine<'_> {
         Ok(())
     }
 
+    /// Looks at what serves now, and writes the last record.
+    fn finish(&mut self, end: End) -> Result<(), EngineError> {
+        self.end_keeper()?;
+        if end == End::Committed {
+            self.look_once_more()?;
+        }
+        let by_hand = match adopt::take_note(self.host, self.layout, self.lock) {
+            Ok(Some(release)) => {
+                if let Err(error) = adopt::complete(self.host, self.layout, &release) {
+                    let text = could_not_keep(&error);
+                    self.record(Event::Warning { text })?;
+                }
+                let text = format!(
+                    "somebody brought {} back by hand meanwhile; it stays",
+                    release.tag
+                );
+                self.record(Event::Warning { text })?;
+                Some(release.tag)
+            }
+            // A file of Belay's that cannot be read is found, and told, by the next contact.
+            Ok(None) | Err(_) => None,
+        };
+        let down = self.down(end);
+        Ok(self.record(Event::End { end, down, by_hand })?)
+    }
+
     /// What of the version that should serve now does not run. Nothing when that cannot be found out: everything that had to
     /// be verified has been.
     fn down(&mut self, end: End) -> Vec<String> {
         let work = StepContext::new(self.host, self.layout, self.plan, self.journal);
+        let by_hand = state::current(self.layout).ok().flatten();
+        let by_hand = by_hand.and_then(|c| state::release(self.layout, &c.release).ok().flatten());
         let release = match end {
-            End::Committed => work.candidate().map(Some),
-            End::Unwound => work.previous(),
+            End::Committed => work.candidate().ok(),
+            End::Unwound => work.previous().ok().flatten(),
         };
-        let Ok(Some(release)) = release else {
+        let Some(release) = by_hand.or(release) else {
             return vec![];
         };
         down(self.host, self.layout, &release).unwrap_or_default()

@@ -136,7 +136,11 @@ fn settle<H: Host + Revival>(
     {
         return Err(stuck(*step));
     }
-    adopt::take_note(host, layout, lock)?;
+    if let Some(release) = adopt::take_note(host, layout, lock)?
+        && let Err(error) = adopt::complete(host, layout, &release)
+    {
+        log(layout, &with_causes(&error));
+    }
     match revive::revive(host, layout, lock) {
         Ok(told) => told.iter().for_each(|text| log(layout, text)),
         Err(error) => log(layout, &with_causes(&error)),

@@ -38,7 +38,7 @@ pub struct StatusReport {
     /// What is free on the root's file system; `None` where nobody looked.
     pub free_bytes: Option<u64>,
     /// The services of what was deployed last that do not run now.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<String>,
     /// Versions that can be rolled back to, newest first; the serving one among them.
     pub releases: Vec<KeptRelease>,

@@ -282,7 +282,8 @@ mod tests {
                     600,
                     Event::End {
                         end: End::Unwound,
-                        down: vec![]
+                        down: vec![],
+                        by_hand: None
                     }
                 ),
             ]),

@@ -112,6 +112,7 @@ pub struct HostFacts {
     /// Every release whose record is whole, by its number.
     pub releases: Vec<KnownRelease>,
     /// The services of what was deployed last that do not run now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<String>,
     /// The images of what serves, for comparison.
     pub images: Vec<ServiceImage>,
@@ -176,6 +177,7 @@ pub struct Repaired {
     /// Each file that was not as it should be.
     pub files: Vec<FileFinding>,
     /// Services of the version that serves which do not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<String>,
     /// The tag that serves, as the records say now.
     pub serving: Option<String>,

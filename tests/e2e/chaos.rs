@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::faults::{Wire, give_a_small_disk};
@@ -30,6 +31,8 @@ const RATE: u32 = 50;
 const DEPLOYMENT_MS: u64 = 9_000;
 /// How long a host may take to decide, and to serve.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+/// How long it is looked whether a host still serves to which something happened after its deployment.
+const AT_REST: Duration = Duration::from_secs(5);
 /// How long nobody may be served for each fault that forces nothing, in milliseconds: two seconds for Belay, and the start
 /// of a container by Docker or Compose on a busy machine.
 const LONGEST_GAP_MS: f64 = 4_000.0;
@@ -185,9 +188,14 @@ fn random_faults_lose_nothing_and_leave_a_way_on(mut app: App) {
         version += 1;
         let (line, troubles) = play(&mut app, &wire, &mut dice, round, version);
         let mut troubles = troubles;
-        if !troubles.is_empty() || !line.contains("deployed") {
+        if !troubles.is_empty() || !line.contains("deployed") || app.serving().is_none() {
             version += 1;
             troubles.extend(plainly(&mut app, version).err());
+            let written = format!("round {round}");
+            let found = app.http("GET", "/data", "").map(|(_, text)| text);
+            if found.as_ref() != Some(&written) {
+                troubles.push(format!("{written:?} was written, and it is {found:?}"));
+            }
         }
         say(&format!("e2e: chaos on {}: {line}", app.host.name));
         write_down(&app, &line, &troubles);
@@ -240,28 +248,38 @@ fn play(
     faults.sort_by_key(|(at, _)| *at);
     let began = Instant::now();
     let mut running = app.begin_push(&tag);
+    let mut last_done = Timestamp::now();
     for (at, fault) in &faults {
         thread::sleep(Duration::from_millis(*at).saturating_sub(began.elapsed()));
         fault.happens(&app.host, &mut running, wire);
+        last_done = Timestamp::now();
     }
     let run = running.ended();
     wire.heal();
     app.host.await_docker();
     until(SETTLED_WITHIN, || is_settled(app));
+    // What came after the deployment's end is nobody's to mend but the next deployment's.
+    let at_rest = ended_at(app).is_none_or(|end| last_done >= end);
+    let patience = if at_rest { AT_REST } else { SETTLED_WITHIN };
     // A contact, which is what people do next.
     let told = status(app);
-    let truth = until(SETTLED_WITHIN, || {
-        app.serving().is_some() && app.serving() == status(app)
+    let truth = until(patience, || {
+        let (version, down) = status(app);
+        match app.serving() {
+            Some(serving) => version == Some(serving),
+            None => at_rest && down > 0,
+        }
     });
+    let is_down = app.serving().is_none();
     let report = load.map(Load::stop);
     if !truth {
-        troubles.push(format!(
-            "{:?} answers, and status says {told:?}",
-            app.serving()
-        ));
+        let serving = app.serving();
+        troubles.push(format!("{serving:?} answers, and status says {told:?}"));
     }
     match app.http("GET", "/data", "") {
         Some((_, text)) if text == written => {}
+        // The next deployment brings it back, and is looked at.
+        None if at_rest && is_down => {}
         other => troubles.push(format!("{written:?} was written, and it is {other:?}")),
     }
     troubles.extend(report.as_ref().and_then(|report| too_long(report, &faults)));
@@ -304,11 +322,22 @@ fn is_settled(app: &App) -> bool {
     app.host.try_run(&script).status.success()
 }
 
-/// The version that `belay status` says was deployed last.
-fn status(app: &App) -> Option<String> {
+/// When the newest transaction ended.
+fn ended_at(app: &App) -> Option<Timestamp> {
+    let last = format!("tail -n 1 $(ls {ROOT}/.belay/journal/*.log | tail -n 1)");
+    let said = app.host.try_run(&last).stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let (_, record) = said.split_once(' ')?;
+    let record: Value = serde_json::from_str(record).ok()?;
+    (record["event"] == "end").then(|| record["at"].as_str()?.parse().ok())?
+}
+
+/// The version that `belay status` says was deployed last, and how many of its services do not run.
+fn status(app: &App) -> (Option<String>, usize) {
     let said = app.belay(&["status", "--json"]);
-    let said: Value = serde_json::from_slice(&said.stdout).ok()?;
-    Some(said["current"]["version"].as_str()?.to_owned())
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+    let version = said["current"]["version"].as_str().map(str::to_owned);
+    (version, said["down"].as_array().map_or(0, Vec::len))
 }
 
 /// Looks until it is so; false when that did not come in time.

@@ -57,7 +57,15 @@ fn act(site: &Site, plan: &Plan, script: &Script) -> End {
                 append(site, &mut journal, Event::UndoDone { step });
             }
             Next::Finish(end) => {
-                append(site, &mut journal, Event::End { end, down: vec![] });
+                append(
+                    site,
+                    &mut journal,
+                    Event::End {
+                        end,
+                        down: vec![],
+                        by_hand: None,
+                    },
+                );
                 state::close(&site.layout, &journal).expect("closed");
             }
             Next::Stuck(step) => panic!("{step} is stuck"),

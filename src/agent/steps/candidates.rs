@@ -3,7 +3,7 @@
 //! Runs on the host, under the lock. Nobody sends a candidate anything before the cutover, and none is started by Docker
 //! itself before the release is committed.
 
-use super::services::could_not_start;
+use super::services::{could_not_start, create};
 use super::{Sides, StepContext};
 use crate::error::AgentError;
 use crate::host::{Container, HostError, RunState};
@@ -24,9 +24,7 @@ pub(super) fn start(
     } = work.sides(service)?;
     if candidates.len() < wanted {
         let all = incumbents.len() + wanted;
-        let composition = work.composition(release);
-        let created = work.host.create(&composition, service, all);
-        created.map_err(|e| could_not_start(release, service, e))?;
+        create(work, release, service, all)?;
     }
     for container in work.sides(service)?.candidates {
         start_one(work, &container).map_err(|e| could_not_start(release, service, e))?;

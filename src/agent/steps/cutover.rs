@@ -6,7 +6,7 @@
 //! else of the version before serve again from that release's own file and images, and believes it only after it has
 //! compared image IDs.
 
-use super::services::{could_not_start, serves, up, wait_for_dependencies};
+use super::services::{create, serves, up, wait_for_dependencies};
 use super::{StepContext, files, go_back, long_running, roll, traffic};
 use crate::error::AgentError;
 use crate::host::RunState;
@@ -129,9 +129,7 @@ pub(super) fn place_gateway(
         GatewayMove::Comes { freed_by } => {
             if work.sides(GATEWAY_SERVICE)?.incumbents.is_empty() {
                 // Made before its ports are freed: what is left to do then is to start it.
-                let composition = work.composition(release);
-                let created = work.host.create(&composition, GATEWAY_SERVICE, 1);
-                created.map_err(|e| could_not_start(release, GATEWAY_SERVICE, e))?;
+                create(work, release, GATEWAY_SERVICE, 1)?;
             }
             for service in freed_by {
                 stop_incumbents(work, service)?;

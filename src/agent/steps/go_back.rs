@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use super::services::{LOOK, await_listening, up, verify_running, wait_for_dependencies};
+use super::services::{
+    LOOK, await_listening, up, verify_running, wait_for_dependencies, without_image,
+};
 use super::{Sides, StepContext, candidates, files, long_running, traffic};
 use crate::error::AgentError;
 use crate::host::Container;
@@ -31,8 +33,12 @@ pub(super) fn go_back(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     candidates::remove_all(work, &moves)?;
     remove_new_containers(work, previous.as_ref())?;
     if let Some(previous) = &previous {
-        bring_back(work, previous, &moves)?;
-        verify_running(work, previous, &work.preflight()?.running.clone())?;
+        let lost = without_image(work, previous)?;
+        bring_back(work, previous, &moves, &lost)?;
+        let mut back = work.preflight()?.running.clone();
+        back.retain(|service| !lost.contains(service));
+        verify_running(work, previous, &back)?;
+        tell_lost(work, previous, &lost);
         files::verify(work, previous)?;
         traffic::open(work)?;
         await_serving(work, previous);
@@ -49,7 +55,8 @@ fn give_back(
     let Some(previous) = previous else {
         return Ok(());
     };
-    if moves.gateway == GatewayMove::Stays {
+    let lost = without_image(work, previous)?;
+    if moves.gateway == GatewayMove::Stays && !lost.iter().any(|s| s == GATEWAY_SERVICE) {
         // Whatever ended it: without it nobody is served.
         up(work, previous, GATEWAY_SERVICE)?;
     }
@@ -123,13 +130,20 @@ pub(super) fn remove_new_networks_and_volumes(
 }
 
 /// Makes the services of the version before run that ran when the transaction began.
-fn bring_back(work: &StepContext<'_>, previous: &Release, moves: &Moves) -> Result<(), AgentError> {
+/// What has lost its image cannot come back, and must not keep the transaction open for ever: only a deployment brings it.
+fn bring_back(
+    work: &StepContext<'_>,
+    previous: &Release,
+    moves: &Moves,
+    lost: &[String],
+) -> Result<(), AgentError> {
     let file = work.normalised(&previous.name)?;
     let running = work.preflight()?.running.clone();
     let mut services = long_running(previous, &file)?;
     services.push(GATEWAY_SERVICE.to_owned());
     let mut waiting = vec![];
-    for service in services.into_iter().filter(|s| running.contains(s)) {
+    let comes_back = |s: &String| running.contains(s) && !lost.contains(s);
+    for service in services.into_iter().filter(comes_back) {
         if moves.strategy(&service).is_start_first() && runs_as_before(work, &service)? {
             continue;
         }
@@ -143,6 +157,18 @@ fn bring_back(work: &StepContext<'_>, previous: &Release, moves: &Moves) -> Resu
     waiting
         .iter()
         .try_for_each(|service| up(work, previous, service))
+}
+
+fn tell_lost(work: &mut StepContext<'_>, previous: &Release, lost: &[String]) {
+    let running = work.preflight().map(|before| before.running.clone());
+    let running = running.unwrap_or_default();
+    for service in lost.iter().filter(|service| running.contains(service)) {
+        work.warn(format!(
+            "{service} of {} could not be brought back: its image was removed from this host. Deploy a tag to bring it \
+             back",
+            previous.tag
+        ));
+    }
 }
 
 /// Whether every container of a service that ran when the transaction began runs still.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Sides, StepContext, long_running, services, traffic};
+use crate::adopt;
 use crate::durable;
 use crate::error::AgentError;
 use crate::host::{Container, RunState};
@@ -38,6 +39,10 @@ impl Tries {
 /// Brings back what has to serve and does not; tells what was done.
 pub(crate) fn keep(work: &StepContext<'_>, tries: &mut Tries) -> Result<Vec<String>, AgentError> {
     let phase = phase(work)?;
+    if let Some(release) = adopt::unrecorded(work.layout)? {
+        // A person has decided, and is at it.
+        return leave_to(work, phase, &release);
+    }
     let kept = match Duty::at(phase, work.plan.work.restores()) {
         Duty::Nobody => vec![],
         Duty::Before | Duty::BeforeBesideReplaced if work.previous()?.is_none() => vec![],
@@ -250,9 +255,7 @@ fn make(work: &StepContext<'_>, wanted: &Wanted, others: usize) -> Result<(), Ag
     if others == 0 {
         return services::up(work, release, service);
     }
-    let composition = work.composition(release);
-    let created = work.host.create(&composition, service, others + 1);
-    created.map_err(|e| services::could_not_start(release, service, e))?;
+    services::create(work, release, service, others + 1)?;
     let Sides {
         incumbents,
         candidates,
@@ -291,14 +294,34 @@ fn lost_candidate(work: &StepContext<'_>) -> Result<Option<String>, AgentError> 
     Ok(lost)
 }
 
+/// Has the transaction unwind, if it still can: it is another version that somebody wants.
+fn leave_to(
+    work: &StepContext<'_>,
+    phase: Phase,
+    release: &Release,
+) -> Result<Vec<String>, AgentError> {
+    let is_its_own = work.candidate().is_ok_and(|own| own.name == release.name);
+    if is_its_own || Duty::at(phase, false) == Duty::Committed {
+        return Ok(vec![]);
+    }
+    let reason = format!("somebody brought {} back by hand", release.tag);
+    wish_to_stop(work, &reason)?;
+    Ok(vec![])
+}
+
+fn wish_to_stop(work: &StepContext<'_>, reason: &str) -> Result<(), AgentError> {
+    work.may_act()?;
+    let wish = work.layout.abort(work.seq()?);
+    match wish.exists() {
+        true => Ok(()),
+        false => Ok(durable::replace(&wish, reason.as_bytes(), 0o600)?),
+    }
+}
+
 /// Gives the requests back at once, and has the transaction unwind.
 fn go_back(work: &StepContext<'_>, reason: &str) -> Result<String, AgentError> {
     traffic::set(work, Traffic::RETURNED)?;
-    work.may_act()?;
-    let wish = work.layout.abort(work.seq()?);
-    if !wish.exists() {
-        durable::replace(&wish, reason.as_bytes(), 0o600)?;
-    }
+    wish_to_stop(work, reason)?;
     Ok(format!(
         "{reason} while it had the requests; the version before has them again"
     ))

@@ -75,7 +75,8 @@ fn run(work: &mut StepContext<'_>, release: &Release, service: &str) -> Result<(
             provide(work, release, &file, service, &dependency, condition)?;
         }
     }
-    work.host.up(&work.composition(release), service)?;
+    work.host
+        .up(&services::composed(work, release, service)?, service)?;
     loop {
         let containers = work.host.containers(&release.project)?;
         match container_of(&containers, service).map(|c| c.state) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{StepContext, container_of};
 use crate::error::AgentError;
-use crate::host::{Container, DockerHealth, HostError, RunState};
+use crate::host::{Composition, Container, DockerHealth, HostError, RunState};
 use belay_model::composition::compose::{ComposeFile, Condition};
 use belay_model::replacement::moves::Moves;
 use belay_model::versions::release::Release;
@@ -20,8 +20,59 @@ pub(super) fn up(
     release: &Release,
     service: &str,
 ) -> Result<(), AgentError> {
-    let done = work.host.up(&work.composition(release), service);
+    let composition = composed(work, release, service);
+    let done = composition.and_then(|composition| work.host.up(&composition, service));
     done.map_err(|e| could_not_start(release, service, e))
+}
+
+/// Makes containers of a service until it has so many, and starts none ([`crate::host::Host::create`]).
+pub(super) fn create(
+    work: &StepContext<'_>,
+    release: &Release,
+    service: &str,
+    containers: usize,
+) -> Result<(), AgentError> {
+    let composition = composed(work, release, service);
+    let done =
+        composition.and_then(|composition| work.host.create(&composition, service, containers));
+    done.map_err(|e| could_not_start(release, service, e))
+}
+
+/// A release's file, for Compose to make a service from. The image gets its name back when it is there without it: on
+/// Docker 20.10 `docker image prune --all` takes the names even of images that containers have.
+pub(super) fn composed(
+    work: &StepContext<'_>,
+    release: &Release,
+    service: &str,
+) -> Result<Composition, HostError> {
+    if let Some(known) = release.service(service)
+        && !known.engine_id().is_empty()
+        && work.host.image(&known.pin)?.is_none()
+        && work.host.image(known.engine_id())?.is_some()
+    {
+        // Where it cannot have that name Compose says what it lacks.
+        let _ = work.host.name_image(known.engine_id(), &known.pin);
+    }
+    Ok(work.composition(release))
+}
+
+/// The services of a release whose images are on the host no more, by whatever name.
+pub(super) fn without_image(
+    work: &StepContext<'_>,
+    release: &Release,
+) -> Result<Vec<String>, AgentError> {
+    let mut lost = vec![];
+    for service in release
+        .services
+        .iter()
+        .filter(|s| !s.engine_id().is_empty())
+    {
+        let is_there = |name: &str| Ok::<_, HostError>(work.host.image(name)?.is_some());
+        if !is_there(service.engine_id())? && !is_there(&service.pin)? {
+            lost.push(service.name.clone());
+        }
+    }
+    Ok(lost)
 }
 
 pub(super) fn could_not_start(release: &Release, service: &str, error: HostError) -> AgentError {

@@ -122,6 +122,9 @@ pub enum Event {
         /// The services of what should serve now that did not run when it was looked last.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         down: Vec<String>,
+        /// The tag of another version, which somebody brought back by hand meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_hand: Option<String>,
     },
 }
 

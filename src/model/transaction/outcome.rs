@@ -165,7 +165,7 @@ pub struct Outcome {
     /// What serves now, as the host's records say; `None` when nothing does or nothing is known.
     pub serving: Option<String>,
     /// The services of that which did not run when the host was looked at last.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<String>,
     /// When the run began, by the clock of its machine.
     pub started: Timestamp,

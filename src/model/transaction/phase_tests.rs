@@ -92,7 +92,11 @@ fn every_event() -> Vec<Event> {
             undo_failed(step),
         ]
     };
-    let ends = [End::Committed, End::Unwound].map(|end| Event::End { end, down: vec![] });
+    let ends = [End::Committed, End::Unwound].map(|end| Event::End {
+        end,
+        down: vec![],
+        by_hand: None,
+    });
     Step::ALL
         .into_iter()
         .flat_map(of_step)
@@ -153,7 +157,11 @@ fn taken(phase: Phase) -> Vec<Event> {
 }
 
 fn end(end: End) -> Event {
-    Event::End { end, down: vec![] }
+    Event::End {
+        end,
+        down: vec![],
+        by_hand: None,
+    }
 }
 
 fn takes(phase: Phase, event: &Event) -> bool {

@@ -41,14 +41,24 @@ pub fn settle(outcome: &mut Outcome, entries: &[Entry]) {
         .take()
         .filter(|_| outcome.word == Word::Deployed);
     match outcome.word {
-        Word::Deployed | Word::Unchanged => outcome.serving = Some(outcome.asked.clone()),
-        Word::Refused | Word::RolledBack => outcome.serving = previous,
+        Word::Deployed | Word::Unchanged => {
+            outcome.serving = brought_back(entries).or_else(|| Some(outcome.asked.clone()));
+        }
+        Word::Refused | Word::RolledBack => outcome.serving = brought_back(entries).or(previous),
         Word::Stuck | Word::Unknown => outcome.serving = None,
     }
     if !matches!(outcome.word, Word::Deployed | Word::Unchanged) {
         let (step, failure) = journal::cause(entries).unzip();
         outcome.failed_step = step.flatten();
         outcome.failure = outcome.failure.take().or(failure);
+    }
+}
+
+/// The version that somebody brought back by hand while the transaction was under way.
+fn brought_back(entries: &[Entry]) -> Option<String> {
+    match &entries.last()?.event {
+        Event::End { by_hand, .. } => by_hand.clone(),
+        _ => None,
     }
 }
 
