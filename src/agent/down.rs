@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::replacement::strategy::Strategy;
+use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::versions::release::{Release, ReleaseService};
 use belay_model::versions::revival::wants_to_run;
 
@@ -25,7 +26,11 @@ pub(crate) fn down(
             && file
                 .as_ref()
                 .is_none_or(|file| is_wanted(file, &service.name))
-            && !is_well(&containers, &service.name)
+            && !is_well(
+                &containers,
+                &service.name,
+                answers(release, file.as_ref(), &service.name),
+            )
     };
     let down = release.services.iter().filter(is_down);
     Ok(down.map(|service| service.name.clone()).collect())
@@ -36,14 +41,23 @@ fn is_wanted(file: &ComposeFile, service: &str) -> bool {
     file.service(service).is_none() || file.replicas(service) > 0
 }
 
+/// Whether a service is there to answer: then it has never done its work.
+fn answers(release: &Release, file: Option<&ComposeFile>, service: &str) -> bool {
+    let publishes =
+        |file: &ComposeFile| file.service(service).is_some_and(|s| !s["ports"].is_null());
+    release.fronts.iter().any(|front| front.service == service)
+        || service == GATEWAY_SERVICE
+        || file.is_some_and(publishes)
+}
+
 /// Whether one of its containers runs, or has done its work and nobody wants it to run on.
-fn is_well(containers: &[Container], service: &str) -> bool {
+fn is_well(containers: &[Container], service: &str, answers: bool) -> bool {
     let mut of_service = containers
         .iter()
         .filter(|c| c.service == service && !c.one_off);
     of_service.any(|c| match c.state {
         RunState::Running | RunState::Restarting | RunState::Paused => true,
-        RunState::Exited(0) => !wants_to_run(&c.restart_policy),
+        RunState::Exited(0) => !answers && !wants_to_run(&c.restart_policy),
         RunState::Created | RunState::Exited(_) => false,
     })
 }

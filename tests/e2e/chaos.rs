@@ -5,7 +5,7 @@
 //! answer for longer than Belay promises. `BELAY_CHAOS=N` plays N rounds on each host, else a few; the seed is told, and
 //! `BELAY_SAMPLE` brings the same rounds again. Every round is a line of target/chaos.md.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -198,7 +198,7 @@ fn random_faults_lose_nothing_and_leave_a_way_on(mut app: App) {
             }
         }
         say(&format!("e2e: chaos on {}: {line}", app.host.name));
-        write_down(&app, &line, &troubles);
+        write_down(&app, round, &line, &troubles);
         if !troubles.is_empty() {
             failed.push(format!("{line}\n{}", troubles.join("\n")));
         }
@@ -249,8 +249,10 @@ fn play(
     let began = Instant::now();
     let mut running = app.begin_push(&tag);
     let mut last_done = Timestamp::now();
+    let mut first = None;
     for (at, fault) in &faults {
         thread::sleep(Duration::from_millis(*at).saturating_sub(began.elapsed()));
+        first = first.or(Some(Timestamp::now()));
         fault.happens(&app.host, &mut running, wire);
         last_done = Timestamp::now();
     }
@@ -258,8 +260,11 @@ fn play(
     wire.heal();
     app.host.await_docker();
     until(SETTLED_WITHIN, || is_settled(app));
-    // What came after the deployment's end is nobody's to mend but the next deployment's.
-    let at_rest = ended_at(app).is_none_or(|end| last_done >= end);
+    // What was stopped before the deployment looked, or after its end, only the next one brings back.
+    let looked = time_of(app, "\"event\":\"done\",\"step\":\"preflight\"");
+    let ended = time_of(app, "\"event\":\"end\"");
+    let at_rest = ended.is_none_or(|ended| last_done >= ended)
+        || first.is_some_and(|first| looked.is_none_or(|looked| first <= looked));
     let patience = if at_rest { AT_REST } else { SETTLED_WITHIN };
     // A contact, which is what people do next.
     let told = status(app);
@@ -322,14 +327,17 @@ fn is_settled(app: &App) -> bool {
     app.host.try_run(&script).status.success()
 }
 
-/// When the newest transaction ended.
-fn ended_at(app: &App) -> Option<Timestamp> {
-    let last = format!("tail -n 1 $(ls {ROOT}/.belay/journal/*.log | tail -n 1)");
-    let said = app.host.try_run(&last).stdout;
+/// When the newest transaction wrote down such a record.
+fn time_of(app: &App, record: &str) -> Option<Timestamp> {
+    let newest = format!("cat $(ls {ROOT}/.belay/journal/*.log | tail -n 1)");
+    let said = app.host.try_run(&newest).stdout;
     let said = String::from_utf8_lossy(&said).into_owned();
-    let (_, record) = said.split_once(' ')?;
+    let (_, record) = said
+        .lines()
+        .find(|line| line.contains(record))?
+        .split_once(' ')?;
     let record: Value = serde_json::from_str(record).ok()?;
-    (record["event"] == "end").then(|| record["at"].as_str()?.parse().ok())?
+    record["at"].as_str()?.parse().ok()
 }
 
 /// The version that `belay status` says was deployed last, and how many of its services do not run.
@@ -352,7 +360,7 @@ fn until(time: Duration, is_so: impl Fn() -> bool) -> bool {
     true
 }
 
-fn write_down(app: &App, line: &str, troubles: &[String]) {
+fn write_down(app: &App, round: u32, line: &str, troubles: &[String]) {
     let file = checkout().join("target/chaos.md");
     let mut file = OpenOptions::new()
         .create(true)
@@ -365,4 +373,8 @@ fn write_down(app: &App, line: &str, troubles: &[String]) {
         "WRONG"
     };
     writeln!(file, "| {} | {line} | {what} |", app.host.name).expect("written");
+    if !troubles.is_empty() {
+        let place = checkout().join(format!("target/chaos-{}-{round}.log", app.host.name));
+        fs::write(place, troubles.join("\n")).expect("written");
+    }
 }
