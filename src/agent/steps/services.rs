@@ -46,6 +46,8 @@ pub(super) fn composed(
     service: &str,
 ) -> Result<Composition, HostError> {
     if let Some(known) = release.service(service)
+        // What was there before Belay has no name of Belay's.
+        && !known.pin.is_empty()
         && !known.engine_id().is_empty()
         && work.host.image(&known.pin)?.is_none()
         && work.host.image(known.engine_id())?.is_some()
@@ -67,7 +69,8 @@ pub(super) fn without_image(
         .iter()
         .filter(|s| !s.engine_id().is_empty())
     {
-        let is_there = |name: &str| Ok::<_, HostError>(work.host.image(name)?.is_some());
+        let is_there =
+            |name: &str| Ok::<_, HostError>(!name.is_empty() && work.host.image(name)?.is_some());
         if !is_there(service.engine_id())? && !is_there(&service.pin)? {
             lost.push(service.name.clone());
         }
