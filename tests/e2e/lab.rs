@@ -1071,14 +1071,14 @@ impl App {
         troubles
     }
 
-    /// Images of the application on the host, `repository:tag`.
+    /// Images of the application on the host, `repository:tag`. That of Belay's helpers is nobody's.
     pub(crate) fn images(&self) -> Vec<String> {
         let printed = self
             .host
             .run("docker images --format '{{.Repository}}:{{.Tag}}'");
         let mut images: Vec<String> = printed
             .lines()
-            .filter(|i| !i.starts_with("foreign/"))
+            .filter(|i| !i.starts_with("foreign/") && !i.starts_with("belay-helper:"))
             .map(str::to_owned)
             .collect();
         images.sort();
