@@ -1,7 +1,8 @@
-//! Takes an application that ran before Belay came as release 0, so that the first deployment has something to go back to.
+//! What serves and was not brought by Belay: an application that ran before Belay came, taken as release 0 so that the first
+//! deployment has something to go back to; and a version that somebody brought back by the emergency path.
 //!
-//! Runs on the host, under the lock, before a transaction begins. It changes nothing that serves: the user's file is
-//! copied as it is, and the images that its containers run are written down.
+//! Runs on the host, under the lock, before a transaction begins and at its end. Adopting changes nothing that serves: the
+//! user's file is copied as it is, and the images that its containers run are written down.
 
 use super::down::down;
 use super::error::AgentError;
@@ -92,15 +93,22 @@ pub fn unrecorded(layout: &Layout) -> Result<Option<Release>, AgentError> {
         .find(|r| r.compose_sha256 == hash))
 }
 
-/// Takes note of an emergency path that was taken: what serves now is what the file says, and the version that was left is
-/// bad.
-///
-/// Returns it.
+/// A version that somebody brought back.
+#[derive(Debug)]
+pub struct Taken {
+    /// Which.
+    pub release: Release,
+    /// Why not all of it runs, if so.
+    pub incomplete: Option<AgentError>,
+}
+
+/// Takes note of an emergency path that was taken: what serves now is what the file says, the version that was left is bad,
+/// and what of the one that was brought back is missing is made.
 pub fn take_note(
     host: &dyn Host,
     layout: &Layout,
     _lock: &HostLock,
-) -> Result<Option<Release>, AgentError> {
+) -> Result<Option<Taken>, AgentError> {
     let Some(release) = unrecorded(layout)? else {
         return Ok(None);
     };
@@ -119,12 +127,16 @@ pub fn take_note(
         ..pointer(host, &release)
     };
     state::set_current(layout, &current)?;
-    Ok(Some(release))
+    let incomplete = complete(host, layout, &release).err();
+    Ok(Some(Taken {
+        release,
+        incomplete,
+    }))
 }
 
 /// Makes a version that somebody brought back by hand the only one: beside a transaction, containers of another one may have
 /// come back meanwhile, and some of its own may be missing. Where none of it runs nobody has brought it back yet.
-pub fn complete(host: &dyn Host, layout: &Layout, release: &Release) -> Result<(), AgentError> {
+fn complete(host: &dyn Host, layout: &Layout, release: &Release) -> Result<(), AgentError> {
     let containers = host.containers(&release.project)?;
     let is_of_it = |c: &Container| {
         let service = release.service(&c.service);

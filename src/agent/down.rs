@@ -10,7 +10,17 @@ use belay_model::composition::compose::ComposeFile;
 use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::versions::release::{Release, ReleaseService};
-use belay_model::versions::revival::wants_to_run;
+use belay_model::versions::revival::has_done_its_work;
+
+/// The same of what was deployed last.
+pub(crate) fn down_now(host: &dyn Host, layout: &Layout) -> Result<Vec<String>, AgentError> {
+    let current = state::current(layout)?;
+    let release = current.map(|current| state::release(layout, &current.release));
+    match release.transpose()?.flatten() {
+        Some(release) => down(host, layout, &release),
+        None => Ok(vec![]),
+    }
+}
 
 /// The names of a release's lasting services without a container that runs, in the release's order.
 pub(crate) fn down(
@@ -42,7 +52,7 @@ fn is_wanted(file: &ComposeFile, service: &str) -> bool {
 }
 
 /// Whether a service is there to answer: then it has never done its work.
-fn answers(release: &Release, file: Option<&ComposeFile>, service: &str) -> bool {
+pub(crate) fn answers(release: &Release, file: Option<&ComposeFile>, service: &str) -> bool {
     let publishes =
         |file: &ComposeFile| file.service(service).is_some_and(|s| !s["ports"].is_null());
     release.fronts.iter().any(|front| front.service == service)
@@ -57,7 +67,7 @@ fn is_well(containers: &[Container], service: &str, answers: bool) -> bool {
         .filter(|c| c.service == service && !c.one_off);
     of_service.any(|c| match c.state {
         RunState::Running | RunState::Restarting | RunState::Paused => true,
-        RunState::Exited(0) => !answers && !wants_to_run(&c.restart_policy),
-        RunState::Created | RunState::Exited(_) => false,
+        RunState::Exited(code) => has_done_its_work(&c.restart_policy, code, answers),
+        RunState::Created => false,
     })
 }

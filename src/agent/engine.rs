@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::adopt;
-use super::down::down;
+use super::down::down_now;
 use super::durable;
 use super::error::{AgentError, EngineError};
 use super::fence::Fence;
@@ -24,7 +24,7 @@ use super::state;
 use super::steps::keep::{Tries, keep};
 use super::steps::{self, StepContext};
 use super::trouble::Trouble;
-use belay_model::transaction::journal::{self, Begin, End, Event, Output};
+use belay_model::transaction::journal::{self, End, Event, Output};
 use belay_model::transaction::phase::{Next, next};
 use belay_model::transaction::plan::{OverLimit, Plan};
 use belay_model::transaction::step::Step;
@@ -62,17 +62,12 @@ pub fn begin(
     let mut journal = Journal::create(layout, seq)?;
     journal.append(
         host.now(),
-        Event::Begin(Box::new(Begin {
-            schema: journal::SCHEMA,
-            tx: plan.tx.clone(),
+        state::beginning(
+            plan,
             seq,
-            what: plan.work.describe(),
-            holder: plan.holder.clone(),
-            environment: Some(plan.environment.clone()),
-            previous: current.as_ref().map(|c| c.release.clone()),
-            previous_tag: current.map(|c| c.tag),
-            deadline: host.boot_time().plus_ms(plan.limits.transaction_ms),
-        })),
+            current.as_ref(),
+            host.boot_time().plus_ms(plan.limits.transaction_ms),
+        ),
     )?;
     Ok(journal)
 }
@@ -203,40 +198,27 @@ impl RunningEngine<'_> {
         if end == End::Committed {
             self.look_once_more()?;
         }
-        let by_hand = match adopt::take_note(self.host, self.layout, self.lock) {
-            Ok(Some(release)) => {
-                if let Err(error) = adopt::complete(self.host, self.layout, &release) {
-                    let text = could_not_keep(&error);
-                    self.record(Event::Warning { text })?;
-                }
-                let text = format!(
-                    "somebody brought {} back by hand meanwhile; it stays",
-                    release.tag
-                );
-                self.record(Event::Warning { text })?;
-                Some(release.tag)
-            }
-            // A file of Belay's that cannot be read is found, and told, by the next contact.
-            Ok(None) | Err(_) => None,
-        };
-        let down = self.down(end);
+        let by_hand = self.brought_back_by_hand()?;
+        // Everything that had to be verified has been; what cannot be found out now is not told.
+        let down = down_now(self.host, self.layout).unwrap_or_default();
         Ok(self.record(Event::End { end, down, by_hand })?)
     }
 
-    /// What of the version that should serve now does not run. Nothing when that cannot be found out: everything that had to
-    /// be verified has been.
-    fn down(&mut self, end: End) -> Vec<String> {
-        let work = StepContext::new(self.host, self.layout, self.plan, self.journal);
-        let by_hand = state::current(self.layout).ok().flatten();
-        let by_hand = by_hand.and_then(|c| state::release(self.layout, &c.release).ok().flatten());
-        let release = match end {
-            End::Committed => work.candidate().ok(),
-            End::Unwound => work.previous().ok().flatten(),
+    /// The version that somebody brought back meanwhile: it stays.
+    fn brought_back_by_hand(&mut self) -> Result<Option<String>, JournalError> {
+        // A file of Belay's that cannot be read is found, and told, by the next contact.
+        let taken = adopt::take_note(self.host, self.layout, self.lock).unwrap_or_default();
+        let Some(taken) = taken else {
+            return Ok(None);
         };
-        let Some(release) = by_hand.or(release) else {
-            return vec![];
-        };
-        down(self.host, self.layout, &release).unwrap_or_default()
+        let tag = taken.release.tag;
+        let text = format!("somebody brought {tag} back by hand meanwhile; it stays");
+        self.record(Event::Warning { text })?;
+        if let Some(error) = taken.incomplete {
+            let text = could_not_keep(&error);
+            self.record(Event::Warning { text })?;
+        }
+        Ok(Some(tag))
     }
 
     fn record(&mut self, event: Event) -> Result<(), JournalError> {

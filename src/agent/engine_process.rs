@@ -136,9 +136,8 @@ fn settle<H: Host + Revival>(
     {
         return Err(stuck(*step));
     }
-    if let Some(release) = adopt::take_note(host, layout, lock)?
-        && let Err(error) = adopt::complete(host, layout, &release)
-    {
+    let taken = adopt::take_note(host, layout, lock)?;
+    if let Some(error) = taken.and_then(|taken| taken.incomplete) {
         log(layout, &with_causes(&error));
     }
     match revive::revive(host, layout, lock) {

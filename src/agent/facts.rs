@@ -6,10 +6,10 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::down::down;
+use super::down::down_now;
 use super::error::AgentError;
 use super::host::{Container, DockerHealth, Host, HostError, RunState};
-use super::images::{Images, Wanted};
+use super::images::Images;
 use super::layout::Layout;
 use super::{backup, lock, repair, revive, state, supervise};
 use belay_model::composition::service_changes::{ReleaseContent, ServiceChange, service_changes};
@@ -51,10 +51,7 @@ pub fn gather(host: &dyn Host, layout: &Layout) -> Result<HostFacts, AgentError>
             .map_err(|e| AgentError::doing("could not read the free disk space", e))?,
         total_bytes: total_bytes(layout)?,
         releases: known_releases(host, layout)?,
-        down: match &serving {
-            Some(serving) => down(host, layout, serving)?,
-            None => vec![],
-        },
+        down: down_now(host, layout)?,
         images: service_images(&images, serving.as_slice())?,
         services: containers
             .iter()
@@ -84,7 +81,7 @@ pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelea
     let images = Images::new(host, &releases);
     let mut known = vec![];
     for release in &releases {
-        let missing = missing_images(&images, release)?;
+        let missing = images.missing(release)?;
         let name = |s: &&ReleaseService| format!("{} ({})", s.name, s.engine_id());
         known.push(KnownRelease {
             name: release.name.clone(),
@@ -97,28 +94,6 @@ pub fn known_releases(host: &dyn Host, layout: &Layout) -> Result<Vec<KnownRelea
         });
     }
     Ok(known)
-}
-
-fn missing_images<'r>(
-    images: &Images<'_>,
-    release: &'r Release,
-) -> Result<Vec<&'r ReleaseService>, HostError> {
-    let mut missing = vec![];
-    for service in &release.services {
-        if !service.engine_id().is_empty() && !is_there(images, service)? {
-            missing.push(service);
-        }
-    }
-    Ok(missing)
-}
-
-fn is_there(images: &Images<'_>, service: &ReleaseService) -> Result<bool, HostError> {
-    match images.find(&Wanted::released(service)) {
-        Ok(found) => Ok(found.is_some()),
-        // One that the engine cannot even read is of no use.
-        Err(HostError::Unidentified { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Every backup, as far as a rollback needs it.
@@ -204,7 +179,7 @@ fn service_images(
             id: service.config.clone(),
             size: service.size,
             serves: service.strategy != Strategy::OneShot,
-            is_there: is_there(images, service)?,
+            is_there: images.has(service)?,
         });
     }
     Ok(found)

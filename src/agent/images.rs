@@ -68,6 +68,30 @@ impl<'a> Images<'a> {
         Ok(None)
     }
 
+    /// The services of a release whose images are not on the host.
+    pub(crate) fn missing<'r>(
+        &self,
+        release: &'r Release,
+    ) -> Result<Vec<&'r ReleaseService>, HostError> {
+        let mut missing = vec![];
+        for service in &release.services {
+            if !service.engine_id().is_empty() && !self.has(service)? {
+                missing.push(service);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether the image of a service of a release is there.
+    pub(crate) fn has(&self, service: &ReleaseService) -> Result<bool, HostError> {
+        match self.find(&Wanted::released(service)) {
+            Ok(found) => Ok(found.is_some()),
+            // One that the engine cannot even read is of no use.
+            Err(HostError::Unidentified { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn is(&self, image: &Image, wanted: &Wanted<'_>) -> Result<bool, HostError> {
         let likeness = wanted
             .content

@@ -15,7 +15,7 @@ use super::records::{
     remove_dir, seq, settle, write, write_error, write_json_spared,
 };
 use belay_model::composition::compose::ComposeFile;
-use belay_model::transaction::journal::Entry;
+use belay_model::transaction::journal::{Begin, BootTime, Entry, Event, SCHEMA};
 use belay_model::transaction::phase::{Next, Records, next};
 use belay_model::transaction::plan::Plan;
 use belay_model::transaction::recall::past_deployment;
@@ -216,6 +216,22 @@ fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), RecordError
     // The plan holds the shipped files, which the release now has; the journal stays as the record of what happened. It
     // goes last: a plan that is still there tells that this was not finished.
     remove(&layout.journal_plan(seq))
+}
+
+/// A transaction's first record.
+#[must_use]
+pub fn beginning(plan: &Plan, seq: u64, current: Option<&Current>, deadline: BootTime) -> Event {
+    Event::Begin(Box::new(Begin {
+        schema: SCHEMA,
+        tx: plan.tx.clone(),
+        seq,
+        what: plan.work.describe(),
+        holder: plan.holder.clone(),
+        environment: Some(plan.environment.clone()),
+        previous: current.map(|c| c.release.clone()),
+        previous_tag: current.map(|c| c.tag.clone()),
+        deadline,
+    }))
 }
 
 /// Removes a release. Its spares go first, so that no crash leaves a spare of what was to go; then all of it leaves its

@@ -14,6 +14,7 @@ use belay_model::transaction::plan::{self, ConfirmRule, Plan, PlannedWork, Run};
 use belay_model::versions::release::RollbackTo;
 use belay_report::doctor::{doctor_text, is_bad};
 use belay_report::support::support_markdown;
+use belay_report::words;
 use belay_wire::{BackupFacts, HostFacts, Repaired, Restarted, Verb};
 
 /// Lines of each service's log to show.
@@ -156,8 +157,7 @@ fn repaired_text(repaired: &Repaired) -> String {
         format!("{open}\n  next: see `belay status` for what stands in the way; each contact tries again")
     }));
     if !repaired.down.is_empty() {
-        let down = repaired.down.join(", ");
-        lines.push(format!("{down}: not running"));
+        lines.push(format!("{} not run", words::not_running(&repaired.down)));
         lines.push("  next: run `docker-compose up -d` in the folder on the host".to_owned());
     }
     let damaged = repaired.files.len();

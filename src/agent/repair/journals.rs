@@ -14,7 +14,7 @@ use crate::journal::{self, JournalError};
 use crate::records as files;
 use crate::records::RecordError;
 use crate::state;
-use belay_model::transaction::journal::{Begin, BootTime, Event, Output};
+use belay_model::transaction::journal::{BootTime, Event, Output};
 use belay_model::transaction::phase::{Next, Phase, Records, next};
 use belay_model::transaction::plan::Plan;
 use belay_model::transaction::step::Step;
@@ -194,11 +194,8 @@ impl Mender<'_> {
             let Some(seq) = seq.filter(|seq| !self.layout.journal(*seq).exists()) else {
                 continue;
             };
-            let releases = files::names(&self.layout.releases()).unwrap_or_default();
-            let was_begun = self.layout.displaced(seq).is_dir()
-                || releases.iter().any(|name| super::seq_in(name) == Some(seq));
             // Else it was never begun, and the plan is swept.
-            if was_begun {
+            if self.was_begun(seq) {
                 let path = self.layout.journal(seq);
                 if self.is_published(seq) {
                     let plan = self.layout.journal_plan(seq);
@@ -221,21 +218,12 @@ impl Mender<'_> {
     fn beginning(&self, seq: u64, plan: &Plan) -> Event {
         let current = state::current(self.layout).ok().flatten();
         let before = current.filter(|current| current.seq != seq);
-        Event::Begin(Box::new(Begin {
-            schema: belay_model::transaction::journal::SCHEMA,
-            tx: plan.tx.clone(),
-            seq,
-            what: plan.work.describe(),
-            holder: plan.holder.clone(),
-            environment: Some(plan.environment.clone()),
-            previous: before.as_ref().map(|current| current.release.clone()),
-            previous_tag: before.map(|current| current.tag),
-            // Of no boot: it has passed.
-            deadline: BootTime {
-                boot_id: String::new(),
-                ms: 0,
-            },
-        }))
+        // Of no boot: it has passed.
+        let passed = BootTime {
+            boot_id: String::new(),
+            ms: 0,
+        };
+        state::beginning(plan, seq, before.as_ref(), passed)
     }
 }
 

@@ -22,14 +22,14 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::down::down_now;
 use super::durable::{self, is_there};
 use super::error::AgentError;
-use super::host::{Host, RunState};
+use super::host::Host;
 use super::layout::Layout;
 use super::lock::HostLock;
 use super::records::{self, RecordError, WAY_ON};
 use super::state;
-use belay_model::replacement::strategy::Strategy;
 use belay_model::transaction::outcome::with_causes;
 use belay_model::transaction::phase::{Next, next};
 use belay_wire::{FileFinding, Repaired};
@@ -111,27 +111,10 @@ pub(crate) fn report(
     left.retain(|finding| files.iter().all(|known| known.path != finding.path));
     files.extend(left);
     let open = open_transaction(layout);
-    let current = state::current(layout)?;
-    let release = match &current {
-        Some(current) => state::release(layout, &current.release)?,
-        None => None,
-    };
-    let mut down = vec![];
-    if let Some(release) = &release {
-        let containers = host.containers(&release.project)?;
-        for service in &release.services {
-            let runs = containers
-                .iter()
-                .any(|c| c.service == service.name && c.state == RunState::Running);
-            if !runs && service.strategy != Strategy::OneShot {
-                down.push(service.name.clone());
-            }
-        }
-    }
     Ok(Repaired {
         files,
-        down,
-        serving: current.map(|current| current.tag),
+        down: down_now(host, layout)?,
+        serving: state::current(layout)?.map(|current| current.tag),
         open,
         looked_at: access::files(layout).len(),
     })

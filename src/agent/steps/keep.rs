@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Sides, StepContext, long_running, services, traffic};
 use crate::adopt;
+use crate::down::answers;
 use crate::durable;
 use crate::error::AgentError;
 use crate::host::{Container, RunState};
@@ -18,7 +19,7 @@ use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::duty::Duty;
 use belay_model::transaction::phase::Phase;
 use belay_model::versions::release::Release;
-use belay_model::versions::revival::wants_to_run;
+use belay_model::versions::revival::has_done_its_work;
 
 /// How often one container, or one service that lost its container, is brought back within a transaction: what goes away
 /// more often than that is taken away by itself.
@@ -43,18 +44,20 @@ pub(crate) fn keep(work: &StepContext<'_>, tries: &mut Tries) -> Result<Vec<Stri
         // A person has decided, and is at it.
         return leave_to(work, phase, &release);
     }
-    let kept = match Duty::at(phase, work.plan.work.restores()) {
-        Duty::Nobody => vec![],
-        Duty::Before | Duty::BeforeBesideReplaced if work.previous()?.is_none() => vec![],
-        Duty::Before => all(work, tries, &before(work)?)?,
-        Duty::BeforeBesideReplaced => all(work, tries, &before_beside_replaced(work)?)?,
-        Duty::After => match lost_candidate(work)? {
-            Some(reason) => vec![go_back(work, &reason)?],
-            None => all(work, tries, &after(work)?)?,
+    let duty = Duty::at(phase, work.plan.work.restores());
+    let wanted = match (duty, work.previous()?) {
+        (Duty::Nobody, _) | (Duty::Before | Duty::BeforeBesideReplaced, None) => return Ok(vec![]),
+        (Duty::Before, Some(previous)) => before(work, previous)?,
+        (Duty::BeforeBesideReplaced, Some(previous)) => {
+            beside_replaced(work, before(work, previous)?)?
+        }
+        (Duty::After, _) => match lost_candidate(work)? {
+            Some(reason) => return Ok(vec![go_back(work, &reason)?]),
+            None => after(work)?,
         },
-        Duty::Committed => all(work, tries, &committed(work)?)?,
+        (Duty::Committed, _) => committed(work)?,
     };
-    Ok(kept)
+    all(work, tries, &wanted)
 }
 
 /// Treats both versions as the transaction wants it at this moment, in a gateway that has forgotten it.
@@ -86,95 +89,84 @@ fn phase(work: &StepContext<'_>) -> Result<Phase, AgentError> {
         .map_err(|error| AgentError::new(format!("the journal contradicts itself: {error}")))
 }
 
-/// A service that has to run.
+/// What has to run: services of one release, each with the side of its containers; all of them where there is one only.
 struct Wanted {
-    service: String,
-    /// Which of its containers; all where there is one side only.
-    side: Option<Side>,
     release: Release,
+    services: Vec<(String, Option<Side>)>,
 }
 
-fn wanted(release: &Release, service: &str, side: Option<Side>) -> Wanted {
-    Wanted {
-        service: service.to_owned(),
-        side,
-        release: release.clone(),
+impl Wanted {
+    /// Of a service that gets candidates only one side serves.
+    fn of(release: Release, moves: &Moves, names: Vec<String>, side: Side) -> Wanted {
+        let side_of = |name: &String| moves.strategy(name).is_start_first().then_some(side);
+        let services = names.into_iter().map(|name| {
+            let side = side_of(&name);
+            (name, side)
+        });
+        Wanted {
+            services: services.collect(),
+            release,
+        }
+    }
+
+    fn only(mut self, is_kept: impl Fn(&str) -> bool) -> Wanted {
+        self.services.retain(|(name, _)| is_kept(name));
+        self
     }
 }
 
-/// Of a service that gets candidates, only one side.
-fn side_of(moves: &Moves, service: &str, side: Side) -> Option<Side> {
-    moves.strategy(service).is_start_first().then_some(side)
-}
-
 /// All that ran when the transaction began.
-fn before(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
-    let Some(previous) = work.previous()? else {
-        return Ok(vec![]);
-    };
-    let moves = work.moves();
+fn before(work: &StepContext<'_>, previous: Release) -> Result<Wanted, AgentError> {
     let file = work.normalised(&previous.name)?;
     let mut names = long_running(&previous, &file)?;
     names.push(GATEWAY_SERVICE.to_owned());
     let running = &work.preflight()?.running;
-    let ran = names.iter().filter(|name| running.contains(name));
-    Ok(ran
-        .map(|name| wanted(&previous, name, side_of(&moves, name, Side::Incumbent)))
-        .collect())
+    names.retain(|name| running.contains(name));
+    Ok(Wanted::of(previous, &work.moves(), names, Side::Incumbent))
 }
 
 /// What serves while services without candidates are replaced: those with candidates, and the gateway before them.
-fn before_beside_replaced(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+fn beside_replaced(work: &StepContext<'_>, before: Wanted) -> Result<Wanted, AgentError> {
     let moves = work.moves();
     let candidate = work.candidate()?;
-    let stays = |name: &str| match name {
+    Ok(before.only(|name| match name {
         GATEWAY_SERVICE => moves.gateway == GatewayMove::Stays,
         // Whose ports the gateway takes over, or whose replicas go one by one, the cutover itself stops.
         _ if candidate.rolls(name) || matches!(moves.gateway, GatewayMove::Comes { .. }) => false,
         _ => moves.strategy(name).is_start_first(),
-    };
-    let mut kept = before(work)?;
-    kept.retain(|wanted| stays(&wanted.service));
-    Ok(kept)
+    }))
 }
 
 /// The new version's gateway, and what it took over as it was. What was replaced is being judged.
-fn after(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+fn after(work: &StepContext<'_>) -> Result<Wanted, AgentError> {
     let moves = work.moves();
-    let mut kept = committed(work)?;
-    kept.retain(|wanted| {
-        wanted.service == GATEWAY_SERVICE
-            || moves.strategy(&wanted.service) == Strategy::Untouched
-            || moves.strategy(&wanted.service).is_start_first()
-    });
-    Ok(kept)
+    Ok(committed(work)?.only(|name| {
+        let strategy = moves.strategy(name);
+        name == GATEWAY_SERVICE || strategy == Strategy::Untouched || strategy.is_start_first()
+    }))
 }
 
 /// All of the new version.
-fn committed(work: &StepContext<'_>) -> Result<Vec<Wanted>, AgentError> {
+fn committed(work: &StepContext<'_>) -> Result<Wanted, AgentError> {
     let candidate = work.candidate()?;
-    let moves = work.moves();
     let file = work.normalised(&candidate.name)?;
     let mut names = long_running(&candidate, &file)?;
     if candidate.service(GATEWAY_SERVICE).is_some() {
         names.push(GATEWAY_SERVICE.to_owned());
     }
-    Ok(names
-        .iter()
-        .map(|name| wanted(&candidate, name, side_of(&moves, name, Side::Candidate)))
-        .collect())
+    Ok(Wanted::of(candidate, &work.moves(), names, Side::Candidate))
 }
 
 fn all(
     work: &StepContext<'_>,
     tries: &mut Tries,
-    wanted: &[Wanted],
+    Wanted { release, services }: &Wanted,
 ) -> Result<Vec<String>, AgentError> {
     let mut told = vec![];
     let mut failed = Ok(());
-    for one in wanted {
+    for (service, side) in services {
         // What cannot be brought back must not keep the others away.
-        match keep_one(work, tries, one) {
+        match keep_one(work, tries, release, service, *side) {
             Ok(text) => told.extend(text),
             Err(error) => failed = Err(error),
         }
@@ -188,53 +180,80 @@ fn all(
 fn keep_one(
     work: &StepContext<'_>,
     tries: &mut Tries,
-    wanted: &Wanted,
+    release: &Release,
+    service: &str,
+    side: Option<Side>,
 ) -> Result<Option<String>, AgentError> {
-    let service = &wanted.service;
-    let Sides {
-        incumbents,
-        candidates,
-    } = work.sides(service)?;
-    let (mine, others) = match wanted.side {
-        None => ([incumbents, candidates].concat(), vec![]),
-        Some(Side::Incumbent) => (incumbents, candidates),
-        Some(Side::Candidate) => (candidates, incumbents),
-    };
+    let (mine, others) = sides(work, service, side)?;
     if mine.is_empty() {
-        if !tries.allows(service) || is_same_image(work, service)? && wanted.side.is_some() {
+        if !tries.allows(service) || is_same_image(work, service)? && side.is_some() {
             return Ok(None);
         }
-        make(work, wanted, others.len())?;
+        if others.is_empty() {
+            services::up(work, release, service)?;
+        } else {
+            services::create(work, release, service, others.len() + 1)?;
+            let (made, _) = sides(work, service, side)?;
+            start(work, release, &made)?;
+        }
         return Ok(Some(format!(
             "{service} had lost its container; it was made again"
         )));
     }
     let is_served = mine.iter().any(Container::is_alive);
-    let mut started = false;
-    for container in mine.iter().filter(|c| has_to_run(work, c, is_served)) {
-        if tries.allows(&container.id) {
-            let done = work.host.start(&container.id);
-            done.map_err(|e| services::could_not_start(&wanted.release, service, e))?;
-            started = true;
-        }
-    }
-    Ok(started.then(|| format!("{service} had been stopped; it was started again")))
+    let answers = answers(
+        release,
+        work.normalised(&release.name).ok().as_ref(),
+        service,
+    );
+    let mut stopped = mine;
+    stopped.retain(|c| has_to_run(work, c, is_served, answers) && tries.allows(&c.id));
+    start(work, release, &stopped)?;
+    Ok((!stopped.is_empty()).then(|| format!("{service} had been stopped; it was started again")))
 }
 
-/// Whether a container that does not run should. One that did not when the transaction began is not ours to start, and one
-/// that ended by itself and well, of a service that does not serve anybody, has done its work.
-fn has_to_run(work: &StepContext<'_>, container: &Container, is_served: bool) -> bool {
+/// A service's containers of one side, and those of the other.
+fn sides(
+    work: &StepContext<'_>,
+    service: &str,
+    side: Option<Side>,
+) -> Result<(Vec<Container>, Vec<Container>), AgentError> {
+    let Sides {
+        incumbents,
+        candidates,
+    } = work.sides(service)?;
+    Ok(match side {
+        None => ([incumbents, candidates].concat(), vec![]),
+        Some(Side::Incumbent) => (incumbents, candidates),
+        Some(Side::Candidate) => (candidates, incumbents),
+    })
+}
+
+fn start(
+    work: &StepContext<'_>,
+    release: &Release,
+    containers: &[Container],
+) -> Result<(), AgentError> {
+    containers.iter().try_for_each(|container| {
+        let done = work.host.start(&container.id);
+        done.map_err(|e| services::could_not_start(release, &container.service, e))
+    })
+}
+
+/// Whether a container that does not run should. One that did not when the transaction began is not ours to start.
+fn has_to_run(
+    work: &StepContext<'_>,
+    container: &Container,
+    is_served: bool,
+    answers: bool,
+) -> bool {
     let known_and_off = work.was_there(container) && !work.ran(container);
-    let ended_well = container.state == RunState::Exited(0);
-    let is_meant_to = wants_to_run(&container.restart_policy)
-        && !(ended_well && container.restart_policy.starts_with("on-failure"));
-    let fronts = work.moves().fronts;
-    let answers = fronts
-        .iter()
-        .any(|front| front.service == container.service);
-    let has_ended = matches!(container.state, RunState::Exited(_));
-    let was_made = container.state == RunState::Created && !is_served;
-    !known_and_off && (was_made || has_ended && (is_meant_to || answers || !ended_well))
+    !known_and_off
+        && match container.state {
+            RunState::Created => !is_served,
+            RunState::Exited(code) => !has_done_its_work(&container.restart_policy, code, answers),
+            RunState::Running | RunState::Restarting | RunState::Paused => false,
+        }
 }
 
 /// Two versions with the same image cannot be told apart by their containers.
@@ -245,30 +264,6 @@ fn is_same_image(work: &StepContext<'_>, service: &str) -> Result<bool, AgentErr
     let image = |release: &Release| Some(release.service(service)?.engine_id().to_owned());
     let before = work.previous()?.as_ref().and_then(image);
     Ok(before.is_some() && before == image(&candidate))
-}
-
-/// Makes a service's containers anew, beside so many of the other side.
-fn make(work: &StepContext<'_>, wanted: &Wanted, others: usize) -> Result<(), AgentError> {
-    let Wanted {
-        service, release, ..
-    } = wanted;
-    if others == 0 {
-        return services::up(work, release, service);
-    }
-    services::create(work, release, service, others + 1)?;
-    let Sides {
-        incumbents,
-        candidates,
-    } = work.sides(service)?;
-    let mine = match wanted.side {
-        Some(Side::Candidate) => candidates,
-        Some(Side::Incumbent) | None => incumbents,
-    };
-    for container in mine.iter().filter(|c| c.state == RunState::Created) {
-        let done = work.host.start(&container.id);
-        done.map_err(|e| services::could_not_start(release, service, e))?;
-    }
-    Ok(())
 }
 
 /// Why the new version cannot keep the requests, where the version before can take them back.

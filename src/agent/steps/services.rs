@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::{StepContext, container_of};
 use crate::error::AgentError;
 use crate::host::{Composition, Container, DockerHealth, HostError, RunState};
+use crate::images::Images;
+use crate::state;
 use belay_model::composition::compose::{ComposeFile, Condition};
 use belay_model::replacement::moves::Moves;
 use belay_model::versions::release::Release;
@@ -63,19 +65,9 @@ pub(super) fn without_image(
     work: &StepContext<'_>,
     release: &Release,
 ) -> Result<Vec<String>, AgentError> {
-    let mut lost = vec![];
-    for service in release
-        .services
-        .iter()
-        .filter(|s| !s.engine_id().is_empty())
-    {
-        let is_there =
-            |name: &str| Ok::<_, HostError>(!name.is_empty() && work.host.image(name)?.is_some());
-        if !is_there(service.engine_id())? && !is_there(&service.pin)? {
-            lost.push(service.name.clone());
-        }
-    }
-    Ok(lost)
+    let releases = state::releases(work.layout)?;
+    let missing = Images::new(work.host, &releases).missing(release)?;
+    Ok(missing.into_iter().map(|s| s.name.clone()).collect())
 }
 
 pub(super) fn could_not_start(release: &Release, service: &str, error: HostError) -> AgentError {

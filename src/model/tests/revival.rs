@@ -153,3 +153,19 @@ fn they_come_in_the_releases_order() {
     let services: Vec<&str> = left.iter().map(|e| e.service.as_str()).collect();
     assert_eq!(services, ["db", "web"]);
 }
+
+#[test]
+fn a_container_has_done_its_work_when_it_ended_well_and_nothing_keeps_it() {
+    for (policy, code, answers, expected) in [
+        ("no", 0, false, true),
+        ("on-failure:5", 0, false, true),
+        ("no", 0, true, false),
+        ("no", 137, false, false),
+        ("on-failure", 1, false, false),
+        ("unless-stopped", 0, false, false),
+        ("always", 0, false, false),
+    ] {
+        let done = has_done_its_work(policy, code, answers);
+        assert_eq!(done, expected, "{policy} {code} {answers}");
+    }
+}

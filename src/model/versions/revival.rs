@@ -88,6 +88,15 @@ pub fn wants_to_run(restart_policy: &str) -> bool {
     matches!(name, "always" | "unless-stopped" | "on-failure")
 }
 
+/// Whether a container that ended with this code has done its work, and nobody misses it: it ended well, nothing asked Docker
+/// to keep it running, and it is not there to answer requests.
+#[must_use]
+pub fn has_done_its_work(restart_policy: &str, exit_code: i32, answers: bool) -> bool {
+    // What `on-failure` asks for ends with a good exit.
+    let is_kept = wants_to_run(restart_policy) && !restart_policy.starts_with("on-failure");
+    exit_code == 0 && !answers && !is_kept
+}
+
 fn was_dockers_doing(ended: &Ended, start: EngineStart) -> bool {
     let before_anybody_could_ask = ended.finished <= start.until;
     before_anybody_could_ask && (ended.finished >= start.from || ended.start_failed)
