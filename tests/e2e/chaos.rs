@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::faults::{Wire, give_a_small_disk};
+use crate::faults::{Fault, Wire, give_a_small_disk};
+use crate::hands::typed_in;
 use crate::lab::{App, Host, ROOT, Running, checkout, say};
 use crate::load::{Load, Report, Shape};
+use crate::matrix::within;
 use crate::sample::sample;
 
 on_every_host!(
@@ -31,6 +33,8 @@ const RATE: u32 = 50;
 const DEPLOYMENT_MS: u64 = 9_000;
 /// How long a host may take to decide, and to serve.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+/// How long a disk stays full.
+const FULL_FOR: Duration = Duration::from_secs(3);
 /// How long it is looked whether a host still serves to which something happened after its deployment.
 const AT_REST: Duration = Duration::from_secs(5);
 /// How long nobody may be served for each fault that forces nothing, in milliseconds: two seconds for Belay, and the start
@@ -39,94 +43,73 @@ const LONGEST_GAP_MS: f64 = 4_000.0;
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum Mishap {
     /// A line that somebody types as root; whether it takes the application away by itself for longer.
     Typed(&'static str, bool),
-    EngineKilled,
-    RunnerKilled,
-    LinkCut,
-    DiskFull,
-    DockerKilled,
-    PowerCut,
+    Fault(Fault),
 }
 
-const FAULTS: &[Fault] = &[
-    Fault::Typed("docker kill $(of web | head -n 1)", false),
-    Fault::Typed("docker kill $(of web | tail -n 1)", false),
-    Fault::Typed("docker stop -t 1 $(of web | head -n 1)", false),
-    Fault::Typed("docker stop -t 1 $(of web | tail -n 1)", false),
-    Fault::Typed("docker restart -t 1 $(of web | head -n 1)", false),
-    Fault::Typed("docker rm -f $(of web | head -n 1)", false),
-    Fault::Typed("docker rm -f $(of web | tail -n 1)", false),
-    Fault::Typed("docker kill $(of worker)", false),
-    Fault::Typed("docker rm -f $(of worker)", false),
-    Fault::Typed("docker kill $(of belay-gateway)", false),
-    Fault::Typed("docker stop -t 1 $(of belay-gateway)", false),
-    Fault::Typed("docker restart -t 1 $(of belay-gateway)", false),
-    Fault::Typed("docker rm -f $(of belay-gateway)", false),
-    Fault::Typed("docker-compose up -d", true),
-    Fault::Typed("docker-compose down", true),
-    Fault::Typed("docker-compose stop", true),
-    Fault::Typed("docker image prune --all --force", false),
-    Fault::Typed("docker container prune --force", false),
-    Fault::Typed(
+const MISHAPS: &[Mishap] = &[
+    Mishap::Typed("docker kill $(of web | head -n 1)", false),
+    Mishap::Typed("docker kill $(of web | tail -n 1)", false),
+    Mishap::Typed("docker stop -t 1 $(of web | head -n 1)", false),
+    Mishap::Typed("docker stop -t 1 $(of web | tail -n 1)", false),
+    Mishap::Typed("docker restart -t 1 $(of web | head -n 1)", false),
+    Mishap::Typed("docker rm -f $(of web | head -n 1)", false),
+    Mishap::Typed("docker rm -f $(of web | tail -n 1)", false),
+    Mishap::Typed("docker kill $(of worker)", false),
+    Mishap::Typed("docker rm -f $(of worker)", false),
+    Mishap::Typed("docker kill $(of belay-gateway)", false),
+    Mishap::Typed("docker stop -t 1 $(of belay-gateway)", false),
+    Mishap::Typed("docker restart -t 1 $(of belay-gateway)", false),
+    Mishap::Typed("docker rm -f $(of belay-gateway)", false),
+    Mishap::Typed("docker-compose up -d", true),
+    Mishap::Typed("docker-compose down", true),
+    Mishap::Typed("docker-compose stop", true),
+    Mishap::Typed("docker image prune --all --force", false),
+    Mishap::Typed("docker container prune --force", false),
+    Mishap::Typed(
         "docker-compose down; cp docker-compose.yml.backup docker-compose.yml; docker-compose up -d",
         true,
     ),
-    Fault::Typed("sh .belay/rollback.sh", true),
-    Fault::EngineKilled,
-    Fault::RunnerKilled,
-    Fault::LinkCut,
-    Fault::DiskFull,
-    Fault::DockerKilled,
-    Fault::PowerCut,
+    Mishap::Typed("sh .belay/rollback.sh", true),
+    Mishap::Fault(Fault::EngineKilled),
+    Mishap::Fault(Fault::RunnerKilled),
+    Mishap::Fault(Fault::LinkReset),
+    Mishap::Fault(Fault::DiskFull),
+    Mishap::Fault(Fault::DockerKilled),
+    Mishap::Fault(Fault::PowerCut),
 ];
 
-impl Fault {
+impl Mishap {
     fn name(self) -> String {
         match self {
-            Fault::Typed(line, _) => format!("`{line}`"),
-            other => format!("{other:?}"),
+            Mishap::Typed(line, _) => format!("`{line}`"),
+            Mishap::Fault(fault) => fault.name().to_owned(),
         }
     }
 
     /// Whether nobody could be served for a while, whatever Belay did.
     fn forces_a_gap(self) -> bool {
         match self {
-            Fault::Typed(_, forces) => forces,
-            Fault::DockerKilled | Fault::PowerCut => true,
-            Fault::EngineKilled | Fault::RunnerKilled | Fault::LinkCut | Fault::DiskFull => false,
+            Mishap::Typed(_, forces) => forces,
+            Mishap::Fault(fault) => fault.takes_docker(),
         }
     }
 
     fn happens(self, host: &Host, running: &mut Running, wire: &Wire) {
         let script = match self {
-            Fault::Typed(line, _) => {
-                let project = host.project;
-                format!(
-                    "of() {{ docker ps -aq --filter label=com.docker.compose.project={project} \
-                     --filter label=com.docker.compose.service=$1; }}
-                     cd {ROOT}; {line}"
-                )
-            }
-            Fault::EngineKilled => "pkill -KILL -f '[a]gent engine'".to_owned(),
-            Fault::DockerKilled => "pkill -KILL -x dockerd".to_owned(),
-            Fault::DiskFull => format!(
-                "cd {ROOT}; fallocate -l $(df --output=avail -B1 . | tail -n 1) full; \
-                 cat /dev/zero >>full 2>/dev/null; sleep 3; rm -f full"
-            ),
-            Fault::RunnerKilled => return running.kill(),
-            Fault::LinkCut => return wire.cut(),
-            Fault::PowerCut => {
-                host.lose_power();
-                let _ = host.run_as_user(&format!("sh {ROOT}/.belay/recover.sh"));
-                return;
-            }
+            Mishap::Typed(line, _) => format!("{}; {line}", typed_in(host)),
+            Mishap::Fault(fault) => fault.on_the_host().to_owned(),
         };
-        // Whether it did anything depends on the moment.
-        let _ = host.try_run(&script);
-        if self == Fault::DockerKilled {
-            host.await_docker();
+        // Whether it does anything depends on the moment.
+        let _ = host.try_run(&format!("cd {ROOT}; {script}"));
+        if let Mishap::Fault(fault) = self {
+            fault.outside_the_host(host, running, wire);
+            if fault == Fault::DiskFull {
+                thread::sleep(FULL_FOR);
+            }
+            fault.heal(host, wire);
         }
     }
 }
@@ -135,7 +118,7 @@ impl Fault {
 struct Dice {
     state: u64,
     /// A host whose application has a small disk of its own loses it with its power.
-    never: Fault,
+    never: Mishap,
 }
 
 impl Dice {
@@ -146,10 +129,10 @@ impl Dice {
         (self.state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
     }
 
-    fn fault(&mut self) -> Fault {
+    fn mishap(&mut self) -> Mishap {
         loop {
-            let n = self.below(u64::try_from(FAULTS.len()).expect("a few"));
-            let fault = FAULTS[usize::try_from(n).expect("a few")];
+            let n = self.below(u64::try_from(MISHAPS.len()).expect("a few"));
+            let fault = MISHAPS[usize::try_from(n).expect("a few")];
             if fault != self.never {
                 return fault;
             }
@@ -166,14 +149,14 @@ fn random_faults_lose_nothing_and_leave_a_way_on(mut app: App) {
         app.host.name
     ));
     let never = match seed.is_multiple_of(4) || seed % 4 == 3 {
-        true => Fault::PowerCut,
-        false => Fault::DiskFull,
+        true => Mishap::Fault(Fault::PowerCut),
+        false => Mishap::Fault(Fault::DiskFull),
     };
     let mut dice = Dice {
         state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         never,
     };
-    if never == Fault::PowerCut {
+    if never == Mishap::Fault(Fault::PowerCut) {
         give_a_small_disk(&app.host);
     }
     app.edit("belay.yml", |text| format!("{text}confirm: 10s\n"));
@@ -242,8 +225,8 @@ fn play(
     app.release(&tag, "");
     let load = Load::start(app.addr(), Shape::stream(RATE, Duration::from_secs(400)));
     let load = load.map_err(|e| troubles.push(e.to_string())).ok();
-    let mut faults: Vec<(u64, Fault)> = (0..=round % 2)
-        .map(|_| (dice.below(DEPLOYMENT_MS), dice.fault()))
+    let mut faults: Vec<(u64, Mishap)> = (0..=round % 2)
+        .map(|_| (dice.below(DEPLOYMENT_MS), dice.mishap()))
         .collect();
     faults.sort_by_key(|(at, _)| *at);
     let began = Instant::now();
@@ -313,7 +296,7 @@ fn play(
     (line, troubles)
 }
 
-fn too_long(report: &Report, faults: &[(u64, Fault)]) -> Option<String> {
+fn too_long(report: &Report, faults: &[(u64, Mishap)]) -> Option<String> {
     let count = u32::try_from(faults.len()).expect("a few");
     let allowed = LONGEST_GAP_MS * f64::from(count);
     let forced = faults.iter().any(|(_, fault)| fault.forces_a_gap());
@@ -352,14 +335,7 @@ fn status(app: &App) -> (Option<String>, usize) {
 
 /// Looks until it is so; false when that did not come in time.
 fn until(time: Duration, is_so: impl Fn() -> bool) -> bool {
-    let began = Instant::now();
-    while !is_so() {
-        if began.elapsed() > time {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-    true
+    within(time, || is_so().then_some(())).0.is_some()
 }
 
 fn write_down(app: &App, round: u32, line: &str, troubles: &[String]) {

@@ -97,7 +97,7 @@ impl Fault {
     }
 
     /// The part of it that happens on the host, as a script. No pattern fits the shell that carries it.
-    fn on_the_host(self) -> &'static str {
+    pub(crate) fn on_the_host(self) -> &'static str {
         match self {
             Fault::EngineKilled | Fault::BothKilled => "pkill -KILL -f '[a]gent engine'",
             Fault::DockerKilled => "pkill -KILL -x dockerd",

@@ -3,14 +3,15 @@
 //! Each hand comes just before a step's work or just after it. However it ends, somebody serves again within two seconds of
 //! it and the time that a container takes to start, the run tells the truth, and the next deployment needs nobody's help.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use belay_model::transaction::step::Step;
 use serde_json::json;
 
 use crate::faults::{Moment, Trap};
-use crate::lab::{App, ROOT, say};
+use crate::lab::{App, Host, ROOT, say};
 use crate::load::{Load, Shape};
+use crate::matrix::within;
 use crate::sample::{all_is_wanted, sample};
 
 on_every_host!(
@@ -27,6 +28,9 @@ const RATE: u32 = 50;
 /// How long nobody may be served, in milliseconds: two seconds for Belay, and the start of a container by Docker or Compose
 /// on a busy machine.
 const LONGEST_GAP_MS: f64 = 4_000.0;
+
+/// How long until somebody answers for certain.
+const SERVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// What somebody does, when, and how the deployment may end.
 struct Hand {
@@ -240,6 +244,15 @@ fn take_down(app: &mut App) {
     app.strangers = app.host.strangers();
 }
 
+/// What a line that is typed may say: `of SERVICE` are the service's containers, the newest one first.
+pub(crate) fn typed_in(host: &Host) -> String {
+    let project = host.project;
+    format!(
+        "of() {{ docker ps -aq --filter label=com.docker.compose.project={project} \
+         --filter label=com.docker.compose.service=$1; }}"
+    )
+}
+
 fn play(mut app: App, hands: &[Hand]) {
     app.edit("belay.yml", |text| text.replace("bake: 1s", "bake: 3s"));
     app.release("v1.0.0", "");
@@ -264,12 +277,7 @@ fn play_one(app: &mut App, hand: &Hand, tag: &str, old: &str) -> (String, Vec<St
     app.release(tag, "");
     let load = Load::start(app.addr(), Shape::stream(RATE, Duration::from_secs(300)));
     let load = load.expect("the application answers");
-    let project = app.host.project;
-    let typed = format!(
-        "of() {{ docker ps -aq --filter label=com.docker.compose.project={project} \
-         --filter label=com.docker.compose.service=$1; }}; {} >/dev/null 2>&1",
-        hand.typed
-    );
+    let typed = format!("{}; {} >/dev/null 2>&1", typed_in(&app.host), hand.typed);
     let mut trap = Trap::with(&app.host, hand.step, hand.moment, &typed);
     let running = app.begin_push(tag);
     if !trap.sprung() {
@@ -278,10 +286,9 @@ fn play_one(app: &mut App, hand: &Hand, tag: &str, old: &str) -> (String, Vec<St
     let run = app.wait(running);
     let outcome = run.output("outcome").to_owned();
     let expected = if outcome == "deployed" { tag } else { old };
-    let began = Instant::now();
-    while app.serving().as_deref() != Some(expected) && began.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let _ = within(SERVES_WITHIN, || {
+        (app.serving().as_deref() == Some(expected)).then_some(())
+    });
     let report = load.stop();
     if !hand.ends.contains(&outcome.as_str()) {
         troubles.push(format!("it ended as {outcome}"));

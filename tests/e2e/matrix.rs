@@ -420,7 +420,10 @@ fn start_of_docker(app: &App) -> Duration {
 }
 
 /// Looks until there is something, and tells how long that took.
-fn within<T>(time: Duration, mut look: impl FnMut() -> Option<T>) -> (Option<T>, Duration) {
+pub(crate) fn within<T>(
+    time: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> (Option<T>, Duration) {
     let began = Instant::now();
     loop {
         let found = look();

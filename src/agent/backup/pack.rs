@@ -334,17 +334,16 @@ mod tests {
         assert_eq!(packed(&file).0, [TOP]);
     }
 
-    /// Changes the tree while the stream is being written, at the first byte.
+    /// Changes the tree while the stream is being written.
     struct Meddler<F> {
-        act: Option<F>,
+        /// Called before each write, with what was written until then.
+        act: F,
         stream: Vec<u8>,
     }
 
-    impl<F: FnOnce()> Write for Meddler<F> {
+    impl<F: FnMut(usize)> Write for Meddler<F> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if let Some(act) = self.act.take() {
-                act();
-            }
+            (self.act)(self.stream.len());
             self.stream.extend_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -352,6 +351,15 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    fn packed_while(top: &Path, act: impl FnMut(usize)) -> (Vec<String>, Packed) {
+        let mut meddler = Meddler {
+            act,
+            stream: vec![],
+        };
+        pack(top, &mut meddler).expect("packed");
+        unpacked(&meddler.stream)
     }
 
     #[test]
@@ -363,55 +371,28 @@ mod tests {
         }
         fs::write(top.join("gone"), b"x").expect("written");
         fs::write(top.join("large"), vec![7; 6 * 1024 * 1024]).expect("written");
-        let file = File::options()
-            .write(true)
-            .open(top.join("large"))
-            .expect("opened");
-        let mut meddler = Meddler {
-            act: Some(|| fs::remove_file(top.join("gone")).expect("removed")),
-            stream: vec![],
-        };
-        pack(top, &mut meddler).expect("packed");
-        let (names, record) = unpacked(&meddler.stream);
+        let (names, record) = packed_while(top, |written| {
+            if written == 0 {
+                fs::remove_file(top.join("gone")).expect("removed");
+            }
+        });
         assert_eq!(names.len(), 22, "the top, large, and all behind it");
         assert_eq!((record.listed, record.gone), (23, 1));
         assert!(record.is_whole(22));
 
         // While its own content is being written.
-        let mut written = 0;
-        let mut shrinking = Shrinking {
-            file,
-            stream: vec![],
-            written: &mut written,
-        };
-        pack(top, &mut shrinking).expect("packed");
-        let (names, record) = unpacked(&shrinking.stream);
+        let large = File::options().write(true).open(top.join("large"));
+        let large = large.expect("opened");
+        let (names, record) = packed_while(top, |written| {
+            if written > 1024 * 1024 {
+                large.set_len(1024).expect("cut");
+            }
+        });
         assert_eq!(names.len(), 22);
         assert_eq!(
             (record.changed, record.examples),
             (1, vec![format!("{TOP}/large")])
         );
-    }
-
-    struct Shrinking<'a> {
-        file: File,
-        stream: Vec<u8>,
-        written: &'a mut usize,
-    }
-
-    impl Write for Shrinking<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            *self.written += bytes.len();
-            if *self.written > 1024 * 1024 {
-                self.file.set_len(1024).expect("cut");
-            }
-            self.stream.extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     #[test]
