@@ -4,7 +4,7 @@
 //! Runs on the host, under the lock, before a transaction begins and at its end. Adopting changes nothing that serves: the
 //! user's file is copied as it is, and the images that its containers run are written down.
 
-use super::down::down;
+use super::down::lasting;
 use super::error::AgentError;
 use super::host::{Composition, Container, Host, HostError, Image, ImageContent};
 use super::layout::{Layout, RIVAL_FILES};
@@ -15,7 +15,7 @@ use super::steps::settle_project;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::digest::sha256;
 use belay_model::replacement::strategy::{Strategy, classify};
-use belay_model::replacement::wishes::{GATEWAY_SERVICE, GatewayRule};
+use belay_model::replacement::wishes::GatewayRule;
 use belay_model::transaction::plan::Plan;
 use belay_model::versions::release::{Current, How, Release, ReleaseService};
 
@@ -102,12 +102,22 @@ pub struct Taken {
     pub incomplete: Option<AgentError>,
 }
 
+/// How an emergency path that was taken is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// By a contact, with nothing under way. Where nothing of the application runs somebody has stopped it, and it stays so.
+    AtRest,
+    /// At the end of a transaction, which took containers away and made some beside the person: it has to make good.
+    BesideTransaction,
+}
+
 /// Takes note of an emergency path that was taken: what serves now is what the file says, the version that was left is bad,
 /// and what of the one that was brought back is missing is made.
 pub fn take_note(
     host: &dyn Host,
     layout: &Layout,
     _lock: &HostLock,
+    found: Found,
 ) -> Result<Option<Taken>, AgentError> {
     let Some(release) = unrecorded(layout)? else {
         return Ok(None);
@@ -127,7 +137,7 @@ pub fn take_note(
         ..pointer(host, &release)
     };
     state::set_current(layout, &current)?;
-    let incomplete = complete(host, layout, &release).err();
+    let incomplete = complete(host, layout, &release, found).err();
     Ok(Some(Taken {
         release,
         incomplete,
@@ -135,17 +145,21 @@ pub fn take_note(
 }
 
 /// Makes a version that somebody brought back by hand the only one: beside a transaction, containers of another one may have
-/// come back meanwhile, and some of its own may be missing. Where none of it runs nobody has brought it back yet.
-fn complete(host: &dyn Host, layout: &Layout, release: &Release) -> Result<(), AgentError> {
+/// come back meanwhile, and some of its own may be missing.
+fn complete(
+    host: &dyn Host,
+    layout: &Layout,
+    release: &Release,
+    found: Found,
+) -> Result<(), AgentError> {
     let containers = host.containers(&release.project)?;
+    if found == Found::AtRest && !containers.iter().any(Container::is_alive) {
+        return Ok(());
+    }
     let is_of_it = |c: &Container| {
         let service = release.service(&c.service);
         service.is_some_and(|s| s.engine_id().is_empty() || s.engine_id() == c.image_id)
     };
-    let mut lasting = containers.iter().filter(|c| c.service != GATEWAY_SERVICE);
-    if !lasting.any(|c| c.is_alive() && is_of_it(c)) {
-        return Ok(());
-    }
     for other in containers.iter().filter(|c| !c.one_off && !is_of_it(c)) {
         host.remove_container(&other.id)?;
     }
@@ -154,9 +168,18 @@ fn complete(host: &dyn Host, layout: &Layout, release: &Release) -> Result<(), A
         directory: layout.root().to_owned(),
         file: layout.release(&release.name).compose(),
     };
-    for service in down(host, layout, release)? {
-        host.up(&composition, &service)?;
+    let file = state::normalised(layout, &release.name).ok().flatten();
+    // Also what runs, as `docker-compose up -d` does it: the other version may have had it otherwise. What one lacks, a
+    // port that the other version's gateway has, may be free when all the others are as they should be.
+    let mut waiting: Vec<&str> = vec![];
+    for service in lasting(release, file.as_ref()) {
+        if host.up(&composition, &service.name).is_err() {
+            waiting.push(&service.name);
+        }
     }
+    waiting
+        .into_iter()
+        .try_for_each(|service| host.up(&composition, service))?;
     Ok(())
 }
 
@@ -274,11 +297,11 @@ mod tests {
         };
 
         std::fs::write(layout.compose(), "new").expect("written");
-        take_note(&host, &layout, &lock).expect("looked");
+        take_note(&host, &layout, &lock, Found::AtRest).expect("looked");
         assert_eq!(state::current(&layout).expect("readable"), Some(current));
 
         std::fs::write(layout.compose(), "old").expect("written");
-        take_note(&host, &layout, &lock).expect("looked");
+        take_note(&host, &layout, &lock, Found::AtRest).expect("looked");
         let noted = state::current(&layout).expect("readable").expect("there");
         assert_eq!(
             (noted.release.as_str(), noted.previous.as_deref()),

@@ -29,21 +29,24 @@ pub(crate) fn down(
     release: &Release,
 ) -> Result<Vec<String>, AgentError> {
     let containers = host.containers(&release.project)?;
-    // Without the file every service counts as one that has to run.
     let file = state::normalised(layout, &release.name).ok().flatten();
     let is_down = |service: &&ReleaseService| {
-        service.strategy != Strategy::OneShot
-            && file
-                .as_ref()
-                .is_none_or(|file| is_wanted(file, &service.name))
-            && !is_well(
-                &containers,
-                &service.name,
-                answers(release, file.as_ref(), &service.name),
-            )
+        let answers = answers(release, file.as_ref(), &service.name);
+        !is_well(&containers, &service.name, answers)
     };
-    let down = release.services.iter().filter(is_down);
+    let down = lasting(release, file.as_ref()).filter(is_down);
     Ok(down.map(|service| service.name.clone()).collect())
+}
+
+/// The services of a release that have to run, in the release's order. Without its file that is every one that lasts.
+pub(crate) fn lasting<'a>(
+    release: &'a Release,
+    file: Option<&'a ComposeFile>,
+) -> impl Iterator<Item = &'a ReleaseService> {
+    release.services.iter().filter(move |service| {
+        service.strategy != Strategy::OneShot
+            && file.is_none_or(|file| is_wanted(file, &service.name))
+    })
 }
 
 /// A person may want none of a service (`scale: 0`).

@@ -23,7 +23,6 @@ use super::repair;
 use super::state;
 use super::steps::keep::{Tries, keep};
 use super::steps::{self, StepContext};
-use super::trouble::Trouble;
 use belay_model::transaction::journal::{self, End, Event, Output};
 use belay_model::transaction::phase::{Next, next};
 use belay_model::transaction::plan::{OverLimit, Plan};
@@ -33,8 +32,16 @@ use belay_model::transaction::step::Step;
 const FAILED_LOG_LINES: u32 = 100;
 /// Bytes of them that go into the journal.
 const FAILED_LOG_BYTES: usize = 8 * 1024;
-/// Times that an undo, or a step after the commit, is done while Docker comes and goes.
-const TRIES: usize = 4;
+/// How long is waited before an undo, or a step after the commit, is done again because Docker was away or had lost track
+/// (a port or a name that is still taken, a network that is not there): no step may take much longer than a deployment's
+/// own limits, so this is half a minute in all.
+const PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(3),
+    Duration::from_secs(9),
+    Duration::from_secs(18),
+];
 /// How long Docker may stay away: an update of its package takes a minute or two.
 const DOCKER_PATIENCE_MS: u64 = 5 * 60 * 1000;
 /// How often it is looked for meanwhile.
@@ -207,7 +214,8 @@ impl RunningEngine<'_> {
     /// The version that somebody brought back meanwhile: it stays.
     fn brought_back_by_hand(&mut self) -> Result<Option<String>, JournalError> {
         // A file of Belay's that cannot be read is found, and told, by the next contact.
-        let taken = adopt::take_note(self.host, self.layout, self.lock).unwrap_or_default();
+        let found = adopt::Found::BesideTransaction;
+        let taken = adopt::take_note(self.host, self.layout, self.lock, found).unwrap_or_default();
         let Some(taken) = taken else {
             return Ok(None);
         };
@@ -314,17 +322,19 @@ impl RunningEngine<'_> {
         Ok(done)
     }
 
-    /// Goes again when the host's Docker was away: it may have been restarted, and comes back. What fails while it is there
-    /// has failed.
+    /// Goes again when the host's Docker was away, or stumbled over what may be over in a moment. What else fails while it is
+    /// there has failed.
     fn patiently<T>(
         &mut self,
         go: impl Fn(&mut StepContext<'_>) -> Result<T, AgentError>,
     ) -> Result<Result<T, AgentError>, EngineError> {
-        for _ in 1..TRIES {
+        for pause in PAUSES {
             let done = self.once(&go)?;
             match &done {
                 // It may be back before it is known that it was away: a Compose written in Python takes a second to say so.
-                Err(error) if was_away(self.host) || error.trouble() == Trouble::EngineAway => {}
+                Err(error) if was_away(self.host) || error.trouble().may_pass() => {
+                    self.host.sleep(pause);
+                }
                 _ => return Ok(done),
             }
         }

@@ -136,7 +136,7 @@ fn settle<H: Host + Revival>(
     {
         return Err(stuck(*step));
     }
-    let taken = adopt::take_note(host, layout, lock)?;
+    let taken = adopt::take_note(host, layout, lock, adopt::Found::AtRest)?;
     if let Some(error) = taken.and_then(|taken| taken.incomplete) {
         log(layout, &with_causes(&error));
     }

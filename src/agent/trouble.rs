@@ -10,6 +10,10 @@ pub enum Trouble {
     PortTaken,
     /// The engine is not there, or went away in the middle; it may come back.
     EngineAway,
+    /// Another container has the name that Compose wants to give: somebody, or Compose itself, is just making or replacing it.
+    NameTaken,
+    /// Docker has lost a network, or the container's place in it.
+    NetworkLost,
     /// There is no volume of this name.
     NoVolume,
     /// The host has nothing at the path of a bind mount.
@@ -22,7 +26,7 @@ pub enum Trouble {
 
 /// The words by which each kind is known, in lower case. They are the engine's and its client's (20.10 to 29) where nothing
 /// else is said.
-const KNOWN: [(Trouble, &str); 11] = [
+const KNOWN: [(Trouble, &str); 15] = [
     // `docker load` with the containerd store, which ends well all the same.
     (Trouble::NotUnpacked, "error unpacking image"),
     // The engine's own book of ports, and the kernel's answer to its proxy.
@@ -36,11 +40,32 @@ const KNOWN: [(Trouble, &str); 11] = [
     // Programs written in Go, when the engine dies while it answers.
     (Trouble::EngineAway, "connection reset by peer"),
     (Trouble::EngineAway, "unexpected eof"),
+    // `Conflict. The container name "/app-web-1" is already in use by container "…"`.
+    (Trouble::NameTaken, "is already in use by container"),
+    (Trouble::NetworkLost, "has active endpoints"),
+    (Trouble::NetworkLost, "endpoint with name"),
+    (
+        Trouble::NetworkLost,
+        "failed to get network during createendpoint",
+    ),
     (Trouble::NoVolume, "no such volume"),
     (Trouble::NoPath, "path does not exist"),
 ];
 
 impl Trouble {
+    /// Whether it may be over in a moment, with nobody doing anything about it: Docker has just died or come back, or another
+    /// call of Compose is at the same container.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        match self {
+            Trouble::EngineAway
+            | Trouble::PortTaken
+            | Trouble::NameTaken
+            | Trouble::NetworkLost => true,
+            Trouble::NoVolume | Trouble::NoPath | Trouble::NotUnpacked | Trouble::Other => false,
+        }
+    }
+
     /// Reads what Docker, its client or Compose said when it failed.
     #[must_use]
     pub fn of(said: &str) -> Trouble {
@@ -86,6 +111,15 @@ mod tests {
             (
                 "Error unpacking image belay/app/web: apply layer error",
                 Trouble::NotUnpacked,
+            ),
+            (
+                "Conflict. The container name \"/app-web-1\" is already in use by container \"ab\". You have to remove (or \
+                 rename) that container to be able to reuse that name.",
+                Trouble::NameTaken,
+            ),
+            (
+                "endpoint with name app-web-1 already exists in network app_default",
+                Trouble::NetworkLost,
             ),
             ("manifest unknown", Trouble::Other),
             ("", Trouble::Other),

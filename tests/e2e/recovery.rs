@@ -13,6 +13,7 @@ on_every_host!(
     one run in four:
     what_docker_left_stopped_when_it_died_is_started_at_the_next_contact,
     containers_that_docker_died_busy_with_come_back_to_stay,
+    dockers_death_while_a_stop_first_cutover_is_undone_is_no_outage,
     an_engine_that_is_woken_when_its_time_is_over_changes_nothing,
     what_dies_all_at_once_is_settled_at_the_next_contact,
     a_power_cut_in_the_middle_is_settled_at_boot;
@@ -338,4 +339,63 @@ fn an_engine_that_is_woken_when_its_time_is_over_changes_nothing(mut app: App) {
     }
     assert_eq!(woken, steps.len());
     deployed(&mut app, "v1.30.0");
+}
+
+/// Docker dies while a stop-first cutover is undone, at several moments of it: it may keep the port of a container that is
+/// no more, or a container whose process it has lost. What serves comes back by itself.
+fn dockers_death_while_a_stop_first_cutover_is_undone_is_no_outage(mut app: App) {
+    app.edit("belay.yml", |text| {
+        let text = text.replace(
+            "web: {strategy: start-first}",
+            "web: {strategy: stop-first}",
+        );
+        format!("{text}confirm: 10s\n")
+    });
+    app.release("v1.0.0", "");
+    app.push("v1.0.0").ends("deployed", "v1.0.0");
+    let moments: &[u32] = match all_is_wanted() {
+        true => &[
+            100, 200, 300, 400, 500, 600, 700, 800, 1000, 1200, 1500, 2000,
+        ],
+        false => &[500],
+    };
+    let mut worst = Duration::ZERO;
+    for (number, moment) in moments.iter().enumerate() {
+        let tag = format!("v1.{}.0", number + 1);
+        app.release(&tag, "status500-after:1");
+        let script = format!(
+            "cd {ROOT}
+             journal=$(printf '.belay/journal/%08d.log' $(($(cat .belay/seq) + 1)))
+             for i in $(seq 60000); do
+                 if grep -q '\"event\":\"undo-started\",\"step\":\"cutover\"' $journal 2>/dev/null; then
+                     sleep $(awk 'BEGIN {{ print {moment} / 1000 }}')
+                     pkill -KILL -x dockerd && exit 0
+                 fi
+                 sleep 0.002
+             done
+             exit 1"
+        );
+        let mut trap = Command::new("docker")
+            .args(["exec", app.host.get("LAB_CONTAINER"), "sh", "-c", &script])
+            .spawn()
+            .expect("docker runs");
+        let run = app.begin_push(&tag).ended();
+        assert!(
+            trap.wait().expect("it ends").success(),
+            "no undo: {}",
+            run.log
+        );
+        app.host.await_docker();
+        let took = within(ALONE_WITHIN, "it is decided", || is_decided(&app))
+            + within(ALONE_WITHIN, "it serves", || {
+                app.serving().as_deref() == Some("v1.0.0")
+            });
+        worst = worst.max(took);
+        say(&format!(
+            "e2e: Docker killed {moment} ms into the undo of a stop-first cutover: {} ({took:.1?} after the job)",
+            run.output("outcome")
+        ));
+        what_docker_did_to_others(&mut app);
+        app.check("");
+    }
 }

@@ -249,9 +249,11 @@ pub struct World {
     ended_ms: BTreeMap<String, u64>,
     /// From when until when Docker was starting last.
     docker_started_ms: (u64, u64),
+    /// From when until when Docker takes every port of the host for taken, as it may when it was killed.
+    pub ports_kept_ms: (u64, u64),
     /// Containers that Docker could not start when it started.
     pub start_failed: BTreeSet<String>,
-    now_ms: u64,
+    pub now_ms: u64,
     slept_ms: u64,
     boot: u32,
     made: u64,
@@ -352,6 +354,7 @@ impl FakeHost {
                 turn: 0,
                 ended_ms: BTreeMap::new(),
                 docker_started_ms: (0, 0),
+                ports_kept_ms: (0, 0),
                 start_failed: BTreeSet::new(),
                 now_ms: 0,
                 slept_ms: 0,
@@ -1418,7 +1421,9 @@ impl World {
             .iter()
             .filter(|c| c.id != container.id && self.is_alive(c))
             .any(|c| c.ports.iter().any(|port| container.ports.contains(port)));
-        if taken {
+        let (from, until) = self.ports_kept_ms;
+        let is_kept = (from..until).contains(&self.now_ms) && !container.ports.is_empty();
+        if taken || is_kept {
             return refuse("driver failed programming: port is already allocated");
         }
         let image = &self.images[&container.image_id];

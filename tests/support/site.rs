@@ -597,6 +597,13 @@ impl Site {
         }
     }
 
+    /// Every service of what the records say serves runs, and nothing else.
+    pub fn check_running(&self) {
+        let current = self.current().expect("something serves");
+        let release = state::release(&self.layout, &current.release).expect("readable");
+        self.check_containers(&release.expect("what serves has a record"));
+    }
+
     /// Every file in the directory of backups is of a whole backup.
     fn check_backups(&self) {
         let backups = backup::list(self.root());

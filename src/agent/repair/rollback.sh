@@ -20,8 +20,8 @@ for image in $(compose -f "$before" config 2>/dev/null | sed -n "s/^    image: *
     docker image inspect "$image" >/dev/null 2>&1 || docker pull -q "$image" >/dev/null 2>&1 ||
         refuse "the image $image is not on this host, and cannot be pulled" "deploy that version's tag again"
 done
-if compose config -q >/dev/null 2>&1; then compose down
-else compose -f "$before" down --remove-orphans
-fi
+# First, so that a deployment that is under way sees it and brings nothing back.
 cp "$before" docker-compose.yml
-compose up -d
+compose down --remove-orphans
+# Something that it made a moment ago may be in the way once.
+compose up -d --remove-orphans || { sleep 3; compose up -d --remove-orphans; }

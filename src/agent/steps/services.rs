@@ -9,6 +9,7 @@ use crate::error::AgentError;
 use crate::host::{Composition, Container, DockerHealth, HostError, RunState};
 use crate::images::Images;
 use crate::state;
+use crate::trouble::Trouble;
 use belay_model::composition::compose::{ComposeFile, Condition};
 use belay_model::replacement::moves::Moves;
 use belay_model::versions::release::Release;
@@ -71,10 +72,39 @@ pub(super) fn without_image(
 }
 
 pub(super) fn could_not_start(release: &Release, service: &str, error: HostError) -> AgentError {
-    AgentError::doing(
+    let next = way_on(error.trouble());
+    let failed = AgentError::doing(
         format!("could not start {service} of {}", release.tag),
         error,
-    )
+    );
+    match next {
+        Some(next) => failed.next(next),
+        None => failed,
+    }
+}
+
+/// What a person can do about what Docker stumbles over for longer than a moment.
+fn way_on(trouble: Trouble) -> Option<&'static str> {
+    match trouble {
+        Trouble::PortTaken => Some(
+            "see who has the port: `docker ps` names a container, `sudo ss -ltnp` another program; end it. Where neither shows \
+             one, Docker holds on to the port of a container that is gone: `sudo systemctl restart docker`. Then `belay status`, \
+             and the host goes on by itself",
+        ),
+        Trouble::NameTaken => Some(
+            "`docker ps -a` shows the container that has the name; remove it with `docker rm -f`, then `belay status`, and the \
+             host goes on by itself",
+        ),
+        Trouble::NetworkLost => Some(
+            "Docker has lost track of a network: `sudo systemctl restart docker`, then `belay status`, and the host goes on by \
+             itself",
+        ),
+        Trouble::EngineAway
+        | Trouble::NoVolume
+        | Trouble::NoPath
+        | Trouble::NotUnpacked
+        | Trouble::Other => None,
+    }
 }
 
 /// Whether a container of the release serves.

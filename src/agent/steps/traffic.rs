@@ -94,9 +94,14 @@ fn steer_seen(
 /// the addresses of removed containers are gone; one of them let in again would be sent requests that nobody answers.
 pub(super) fn open(work: &StepContext<'_>) -> Result<(), AgentError> {
     if let Some(gateway) = running_gateway(work)? {
-        let fronts = work.moves().fronts_moved();
         let deadline = work.host.boot_time().plus_ms(PATIENCE_MS);
         let containers = work.containers()?;
+        let mut fronts = work.moves().fronts_moved();
+        // Where nobody could answer, no request is kept from whoever can.
+        fronts.retain(|front| {
+            let mut alive = containers.iter().filter(|c| c.is_alive());
+            alive.any(|c| c.service == front.service)
+        });
         let is_gone = |address: &String| !containers.iter().any(|c| c.addresses.contains(address));
         let has_stale = |servers: &[Server]| {
             servers
