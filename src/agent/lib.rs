@@ -17,6 +17,7 @@ pub mod channel;
 mod command;
 mod contact;
 mod continuity;
+mod copying;
 pub mod disk;
 pub mod docker;
 mod down;

@@ -119,6 +119,7 @@ pub(super) fn deployed() -> Outcome {
         verdict: Some(Verdict::Healthy),
         backup: Some(backup()),
         restored: None,
+        copied: vec![],
         removed: vec![Removal {
             name: "backup_20261101_090000".to_owned(),
             reason: "the last 5 backups are kept".to_owned(),

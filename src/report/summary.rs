@@ -133,6 +133,7 @@ fn facts(page: &mut Document, outcome: &Outcome) {
     rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
     rows.extend(restored(outcome).map(|text| ("Data", text)));
+    rows.extend(copied(outcome).map(|text| ("Data", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
     if outcome.durations.total_ms > 0 {
         rows.push(("Took", time(outcome.durations.total_ms)));
@@ -230,6 +231,24 @@ fn restored(outcome: &Outcome) -> Option<Inline> {
     let put_back = Inline::joined(sources.collect(), ", ").say(" as in ");
     let from = Inline::code(&restored.backup).say("; what was there before is in ");
     Some(put_back.then(from).then(Inline::code(&restored.safety)))
+}
+
+/// What is at two places now, of which the application writes to one.
+fn copied(outcome: &Outcome) -> Option<Inline> {
+    if outcome.copied.is_empty() || outcome.word != Word::Deployed {
+        return None;
+    }
+    let each = outcome.copied.iter().map(|copied| {
+        let to = Inline::code(&copied.from).say(" was copied to ");
+        let size = Inline::text(&words::size(copied.bytes));
+        to.then(Inline::code(&copied.to))
+            .say(" (")
+            .then(size)
+            .say(")")
+    });
+    let end =
+        "; the old data stays as it was, and what is written from now on is only in the new place";
+    Some(Inline::joined(each.collect(), ", ").say(end))
 }
 
 fn time(ms: u64) -> Inline {

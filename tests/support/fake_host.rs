@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -171,6 +171,8 @@ pub struct FakeContainer {
     mounts: Vec<ContainerMount>,
     has_healthcheck: bool,
     life: Life,
+    /// Somebody holds it still.
+    pub paused: bool,
     /// In every network that it is in; another one after each start.
     address: String,
     gateway: Option<FakeGateway>,
@@ -712,6 +714,13 @@ impl Host for FakeHost {
         })
     }
 
+    fn unpause(&self, container: &str) -> Result<(), HostError> {
+        self.try_call("unpause", |world| {
+            world.unpause(container);
+            Ok(())
+        })
+    }
+
     fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError> {
         self.try_call("set_restart_policy", |world| {
             for found in world.containers.iter_mut().filter(|c| c.id == container) {
@@ -906,6 +915,10 @@ impl Host for FakeHost {
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         self.try_call("free_bytes", |world| Ok(world.free_bytes))
             .map_err(io::Error::other)
+    }
+
+    fn data_root(&self) -> Result<PathBuf, HostError> {
+        self.try_call("data_root", |_| Ok(PathBuf::from("/var/lib/docker")))
     }
 
     fn data_reader<'a>(&'a self, _project: &'a str) -> Box<dyn DataReader + 'a> {
@@ -1306,6 +1319,7 @@ impl World {
             Behaviour::Exits(_) if container.restarts_itself() => RunState::Restarting,
             Behaviour::Exits(code) => RunState::Exited(*code),
             Behaviour::OneShot(code) if since >= ONE_SHOT_MS => RunState::Exited(*code),
+            _ if container.paused => RunState::Paused,
             _ => RunState::Running,
         }
     }
@@ -1364,6 +1378,9 @@ impl World {
         let wanted = file.container(service, self)?;
         self.make_surroundings(&file);
         let mut of_service = self.ids_of(&wanted);
+        for id in &of_service {
+            self.unpause(id);
+        }
         let as_written = of_service
             .iter()
             .position(|id| self.container(id).config == wanted.config);
@@ -1410,6 +1427,9 @@ impl World {
     fn start(&mut self, id: &str) -> Result<(), HostError> {
         let container = self.container(id).clone();
         let refuse = |why: &str| Err(said("docker-compose up", why));
+        if self.state(&container) == RunState::Paused {
+            return refuse("cannot start a paused container, try unpause instead");
+        }
         if *self.behaviour(&container) == Behaviour::WontStart {
             return refuse("OCI runtime create failed: exec: \"/app\": no such file or directory");
         }
@@ -1440,6 +1460,7 @@ impl World {
         let (now, number) = (self.now_ms, self.number());
         for container in self.containers.iter_mut().filter(|c| c.id == id) {
             container.life = Life::StartedAt(now);
+            container.paused = false;
             container.address = format!(
                 "10.{}.{}.{}",
                 number >> 16,
@@ -1456,6 +1477,12 @@ impl World {
         }
     }
 
+    fn unpause(&mut self, id: &str) {
+        for container in self.containers.iter_mut().filter(|c| c.id == id) {
+            container.paused = false;
+        }
+    }
+
     fn end(&mut self, id: &str, code: i32) {
         let now = self.now_ms;
         self.ended_ms.insert(id.to_owned(), now);
@@ -1466,6 +1493,7 @@ impl World {
             .count() as u64;
         for container in self.containers.iter_mut().filter(|c| c.id == id) {
             container.life = Life::StoppedWith(code);
+            container.paused = false;
         }
     }
 
@@ -1814,6 +1842,7 @@ impl File {
             mounts: self.mounts_of(spec),
             has_healthcheck: spec.get("healthcheck").is_some(),
             life: Life::Created,
+            paused: false,
             address: String::new(),
             gateway: match service {
                 GATEWAY_SERVICE => FakeGateway::read(spec),

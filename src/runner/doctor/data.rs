@@ -25,6 +25,8 @@ fn findings(outlook: DataOutlook) -> Vec<Finding> {
         warnings,
         unnamed,
         unused,
+        // The warning says what is copied.
+        stops: _,
     } = outlook;
     let mut found: Vec<Finding> = refusal.into_iter().map(|f| of_failure(WHAT, f)).collect();
     let known = "see `data` in docs/configuration.md";
