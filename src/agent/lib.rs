@@ -39,7 +39,7 @@ mod outlook;
 pub mod records;
 pub mod rendering;
 pub mod repair;
-mod restart;
+pub mod restart;
 pub mod revive;
 mod sizes;
 mod spawn;

@@ -27,7 +27,7 @@ const PATIENCE_MS: u64 = 60_000;
 
 /// Restarts every service of what serves, or one; what has no container that runs gets one. The gateway only by its name,
 /// unless it is gone: it serves all the others.
-pub(crate) fn restart(
+pub fn restart(
     host: &dyn Host,
     layout: &Layout,
     _lock: &HostLock,

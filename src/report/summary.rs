@@ -63,7 +63,7 @@ fn render(outcome: &Outcome, detail: Detail) -> String {
     let mut page = Document::new();
     banner(&mut page, outcome);
     failure(&mut page, outcome);
-    facts(&mut page, outcome);
+    facts(&mut page, outcome, detail);
     warnings(&mut page, outcome, detail);
     what_changed(&mut page, outcome, detail.rows);
     logs(&mut page, outcome, detail);
@@ -95,7 +95,7 @@ fn failure(page: &mut Document, outcome: &Outcome) {
 }
 
 /// What was and what is, and everything else that is one line.
-fn facts(page: &mut Document, outcome: &Outcome) {
+fn facts(page: &mut Document, outcome: &Outcome, detail: Detail) {
     let mut rows: Vec<(&'static str, Inline)> = vec![
         ("Was", story::was(outcome).inline()),
         ("Is", story::is(outcome).inline().strong()),
@@ -133,7 +133,7 @@ fn facts(page: &mut Document, outcome: &Outcome) {
     rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
     rows.extend(restored(outcome).map(|text| ("Data", text)));
-    rows.extend(copied(outcome).map(|text| ("Data", text)));
+    rows.extend(copied(outcome, detail).map(|text| ("Data", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
     if outcome.durations.total_ms > 0 {
         rows.push(("Took", time(outcome.durations.total_ms)));
@@ -234,7 +234,7 @@ fn restored(outcome: &Outcome) -> Option<Inline> {
 }
 
 /// What is at two places now, of which the application writes to one.
-fn copied(outcome: &Outcome) -> Option<Inline> {
+fn copied(outcome: &Outcome, detail: Detail) -> Option<Inline> {
     if outcome.copied.is_empty() || outcome.word != Word::Deployed {
         return None;
     }
@@ -248,7 +248,8 @@ fn copied(outcome: &Outcome) -> Option<Inline> {
     });
     let end =
         "; the old data stays as it was, and what is written from now on is only in the new place";
-    Some(Inline::joined(each.collect(), ", ").say(end))
+    let shown = first(each, outcome.copied.len(), detail);
+    Some(Inline::joined(shown, ", ").say(end))
 }
 
 fn time(ms: u64) -> Inline {

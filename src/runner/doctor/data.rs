@@ -83,6 +83,7 @@ mod tests {
                 bytes: Some(4_200_000),
                 created: "2024-11-02T08:00:00Z".parse().ok(),
             }],
+            stops: vec![],
         };
         let found = findings(outlook);
         assert!(is_bad(&found));
