@@ -75,6 +75,7 @@ contract!(
     a_changed_restart_policy_is_no_changed_definition,
     a_program_runs_in_a_container_that_runs,
     a_restart_keeps_the_container_and_starts_it_anew,
+    what_is_held_still_runs_on,
     a_port_accepts_connections_or_not,
     a_gateway_holds_lets_in_and_drains,
     a_gateway_that_starts_anew_has_forgotten_everything,
@@ -779,6 +780,27 @@ fn a_restart_keeps_the_container_and_starts_it_anew(setup: &dyn Setup) {
     let after = setup.container("web");
     assert_eq!((&after.id, after.state), (&before.id, RunState::Running));
     is_an_error(host.restart("0123456789ab", Duration::ZERO));
+}
+
+fn what_is_held_still_runs_on(setup: &dyn Setup) {
+    let image = setup.image("web", "v1.0.0", &Behaviour::Healthy);
+    let composition = setup.compose(&one_service(&image));
+    let host = setup.host();
+    host.up(&composition, "web").expect("it runs");
+    let before = setup.container("web");
+    host.unpause(&before.id).expect("it runs already");
+    host.unpause("0123456789ab")
+        .expect("one that is gone is fine");
+    for lets_go in [true, false] {
+        setup.pause(&before.id);
+        assert_eq!(setup.container("web").state, RunState::Paused);
+        match lets_go {
+            true => host.unpause(&before.id).expect("it runs on"),
+            false => host.up(&composition, "web").expect("it runs on"),
+        }
+        let after = setup.container("web");
+        assert_eq!((&after.id, after.state), (&before.id, RunState::Running));
+    }
 }
 
 fn a_port_accepts_connections_or_not(setup: &dyn Setup) {

@@ -8,11 +8,12 @@ use std::path::Path;
 
 use super::backup::ReadError;
 use super::error::AgentError;
-use super::host::{Container, Host};
+use super::host::{Container, ContainerMount, Host};
 use super::layout::Layout;
 use super::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::continuity::{Finding, Judged, Unsaid, changes, judge, lines};
+use belay_model::composition::copying::OtherProject;
 use belay_model::composition::data::DataKind;
 use belay_model::composition::data_view::{DataMount, DataView, Source};
 use belay_model::composition::definitions::{DefinedVolume, volumes};
@@ -30,6 +31,8 @@ pub(crate) struct Before {
     view: DataView,
     containers: Vec<Container>,
     project: String,
+    /// It is another project, and will not be replaced by itself.
+    is_elsewhere: bool,
 }
 
 /// What a comparison came to.
@@ -106,6 +109,7 @@ impl Before {
             project: release.project.clone(),
             view,
             containers,
+            is_elsewhere: false,
         }))
     }
 
@@ -117,7 +121,13 @@ impl Before {
             project: project.to_owned(),
             view: seen(project, &containers),
             containers,
+            is_elsewhere: false,
         }))
+    }
+
+    /// Compose's name for it.
+    pub(crate) fn project(&self) -> &str {
+        &self.project
     }
 
     /// Docker's names of the volumes that it has mounted.
@@ -144,14 +154,37 @@ impl Before {
                     project: other,
                     view,
                     containers,
+                    is_elsewhere: true,
                 }));
             }
         }
         Ok(None)
     }
 
+    /// The services that have data mounted, by the file or by their containers.
+    pub(crate) fn writers(&self, kinds: &[DataKind]) -> Vec<String> {
+        let has_it = |mount: &ContainerMount| kinds.iter().any(|k| overlap(k, &mount.data));
+        let users = self
+            .containers
+            .iter()
+            .filter(|c| c.mounts.iter().any(has_it));
+        let of_file = |source: &Source| self.kind(source).is_some_and(|k| kinds.contains(&k));
+        let of_file = self.view.services_with(of_file);
+        let all: BTreeSet<String> = users.map(|c| c.service.clone()).chain(of_file).collect();
+        all.into_iter().collect()
+    }
+
+    /// The containers of another project that run, for it to make room.
+    pub(crate) fn other_project(&self) -> Option<OtherProject> {
+        let running = self.containers.iter().filter(|c| c.is_under_way());
+        self.is_elsewhere.then(|| OtherProject {
+            name: self.name.clone(),
+            containers: running.map(|c| c.id.clone()).collect(),
+        })
+    }
+
     /// Where data is for Docker; nothing for what cannot be looked at as such.
-    fn kind(&self, source: &Source) -> Option<DataKind> {
+    pub(crate) fn kind(&self, source: &Source) -> Option<DataKind> {
         match source {
             Source::Volume { name, .. } => Some(DataKind::Volume { name: name.clone() }),
             Source::Path(path) => Some(DataKind::Bind { path: path.into() }),
@@ -174,6 +207,16 @@ impl Before {
             // That it cannot be measured does not make it less.
             Err(_) => Some(source.to_string()),
         }
+    }
+}
+
+/// Whether two are the same data, or one is inside the other.
+pub(crate) fn overlap(one: &DataKind, other: &DataKind) -> bool {
+    match (one, other) {
+        (DataKind::Bind { path: one }, DataKind::Bind { path: other }) => {
+            one.starts_with(other) || other.starts_with(one)
+        }
+        (one, other) => one == other,
     }
 }
 
@@ -288,18 +331,7 @@ pub(crate) fn compare(
     candidate: &Candidate<'_>,
     part: Part,
 ) -> Verdict {
-    let mut names: BTreeMap<Source, String> = BTreeMap::new();
-    let mut findings = changes(&before.view, candidate.view);
-    findings.retain(|finding| part.has(&finding.source));
-    let sources: BTreeSet<Source> = findings.iter().map(|f| f.source.clone()).collect();
-    for source in sources {
-        if let Some(name) = before.describe(host, &source) {
-            names.insert(source, name);
-        }
-    }
-    findings.retain(|finding| names.contains_key(&finding.source));
-    let root = layout.root().display().to_string();
-    let judged = judge(findings, &candidate.rules.meant, &root);
+    let Found { names, judged } = find(host, layout, before, candidate, part);
     let said = |finding: &Finding| {
         let name = names.get(&finding.source).map_or("", String::as_str);
         finding.describe(name)
@@ -324,6 +356,40 @@ pub(crate) fn compare(
     verdict
 }
 
+/// What is mounted otherwise and is on this host, judged by what belay.yml says.
+pub(crate) struct Found {
+    /// How each is called, with its size.
+    pub(crate) names: BTreeMap<Source, String>,
+    pub(crate) judged: Judged,
+}
+
+pub(crate) fn find(
+    host: &dyn Host,
+    layout: &Layout,
+    before: &Before,
+    candidate: &Candidate<'_>,
+    part: Part,
+) -> Found {
+    let mut names: BTreeMap<Source, String> = BTreeMap::new();
+    let mut findings = changes(&before.view, candidate.view);
+    findings.retain(|finding| part.has(&finding.source));
+    let sources: BTreeSet<Source> = findings.iter().map(|f| f.source.clone()).collect();
+    for source in sources {
+        if let Some(name) = before.describe(host, &source) {
+            names.insert(source, name);
+        }
+    }
+    findings.retain(|finding| names.contains_key(&finding.source));
+    let mut meant = candidate.rules.meant.clone();
+    // A rollback brings a version back to its own data, and copies nothing over it.
+    meant.retain(|meant| !candidate.is_rollback || meant.meaning != DataMeaning::Copied);
+    let root = layout.root().display().to_string();
+    Found {
+        judged: judge(findings, &meant, &root),
+        names,
+    }
+}
+
 /// What there is to say of data for which belay.yml says nothing.
 fn unsaid(
     before: &str,
@@ -340,19 +406,21 @@ fn unsaid(
     let clauses = clauses.join("; ");
     let left = lines(&judged.unsaid, DataMeaning::Left);
     let moved = lines(&judged.unsaid, DataMeaning::Moved);
+    let copied = lines(&judged.unsaid, DataMeaning::Copied);
     match (candidate.is_rollback, candidate.rules.unsaid) {
         (true, _) => verdict.warnings.push(format!(
             "{tag} has its data elsewhere than {before}: {clauses}; what {before} wrote stays where it is"
         )),
         (false, Unsaid::Warn) => verdict.warnings.push(format!(
-            "{tag} leaves data of {before} behind: {clauses}; production refuses this until belay.yml says `{left}` or \
-             `{moved}`"
+            "{tag} leaves data of {before} behind: {clauses}; production refuses this until belay.yml says `{copied}`, \
+             `{moved}` or `{left}`"
         )),
         (false, Unsaid::Refuse) => {
             let error = format!("{tag} would leave data of {before} behind: {clauses}");
             verdict.refusal = Some(AgentError::new(error).next(format!(
-                "mount it as before; or say in belay.yml what is meant: `{left}` if it may stay behind (it is kept on the \
-                 host), `{moved}` when you have brought it to its new place yourself"
+                "mount it as before; or say in belay.yml what is meant: `{copied}` to have it copied to its new place within \
+                 the deployment (what writes to it stops meanwhile), `{moved}` when you have brought it there yourself, \
+                 `{left}` if it may stay behind (it is kept on the host)"
             )));
         }
     }
@@ -393,7 +461,7 @@ fn refused_definition(defined: &DefinedVolume, what: &str) -> AgentError {
     let error = format!("{what}, and Docker cannot change a volume");
     AgentError::new(error).next(format!(
         "define it as it is; or give it another name (a new key under `volumes:` and in the services), which makes a new \
-         volume, and say in belay.yml what becomes of the data of {0}; or copy its data elsewhere, run `docker compose down` \
+         volume, and say `data: {{{0}: copied}}` in belay.yml to take its data along; or copy its data elsewhere, run `docker compose down` \
          and `docker volume rm {1}` on the host, and deploy again",
         defined.key, defined.name
     ))

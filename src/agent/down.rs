@@ -69,8 +69,9 @@ fn is_well(containers: &[Container], service: &str, answers: bool) -> bool {
         .iter()
         .filter(|c| c.service == service && !c.one_off);
     of_service.any(|c| match c.state {
-        RunState::Running | RunState::Restarting | RunState::Paused => true,
+        RunState::Running | RunState::Restarting => true,
         RunState::Exited(code) => has_done_its_work(&c.restart_policy, code, answers),
-        RunState::Created => false,
+        // One that is held still answers nobody.
+        RunState::Created | RunState::Paused => false,
     })
 }

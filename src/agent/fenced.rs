@@ -3,7 +3,7 @@
 //! Runs on the host. Calls that only read look as well, so that loops that wait notice.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -60,6 +60,7 @@ impl Host for Fenced<'_> {
         fn up(composition: &Composition, service: &str) -> ();
         fn create(composition: &Composition, service: &str, containers: usize) -> ();
         fn start(container: &str) -> ();
+        fn unpause(container: &str) -> ();
         fn set_restart_policy(container: &str, policy: &str) -> ();
         fn run_in(container: &str, argv: &[String], deadline: Duration) -> ();
         fn stop(container: &str) -> ();
@@ -75,6 +76,7 @@ impl Host for Fenced<'_> {
         fn volume(name: &str) -> Option<Volume>;
         fn projects() -> Vec<String>;
         fn remove_volume(name: &str) -> ();
+        fn data_root() -> PathBuf;
     }
 
     fn may_act(&self) -> Result<(), Overtaken> {

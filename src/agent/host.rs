@@ -205,6 +205,12 @@ impl Container {
     pub fn is_alive(&self) -> bool {
         matches!(self.state, RunState::Running | RunState::Restarting)
     }
+
+    /// Whether it was started and has not ended, though somebody may hold it still.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.is_alive() || self.state == RunState::Paused
+    }
 }
 
 /// What a container does.
@@ -337,6 +343,8 @@ pub trait Host {
     ) -> Result<(), HostError>;
     /// Starts a container that does not run.
     fn start(&self, container: &str) -> Result<(), HostError>;
+    /// Lets a container run on that somebody holds still (`docker pause`). One that runs, or is gone, is fine.
+    fn unpause(&self, container: &str) -> Result<(), HostError>;
     /// Says when Docker itself starts a container again. One that is gone is fine.
     fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError>;
     /// Runs a program in a container, for as long as `deadline`.
@@ -380,6 +388,8 @@ pub trait Host {
 
     /// What an ordinary user may still write to the disk that holds a path.
     fn free_bytes(&self, path: &Path) -> std::io::Result<u64>;
+    /// The directory in which Docker keeps volumes.
+    fn data_root(&self) -> Result<PathBuf, HostError>;
     /// Reads volumes, bind mounts and logs for a backup.
     fn data_reader<'a>(&'a self, project: &'a str) -> Box<dyn DataReader + 'a>;
     /// The same for putting data in the place of other data.

@@ -127,7 +127,7 @@ impl Watch {
                 Err(_) => Ok(vec![]),
             };
             patience = match (&event, &looked) {
-                (Ok(_), Ok(told)) if told.is_empty() && !is_settling => QUIET,
+                (Ok(_), Ok(told)) if told.is_empty() && !is_settling && !tries.is_waiting => QUIET,
                 _ => TROUBLED,
             };
             match looked {

@@ -193,6 +193,12 @@ impl Layout {
         self.journals().join(format!("{seq:08}.abort"))
     }
 
+    /// There once data is being copied to its new places: what is there from then on is the transaction's.
+    #[must_use]
+    pub fn filling(&self, seq: u64) -> PathBuf {
+        self.journals().join(format!("{seq:08}.filling"))
+    }
+
     /// Plans that were handed over and have no journal yet.
     #[must_use]
     pub fn incoming(&self) -> PathBuf {

@@ -36,7 +36,8 @@ impl<'a> Meter<'a> {
             host,
             target: target.filter(|t| something_serves && t.per_second > 0),
             prober: None,
-            first: match plan.work.restores() {
+            // What a copy of data stops is missed from then on.
+            first: match plan.work.restores() || plan.continuity.may_copy() {
                 true => Step::Migrate,
                 false => Step::Start,
             },

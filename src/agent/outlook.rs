@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::continuity::{Before, Candidate, Part, Verdict, compare, redefined_volumes};
+use super::copying::examine;
 use super::error::AgentError;
 use super::host::Host;
 use super::layout::Layout;
@@ -29,6 +30,7 @@ pub(crate) fn outlook(
     let next = next_version(host, layout, plan, &project, current.as_ref())?;
     let before = before(host, layout, plan, &project, current.as_ref(), &next.view)?;
     let mut verdict = redefined_volumes(host, &project, &next.file, next.is_rollback)?;
+    let mut stops = vec![];
     if let Some(before) = &before {
         let candidate = Candidate {
             tag: &next.tag,
@@ -37,6 +39,10 @@ pub(crate) fn outlook(
             rules: &plan.continuity,
         };
         verdict.add(compare(host, layout, before, &candidate, Part::All));
+        match examine(host, layout, before, &candidate, 0) {
+            Ok(copying) => stops = copying.writers,
+            Err(error) => drop(verdict.refusal.get_or_insert(error)),
+        }
     }
     let Verdict {
         refusal,
@@ -51,6 +57,7 @@ pub(crate) fn outlook(
         warnings,
         unnamed: next.view.unnamed(),
         unused: unused(host, &project, &used)?,
+        stops,
     })
 }
 

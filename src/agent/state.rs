@@ -208,6 +208,7 @@ fn clear(layout: &Layout, seq: u64, entries: &[Entry]) -> Result<(), RecordError
     remove(&layout.abort(seq))?;
     remove(&layout.confirmation(seq))?;
     remove(&layout.extension(seq))?;
+    remove(&layout.filling(seq))?;
     if let Some(begin) = belay_model::transaction::journal::begin(entries) {
         remove(&layout.incoming_plan(&begin.tx))?;
         remove(&layout.staged(&begin.tx))?;

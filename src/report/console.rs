@@ -4,7 +4,7 @@
 //! long things took.
 
 use belay_model::text::one_line;
-use belay_model::transaction::outcome::{Outcome, StepResult};
+use belay_model::transaction::outcome::{Outcome, StepResult, Word};
 
 use super::failure::FailureLines;
 use super::story;
@@ -44,9 +44,26 @@ fn success(outcome: &Outcome) -> String {
             "data: {sources} as in {from}; what was there before is in {safety}"
         ));
     }
+    lines.extend(copied(outcome));
     let warnings = outcome.warnings.iter();
     lines.extend(warnings.map(|text| format!("warning: {}", one_line(text))));
     lines.join("\n") + "\n"
+}
+
+fn copied(outcome: &Outcome) -> impl Iterator<Item = String> {
+    let kept = outcome
+        .copied
+        .iter()
+        .filter(|_| outcome.word == Word::Deployed);
+    kept.map(|copied| {
+        format!(
+            "data: {} was copied to {} ({}); the old one stays as it was, and what is written from now on is only in the \
+             new one",
+            one_line(&copied.from),
+            one_line(&copied.to),
+            words::size(copied.bytes)
+        )
+    })
 }
 
 /// The durations of the parts in one line.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use belay_model::composition::copying::CopiedData;
 use belay_model::composition::service_changes::{ChangeKind, ServiceChange};
 use belay_model::judgement::error_lines::ErrorLines;
 use belay_model::judgement::health::Verdict;
@@ -119,6 +120,7 @@ pub(super) fn deployed() -> Outcome {
         verdict: Some(Verdict::Healthy),
         backup: Some(backup()),
         restored: None,
+        copied: vec![],
         removed: vec![Removal {
             name: "backup_20261101_090000".to_owned(),
             reason: "the last 5 backups are kept".to_owned(),
@@ -244,7 +246,17 @@ pub(super) fn hotfix() -> Outcome {
                 .to_owned(),
         )),
         rollback_targets: vec!["v1.1.0".to_owned(), "v1.0.0".to_owned()],
+        copied: vec![copied("volume app_data", "volume app_store")],
         ..deployed()
+    }
+}
+
+fn copied(from: &str, to: &str) -> CopiedData {
+    CopiedData {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        entries: 311,
+        bytes: 48_300_000,
     }
 }
 
@@ -475,6 +487,7 @@ pub(super) fn fill(outcome: &mut Outcome, text: &str, count: usize) {
         };
         count
     ];
+    outcome.copied = vec![copied(&text(), &text()); count];
     outcome.strategies = vec![strategy(&text(), Strategy::StopFirst, &text()); count];
     outcome.removed = vec![
         Removal {

@@ -171,9 +171,12 @@ fn found(output: &Output) -> String {
         Output::BackedUp { name, bytes, .. } => {
             format!("{}, {}", one_line(name), words::size(*bytes))
         }
-        Output::Migrated { services }
-        | Output::Started { services }
-        | Output::CutOver { services, .. } => names(services),
+        Output::Migrated { services, copied } => {
+            let copied = copied.iter().map(|c| format!("{} copied", c.from));
+            let all: Vec<String> = copied.chain(services.iter().cloned()).collect();
+            names(&all)
+        }
+        Output::Started { services } | Output::CutOver { services, .. } => names(services),
         Output::Restored {
             backup, sources, ..
         } => format!("from {}: {}", one_line(backup), names(sources)),

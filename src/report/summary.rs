@@ -63,7 +63,7 @@ fn render(outcome: &Outcome, detail: Detail) -> String {
     let mut page = Document::new();
     banner(&mut page, outcome);
     failure(&mut page, outcome);
-    facts(&mut page, outcome);
+    facts(&mut page, outcome, detail);
     warnings(&mut page, outcome, detail);
     what_changed(&mut page, outcome, detail.rows);
     logs(&mut page, outcome, detail);
@@ -95,7 +95,7 @@ fn failure(page: &mut Document, outcome: &Outcome) {
 }
 
 /// What was and what is, and everything else that is one line.
-fn facts(page: &mut Document, outcome: &Outcome) {
+fn facts(page: &mut Document, outcome: &Outcome, detail: Detail) {
     let mut rows: Vec<(&'static str, Inline)> = vec![
         ("Was", story::was(outcome).inline()),
         ("Is", story::is(outcome).inline().strong()),
@@ -133,6 +133,7 @@ fn facts(page: &mut Document, outcome: &Outcome) {
     rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
     rows.extend(restored(outcome).map(|text| ("Data", text)));
+    rows.extend(copied(outcome, detail).map(|text| ("Data", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
     if outcome.durations.total_ms > 0 {
         rows.push(("Took", time(outcome.durations.total_ms)));
@@ -230,6 +231,25 @@ fn restored(outcome: &Outcome) -> Option<Inline> {
     let put_back = Inline::joined(sources.collect(), ", ").say(" as in ");
     let from = Inline::code(&restored.backup).say("; what was there before is in ");
     Some(put_back.then(from).then(Inline::code(&restored.safety)))
+}
+
+/// What is at two places now, of which the application writes to one.
+fn copied(outcome: &Outcome, detail: Detail) -> Option<Inline> {
+    if outcome.copied.is_empty() || outcome.word != Word::Deployed {
+        return None;
+    }
+    let each = outcome.copied.iter().map(|copied| {
+        let to = Inline::code(&copied.from).say(" was copied to ");
+        let size = Inline::text(&words::size(copied.bytes));
+        to.then(Inline::code(&copied.to))
+            .say(" (")
+            .then(size)
+            .say(")")
+    });
+    let end =
+        "; the old data stays as it was, and what is written from now on is only in the new place";
+    let shown = first(each, outcome.copied.len(), detail);
+    Some(Inline::joined(shown, ", ").say(end))
 }
 
 fn time(ms: u64) -> Inline {

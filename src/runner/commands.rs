@@ -128,7 +128,10 @@ fn restarted_text(done: &[Restarted]) -> String {
     let line = |one: &Restarted| {
         let took = belay_report::words::duration(one.ms);
         let name = belay_model::text::one_line(&one.service);
-        format!("{name} was restarted, and is well again after {took}\n")
+        match one.made {
+            true => format!("{name} did not run; it runs again, and is well after {took}\n"),
+            false => format!("{name} was restarted, and is well again after {took}\n"),
+        }
     };
     match done.is_empty() {
         true => "no service runs\n".to_owned(),

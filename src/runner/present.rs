@@ -1,7 +1,9 @@
 //! Turns what the host answered into what the reports show. Pure, though it lives with the runner, which is the one that
 //! knows both sides.
 
+use belay_model::composition::copying::GAP_FOR_A_COPY;
 use belay_model::config::DataStrategy;
+use belay_model::replacement::strategy::ServiceStrategy;
 use belay_model::transaction::outcome::{Failure, ImageReport, Work};
 use belay_model::transaction::plan::{DataRule, Plan, PlannedWork};
 use belay_model::versions::release::RollbackTo;
@@ -157,7 +159,7 @@ pub(crate) fn plan(planned: &DryRunPlan) -> PlanReport {
         services: services
             .iter()
             .map(|s| PlannedService {
-                planned: s.clone(),
+                planned: with_gap_of_a_copy(s, &outlook.stops),
                 last_startup_ms: None,
             })
             .collect(),
@@ -187,6 +189,14 @@ pub(crate) fn plan(planned: &DryRunPlan) -> PlanReport {
         unused: outlook.unused.iter().map(unused_volume).collect(),
         refusals: outlook.refusal.iter().map(refusal).collect(),
     }
+}
+
+fn with_gap_of_a_copy(service: &ServiceStrategy, stops: &[String]) -> ServiceStrategy {
+    let mut planned = service.clone();
+    if stops.contains(&planned.service) {
+        planned.gap = Some(GAP_FOR_A_COPY.to_owned());
+    }
+    planned
 }
 
 fn warnings(planned: &DryRunPlan) -> Vec<String> {

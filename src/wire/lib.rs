@@ -375,6 +375,9 @@ pub struct DataOutlook {
     pub unnamed: Vec<UnnamedVolume>,
     /// Volumes of the project that what serves does not have mounted.
     pub unused: Vec<UnusedVolume>,
+    /// Services that stop while their data is copied to its new place.
+    #[serde(default)]
+    pub stops: Vec<String>,
 }
 
 /// A volume of the project that nothing of what serves has mounted.
@@ -388,7 +391,7 @@ pub struct UnusedVolume {
     pub created: Option<Timestamp>,
 }
 
-/// A container that was restarted and is well again.
+/// A container that was restarted, or made, and is well again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarted {
     /// The service's name in the Compose file.
@@ -397,6 +400,9 @@ pub struct Restarted {
     pub container: String,
     /// From its stop until it was well, in milliseconds.
     pub ms: u64,
+    /// None of the service ran before.
+    #[serde(default)]
+    pub made: bool,
 }
 
 /// What is known of the deployments that went live, and what the services complained of since a moment.

@@ -53,6 +53,18 @@ fn a_restart_changes_no_version_and_leaves_everything_well(mut app: App) {
     assert_eq!(run.exit, 10, "{}", run.log);
     run.says("no service cart runs here");
     assert_eq!(containers(&app), after);
+    // What somebody has removed is made again.
+    let typed = crate::hands::typed_in(&app.host);
+    app.host.run(&format!(
+        "{typed}; docker rm -f $(of worker) $(of belay-gateway)"
+    ));
+    assert_eq!(app.serving(), None);
+    app.env.remove("BELAY_SERVICE");
+    let run = app.press(json!({"command": "restart"}));
+    assert_eq!(run.exit, 0, "{}", run.log);
+    run.says("worker did not run; it runs again");
+    assert_eq!(app.serving().as_deref(), Some("v1.0.0"));
+    assert_eq!(containers(&app).len(), before.len());
 }
 
 fn the_doctor_finds_what_is_wrong_and_how_to_mend_it(mut app: App) {

@@ -8,7 +8,8 @@ use crate::lab::{App, ROOT, Run};
 on_every_host!(
     by turns:
     a_renamed_volume_is_refused_until_belay_yml_says_what_is_meant,
-    data_of_an_images_own_volume_is_carried_along_and_saved;
+    data_of_an_images_own_volume_is_carried_along_and_saved,
+    data_is_copied_to_its_new_place_or_nothing_changes;
     one run in four:
     another_place_for_the_same_volume_is_refused,
     another_project_or_folder_is_refused_while_the_first_one_has_the_data,
@@ -58,8 +59,9 @@ fn a_renamed_volume_is_refused_until_belay_yml_says_what_is_meant(mut app: App) 
     refused
         .ends("refused", "v1.0.0")
         .says(&lost)
-        .says("data: {data: left}")
-        .says("data: {data: moved}");
+        .says("data: {data: copied}")
+        .says("data: {data: moved}")
+        .says("data: {data: left}");
     assert_eq!(note(&app), "precious");
     let planned = app.belay(&["plan", "v1.1.0"]);
     let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
@@ -227,6 +229,94 @@ fn data_of_an_images_own_volume_is_carried_along_and_saved(mut app: App) {
     try_version(&mut app, "v1.3.0")
         .ends("refused", "v1.0.0")
         .says("where it had the volume without a name of web at /data")
-        .says("data: {\"web:/data\": left}");
+        .says("data: {\"web:/data\": copied}");
     assert_eq!(note(&app), "precious");
+    app.edit("belay.yml", |text| {
+        format!("{text}data: {{\"web:/data\": copied}}\n")
+    });
+    try_version(&mut app, "v1.4.0").ends("deployed", "v1.4.0");
+    assert_eq!(note(&app), "precious", "copied");
+}
+
+/// Root's own look into a volume.
+fn in_volume(app: &App, key: &str, script: &str) -> String {
+    let project = app.host.project;
+    app.host.run(&format!(
+        "cd $(docker volume inspect --format '{{{{.Mountpoint}}}}' {project}_{key}) && {script}"
+    ))
+}
+
+fn data_is_copied_to_its_new_place_or_nothing_changes(mut app: App) {
+    let project = app.host.project;
+    app.edit("belay.yml", |text| {
+        format!("{text}backup: {{data: none}}\n")
+    });
+    served_with_data(&mut app);
+    // Owners, modes and several names of one file go along, too.
+    in_volume(
+        &app,
+        "data",
+        "mkdir -m 700 sub && echo rows >sub/a && ln sub/a sub/b && ln -s a sub/c && chown -R 70:70 sub",
+    );
+    change(&app, "docker-compose.yml", "- data:/data", "- store:/data");
+    change(&app, "docker-compose.yml", "\n  data:\n", "\n  store:\n");
+    app.edit("belay.yml", |text| {
+        format!("{text}data: {{data: copied}}\n")
+    });
+    let before = app.belongings();
+
+    // Counted as large as it says.
+    in_volume(&app, "data", "truncate -s 10T sparse");
+    try_version(&mut app, "v1.1.0")
+        .ends("refused", "v1.0.0")
+        .says(&format!("not enough disk to copy volume {project}_data"));
+    in_volume(&app, "data", "rm sparse");
+
+    let labels = format!(
+        "--label com.docker.compose.project={project} --label com.docker.compose.volume=store"
+    );
+    app.host
+        .run(&format!("docker volume create {labels} {project}_store"));
+    in_volume(&app, "store", "echo mine >other");
+    let taken = try_version(&mut app, "v1.2.0");
+    taken
+        .ends("refused", "v1.0.0")
+        .says("which is not empty: other is there")
+        .says(&format!("docker volume rm {project}_store"));
+    assert_eq!(in_volume(&app, "store", "cat other"), "mine");
+    app.host.run(&format!("docker volume rm {project}_store"));
+
+    app.release("v1.3.0", "status500");
+    app.push("v1.3.0").ends("rolled-back", "v1.0.0");
+    assert_eq!(note(&app), "precious");
+    assert_eq!(app.belongings().len(), before.len(), "{before:?}");
+    assert!(!app.belongings().join(" ").contains("store"));
+
+    app.release("v1.4.0", "");
+    let planned = app.belay(&["plan", "v1.4.0"]);
+    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(
+        planned.contains("from when its data is copied"),
+        "{planned}"
+    );
+    let deployed = app.push("v1.4.0");
+    deployed
+        .ends("deployed", "v1.4.0")
+        .says("the old one stays as it was");
+    assert!(
+        deployed.summary.contains("was copied to"),
+        "{}",
+        deployed.summary
+    );
+    assert_eq!(note(&app), "precious");
+    let looks = "stat -c '%n %a %u:%g %h' . sub sub/*; cat sub/b; readlink sub/c";
+    assert_eq!(
+        in_volume(&app, "store", looks),
+        in_volume(&app, "data", looks)
+    );
+    app.http("POST", "/data", "newer").expect("an answer");
+    assert_eq!(in_volume(&app, "data", "cat note"), "precious");
+    app.rollback("v1.0.0").ends("deployed", "v1.0.0");
+    assert_eq!(note(&app), "precious");
+    assert_eq!(in_volume(&app, "store", "cat note"), "newer");
 }

@@ -111,6 +111,24 @@ fn what_is_taken_away_before_the_cutover_comes_back_at_once(app: App) {
             GOES_ON,
         ),
         hand(
+            "web paused",
+            (Step::Preflight, Before),
+            "docker pause $(of web)",
+            GOES_ON,
+        ),
+        hand(
+            "web paused",
+            (Step::Migrate, After),
+            "docker pause $(of web)",
+            GOES_ON,
+        ),
+        hand(
+            "the gateway paused",
+            (Step::Start, After),
+            "docker pause $(of belay-gateway)",
+            GOES_ON,
+        ),
+        hand(
             "web restarted",
             (Step::Unpack, After),
             "docker restart -t 1 $(of web)",
@@ -140,6 +158,12 @@ fn what_is_taken_away_after_the_cutover_gives_the_requests_back_at_once(app: App
             (Step::Bake, Before),
             "docker stop -t 1 $(of web | head -n 1)",
             GOES_BACK,
+        ),
+        hand(
+            "new web paused",
+            (Step::Bake, Before),
+            "docker pause $(of web | head -n 1)",
+            GOES_ON,
         ),
         hand(
             "the gateway killed",
@@ -185,6 +209,15 @@ fn what_was_taken_down_by_hand_is_told_and_can_be_backed_up_deployed_and_brought
     app.release("v1.1.0", "");
     app.push("v1.1.0").ends("deployed", "v1.1.0");
     let note = |app: &App| app.http("GET", "/data", "").expect("an answer").1;
+
+    let paused = format!("{}; docker pause $(of web)", typed_in(&app.host));
+    app.host.run(&paused);
+    let told = app.belay(&["status"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("but web does not run"), "{told}");
+    let restarted = app.belay(&["restart", "web"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    assert_eq!(app.serving().as_deref(), Some("v1.1.0"));
 
     take_down(&mut app);
     let told = app.belay(&["status"]);

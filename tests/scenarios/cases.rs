@@ -1,4 +1,4 @@
-//! The five transactions that every sweep runs over.
+//! The six transactions that every sweep runs over.
 
 use std::io::Write as _;
 
@@ -12,7 +12,8 @@ use belay_model::versions::release::RollbackTo;
 
 use crate::support::sample::{all_is_wanted, sample};
 use crate::support::site::{
-    Photo, Saved, Site, Version, assert_same, deployment_of, restore_of, rollback_to,
+    Photo, Saved, Site, Version, assert_same, copying_deployment_of, deployment_of, restore_of,
+    rollback_to,
 };
 
 /// The calls of a sweep that this run plays: all of them with `BELAY_FULL=1`, else one in `in_a_run`, so that as many runs
@@ -48,15 +49,18 @@ pub(crate) enum Case {
     Rollback,
     /// The same, with the data that it had then.
     Restore,
+    /// A deployment that takes the database's data along to another volume.
+    Copied,
 }
 
 impl Case {
-    pub(crate) const ALL: [Case; 5] = [
+    pub(crate) const ALL: [Case; 6] = [
         Case::OnEmpty,
         Case::OverPrevious,
         Case::OverAdopted,
         Case::Rollback,
         Case::Restore,
+        Case::Copied,
     ];
 
     /// Prepares a host for the transaction, once for a whole sweep.
@@ -73,6 +77,10 @@ impl Case {
                 site.host.world().free_bytes = 1 << 40;
             }
             Case::OverPrevious => site.must_deploy(&old),
+            Case::Copied => {
+                site.must_deploy(&old);
+                site.hold("as v1.0.0 left it");
+            }
             Case::Rollback => {
                 site.must_deploy(&old);
                 site.must_deploy(&new);
@@ -89,6 +97,11 @@ impl Case {
             Case::Restore => {
                 let backup = site.backups().last().expect("a backup").name.clone();
                 restore_of(RollbackTo::Previous, &backup)
+            }
+            Case::Copied => {
+                let moved = Version::with_moved_data("v1.1.0");
+                site.bring(&moved);
+                copying_deployment_of(&moved)
             }
             Case::OnEmpty | Case::OverPrevious | Case::OverAdopted => {
                 site.bring(&new);
@@ -120,7 +133,7 @@ impl Case {
     fn photo(self, site: &Site) -> Photo {
         match self {
             Case::Rollback | Case::Restore => site.photo(),
-            Case::OnEmpty | Case::OverPrevious | Case::OverAdopted => {
+            Case::OnEmpty | Case::OverPrevious | Case::OverAdopted | Case::Copied => {
                 site.photo().before_arrival(&Version::second("v1.1.0"))
             }
         }

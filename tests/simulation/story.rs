@@ -5,6 +5,7 @@ use std::fs;
 
 use belay_agent::host::Host as _;
 use belay_agent::journal;
+use belay_model::composition::continuity::Unsaid;
 use belay_model::digest::sha256;
 use belay_model::judgement::health::DegradedRule;
 use belay_model::transaction::plan::{ConfirmRule, Plan};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::rng::Rng;
 use crate::support::fake_host::{Behaviour, ComposeKind, WALL_MS, When};
-use crate::support::site::{Site, Version, deployment_of, rollback_to};
+use crate::support::site::{Site, Version, copying_deployment_of, deployment_of, rollback_to};
 
 /// What serves before the story begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -315,7 +316,7 @@ fn runner(number: usize, base: Base, rng: &mut Rng) -> Runner {
         Base::One(_) | Base::Adopted => rng.percent(5),
         Base::Nothing => false,
     };
-    let version = (!rollback).then(|| {
+    let mut version = (!rollback).then(|| {
         let parts = Parts {
             db: rng.percent(40),
             migrate: rng.percent(30),
@@ -333,6 +334,10 @@ fn runner(number: usize, base: Base, rng: &mut Rng) -> Runner {
         None => rollback_to(RollbackTo::Previous),
     };
     let nonce = format!("nonce {number} {:x}", rng.next());
+    let copies = sha256(nonce.as_bytes()).starts_with(['0', '1', '2', '3', '4', '5']);
+    if let Some(version) = version.as_mut().filter(|_| copies) {
+        plan = with_moved_data(version);
+    }
     plan.tx = sha256(nonce.as_bytes())[32..].to_owned();
     vary(&mut plan, rng);
     let within_ms = rng.between(300, 4000);
@@ -435,6 +440,20 @@ fn version(tag: &str, parts: Parts) -> Version {
         built,
         wishes: vec![],
     }
+}
+
+/// The database's data is in another volume than that of other versions, and goes along.
+fn with_moved_data(version: &mut Version) -> Plan {
+    if let Some(db) = version.compose["services"].get_mut("db") {
+        db["volumes"] = json!(["store:/var/lib/db"]);
+        let volumes = version.compose["volumes"].as_object_mut();
+        let volumes = volumes.expect("there are volumes");
+        volumes.remove("data");
+        volumes.insert("store".to_owned(), Value::Null);
+    }
+    let mut plan = copying_deployment_of(version);
+    plan.continuity.unsaid = Unsaid::Warn;
+    plan
 }
 
 /// A version that must be deployable after everything.

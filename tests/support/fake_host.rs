@@ -8,18 +8,18 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use belay_agent::backup::pack::{Packed, RECORD};
 use belay_agent::backup::{
-    DataKind, DataReader, DataWriter, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
+    DataKind, DataReader, DataWriter, EntryKind, EntryRecord, Feed, LogSource, ReadError, Sink, TOP,
 };
 use belay_agent::host::{
-    Composition, Container, ContainerMount, DockerHealth, Host, HostError, Image, ImageContent,
-    ImageName, RunState, Volume,
+    Attentive, Composition, Container, ContainerEvent, ContainerMount, DockerHealth, Host,
+    HostError, Image, ImageContent, ImageName, RunState, Volume,
 };
 use belay_agent::revive::Revival;
 use belay_model::composition::data::RestoredSource;
@@ -101,6 +101,14 @@ pub struct Content {
 }
 
 impl Content {
+    /// Nothing, as a new volume has it.
+    pub fn empty() -> Self {
+        Content {
+            files: BTreeMap::new(),
+            aside: BTreeMap::new(),
+        }
+    }
+
     /// One file, `note`.
     pub fn note(text: &str) -> Self {
         Content {
@@ -171,6 +179,8 @@ pub struct FakeContainer {
     mounts: Vec<ContainerMount>,
     has_healthcheck: bool,
     life: Life,
+    /// Somebody holds it still.
+    pub paused: bool,
     /// In every network that it is in; another one after each start.
     address: String,
     gateway: Option<FakeGateway>,
@@ -195,6 +205,27 @@ enum Life {
     Created,
     StartedAt(u64),
     StoppedWith(i32),
+}
+
+/// What passes between somebody's hand and the thread that keeps what serves.
+#[derive(Clone, Debug, Default)]
+struct Attention {
+    /// Nothing waits for a thread that is not there.
+    has_keeper: bool,
+    raised: Vec<ContainerEvent>,
+    taken: usize,
+    /// How often the thread has come back for more.
+    looks: usize,
+    /// The engine sleeps until it has looked again.
+    is_awaited: bool,
+}
+
+/// What somebody does to a container by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hand {
+    Kills,
+    Removes,
+    Pauses,
 }
 
 /// Which Compose the host has. They differ in what a failed replacement leaves.
@@ -222,8 +253,12 @@ pub struct World {
     pub networks: BTreeMap<String, String>,
     /// By name, with the project and a number of its own: a volume that was removed and made again is another one.
     pub volumes: BTreeMap<String, (String, u64)>,
-    /// What volumes hold, by their names; one that is not here holds what [`Content::default`] says.
+    /// What volumes hold, by their names; one that is not here holds what [`Content::default`] says. A new one is empty, and
+    /// gets that from its first container that starts.
     pub data: BTreeMap<String, Content>,
+    /// The services that ran whenever a volume was filled.
+    pub ran_at_fill: Vec<BTreeSet<String>>,
+    attention: Option<Attention>,
     /// Every start of a container, as `service version`, while something is kept aside in a volume.
     pub beside_kept: Vec<String>,
     pub free_bytes: u64,
@@ -319,6 +354,8 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct FakeHost {
     world: Arc<Mutex<World>>,
+    /// It is the second way to it, of the thread that keeps what serves.
+    is_apart: bool,
 }
 
 impl Default for FakeHost {
@@ -340,6 +377,8 @@ impl FakeHost {
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
                 data: BTreeMap::new(),
+                ran_at_fill: vec![],
+                attention: None,
                 beside_kept: vec![],
                 free_bytes: 1 << 40,
                 compose: ComposeKind::Python,
@@ -365,6 +404,7 @@ impl FakeHost {
                 outage: None,
                 timers: Timers::default(),
             })),
+            is_apart: false,
         }
     }
 
@@ -372,6 +412,7 @@ impl FakeHost {
     pub fn in_state(world: World) -> Self {
         FakeHost {
             world: Arc::new(Mutex::new(world)),
+            is_apart: false,
         }
     }
 
@@ -456,6 +497,61 @@ impl FakeHost {
         }
     }
 
+    /// From now on engines have a thread beside them that keeps what serves. The clock stands still while it acts.
+    pub fn attend(&self) {
+        self.world().attention = Some(Attention::default());
+    }
+
+    /// Somebody does something to the newest container of a service that runs, or to the oldest one.
+    pub fn by_hand(&self, hand: Hand, service: &str, newest: bool) {
+        let mut world = self.world();
+        let of_service = world.containers.iter().filter(|c| c.service == service);
+        let mut running = of_service.filter(|c| world.state(c) == RunState::Running);
+        let found = if newest {
+            running.next_back()
+        } else {
+            running.next()
+        };
+        let id = found.expect("it runs").id.clone();
+        match hand {
+            Hand::Kills => world.end(&id, 137),
+            Hand::Removes => {
+                world.end(&id, 137);
+                world.containers.retain(|c| c.id != id);
+            }
+            Hand::Pauses => {
+                let mut all = world.containers.iter_mut();
+                all.find(|c| c.id == id).expect("it is there").paused = true;
+            }
+        }
+        if let Some(attention) = &mut world.attention {
+            attention.raised.push(ContainerEvent {
+                service: service.to_owned(),
+                started: false,
+            });
+        }
+    }
+
+    /// Waits until the thread that keeps what serves, where there is one, has seen to what happened: it is as quick as a
+    /// thread that looks all the time.
+    fn await_keeper(&self) {
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        let looks = |is_awaited| {
+            let mut world = self.world();
+            let attention = world.attention.as_mut().filter(|a| a.has_keeper)?;
+            attention.is_awaited = is_awaited;
+            Some(attention.looks)
+        };
+        let Some(from) = looks(true).filter(|_| !self.is_apart) else {
+            return;
+        };
+        // It may be in the middle of one.
+        while looks(true).is_some_and(|now| now < from + 2) && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        looks(false);
+    }
+
     /// Puts an image on the host under a name, as `docker load` or `docker build` does.
     pub fn load(&self, reference: &str, image: &FakeImage) {
         self.world().put(reference, image.clone());
@@ -488,6 +584,13 @@ impl FakeHost {
         let replicas = file.document["services"][service]["deploy"]["replicas"].as_u64();
         let as_written = |c: &&FakeContainer| c.config == wanted.config && world.is_alive(c);
         of_service.len() as u64 == replicas.unwrap_or(1) && of_service.iter().all(as_written)
+    }
+
+    /// The services that run.
+    fn running(&self) -> BTreeSet<String> {
+        let world = self.world();
+        let running = world.containers.iter().filter(|c| world.is_alive(c));
+        running.map(|c| c.service.clone()).collect()
     }
 
     /// One call that cannot fail.
@@ -581,6 +684,15 @@ impl Host for FakeHost {
         for action in due {
             action();
         }
+        self.await_keeper();
+    }
+
+    fn apart(&self) -> Option<Box<dyn Attentive>> {
+        self.world().attention.as_mut()?.has_keeper = true;
+        Some(Box::new(FakeHost {
+            world: Arc::clone(&self.world),
+            is_apart: true,
+        }))
     }
 
     fn engine(&self) -> Result<EngineFacts, HostError> {
@@ -712,6 +824,13 @@ impl Host for FakeHost {
                     format!("No such container: {container}"),
                 ))
             }
+        })
+    }
+
+    fn unpause(&self, container: &str) -> Result<(), HostError> {
+        self.try_call("unpause", |world| {
+            world.unpause(container);
+            Ok(())
         })
     }
 
@@ -896,6 +1015,7 @@ impl Host for FakeHost {
                 )),
                 None => {
                     world.volumes.remove(name);
+                    world.data.remove(name);
                     Ok(())
                 }
             }
@@ -911,12 +1031,50 @@ impl Host for FakeHost {
             .map_err(io::Error::other)
     }
 
+    fn data_root(&self) -> Result<PathBuf, HostError> {
+        // No directory of this machine: what it is on is not known.
+        self.try_call("data_root", |_| Ok(PathBuf::from("/volumes")))
+    }
+
     fn data_reader<'a>(&'a self, _project: &'a str) -> Box<dyn DataReader + 'a> {
         Box::new(FakeReader(self))
     }
 
     fn data_writer<'a>(&'a self, _project: &'a str) -> Box<dyn DataWriter + 'a> {
         Box::new(FakeWriter(self))
+    }
+}
+
+impl Attentive for FakeHost {
+    fn await_event(
+        &self,
+        _project: &str,
+        _since: Timestamp,
+        _patience: Duration,
+    ) -> Result<Option<ContainerEvent>, HostError> {
+        self.world().attention.as_mut().expect("it attends").looks += 1;
+        for _ in 0..50 {
+            let mut world = self.world();
+            let attention = world.attention.as_mut().expect("it attends");
+            if let Some(event) = attention.raised.get(attention.taken).cloned() {
+                attention.taken += 1;
+                return Ok(Some(event));
+            }
+            if attention.is_awaited {
+                break;
+            }
+            drop(world);
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for FakeHost {
+    fn drop(&mut self) {
+        if let Some(attention) = self.world().attention.as_mut().filter(|_| self.is_apart) {
+            attention.has_keeper = false;
+        }
     }
 }
 
@@ -1055,7 +1213,9 @@ impl DataReader for FakeReader<'_> {
     }
 
     fn size(&self, source: &DataKind) -> Result<u64, ReadError> {
-        let size = self.call("data_size", 4)?;
+        let content = self.0.world().content_of(source).clone();
+        let size = content.files.values().map(|text| text.len() as u64).sum();
+        let size = self.call("data_size", size)?;
         match source {
             DataKind::Volume { name } if !self.0.world().volumes.contains_key(name) => {
                 Err(ReadError::Absent)
@@ -1104,6 +1264,8 @@ impl DataWriter for FakeWriter<'_> {
     fn fill(&self, source: &RestoredSource, feed: Feed<'_>) -> Result<(), ReadError> {
         let mut bytes = vec![];
         feed(&mut bytes).map_err(ReadError::Sink)?;
+        let running = self.0.running();
+        self.0.world().ran_at_fill.push(running);
         self.change("fill", source, |content| {
             content.files.extend(files_in(&bytes));
         })
@@ -1116,9 +1278,15 @@ impl DataWriter for FakeWriter<'_> {
         wanted: &[EntryRecord],
     ) -> Result<(), ReadError> {
         let found = self.0.world().content_of(&source.kind).files.clone();
-        let files = wanted.iter().filter(|e| e.is_file());
-        let wanted: Vec<&str> = files.map(|e| e.path.as_str()).collect();
-        assert_eq!(found.keys().collect::<Vec<_>>(), wanted);
+        let wanted = wanted.iter().filter_map(|entry| match &entry.kind {
+            EntryKind::File { sha256, .. } => Some((entry.path.clone(), sha256.clone())),
+            _ => None,
+        });
+        let wanted: BTreeMap<String, String> = wanted.collect();
+        let found = found
+            .into_iter()
+            .map(|(name, text)| (name, sha256(text.as_bytes())));
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), wanted);
         self.change("check", source, |_| ())
     }
 
@@ -1199,7 +1367,11 @@ impl World {
             DataKind::Volume { name } => name.clone(),
             DataKind::Bind { path } => path.display().to_string(),
         };
-        self.data.entry(name).or_default()
+        let is_empty_dir = |path: &Path| path.read_dir().is_ok_and(|mut dir| dir.next().is_none());
+        self.data.entry(name).or_insert_with(|| match source {
+            DataKind::Bind { path } if is_empty_dir(path) => Content::empty(),
+            DataKind::Bind { .. } | DataKind::Volume { .. } => Content::default(),
+        })
     }
 
     /// A container that runs and has a volume.
@@ -1309,6 +1481,7 @@ impl World {
             Behaviour::Exits(_) if container.restarts_itself() => RunState::Restarting,
             Behaviour::Exits(code) => RunState::Exited(*code),
             Behaviour::OneShot(code) if since >= ONE_SHOT_MS => RunState::Exited(*code),
+            _ if container.paused => RunState::Paused,
             _ => RunState::Running,
         }
     }
@@ -1367,6 +1540,9 @@ impl World {
         let wanted = file.container(service, self)?;
         self.make_surroundings(&file);
         let mut of_service = self.ids_of(&wanted);
+        for id in &of_service {
+            self.unpause(id);
+        }
         let as_written = of_service
             .iter()
             .position(|id| self.container(id).config == wanted.config);
@@ -1413,6 +1589,9 @@ impl World {
     fn start(&mut self, id: &str) -> Result<(), HostError> {
         let container = self.container(id).clone();
         let refuse = |why: &str| Err(said("docker-compose up", why));
+        if self.state(&container) == RunState::Paused {
+            return refuse("cannot start a paused container, try unpause instead");
+        }
         if *self.behaviour(&container) == Behaviour::WontStart {
             return refuse("OCI runtime create failed: exec: \"/app\": no such file or directory");
         }
@@ -1442,9 +1621,16 @@ impl World {
             let told = format!("{} {}", self.container(id).service, image.version);
             self.beside_kept.push(told);
         }
+        for volume in self.container(id).volumes.clone() {
+            let content = self.data.entry(volume).or_default();
+            if *content == Content::empty() {
+                *content = Content::default();
+            }
+        }
         let (now, number) = (self.now_ms, self.number());
         for container in self.containers.iter_mut().filter(|c| c.id == id) {
             container.life = Life::StartedAt(now);
+            container.paused = false;
             container.address = format!(
                 "10.{}.{}.{}",
                 number >> 16,
@@ -1461,6 +1647,12 @@ impl World {
         }
     }
 
+    fn unpause(&mut self, id: &str) {
+        for container in self.containers.iter_mut().filter(|c| c.id == id) {
+            container.paused = false;
+        }
+    }
+
     fn end(&mut self, id: &str, code: i32) {
         let now = self.now_ms;
         self.ended_ms.insert(id.to_owned(), now);
@@ -1471,6 +1663,7 @@ impl World {
             .count() as u64;
         for container in self.containers.iter_mut().filter(|c| c.id == id) {
             container.life = Life::StoppedWith(code);
+            container.paused = false;
         }
     }
 
@@ -1501,6 +1694,7 @@ impl World {
         for volume in file.volumes() {
             if !self.volumes.contains_key(&volume) {
                 let number = self.number();
+                self.data.insert(volume.clone(), Content::empty());
                 self.volumes.insert(volume, (file.project.clone(), number));
             }
         }
@@ -1523,7 +1717,8 @@ impl World {
         let running: Vec<(String, String, String)> = self
             .containers
             .iter()
-            .filter(|c| self.state(c) == RunState::Running)
+            // One that is paused keeps its name.
+            .filter(|c| matches!(self.state(c), RunState::Running | RunState::Paused))
             .map(|c| (c.project.clone(), c.service.clone(), c.address.clone()))
             .collect();
         for container in &mut self.containers {
@@ -1819,6 +2014,7 @@ impl File {
             mounts: self.mounts_of(spec),
             has_healthcheck: spec.get("healthcheck").is_some(),
             life: Life::Created,
+            paused: false,
             address: String::new(),
             gateway: match service {
                 GATEWAY_SERVICE => FakeGateway::read(spec),

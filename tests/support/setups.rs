@@ -37,6 +37,9 @@ pub trait Setup {
         format!("{}/", self.project())
     }
 
+    /// Holds a container still.
+    fn pause(&self, container: &str);
+
     /// Writes the Compose file.
     fn compose(&self, document: &Value) -> Composition {
         self.compose_text(&yaml::write(document))
@@ -114,6 +117,12 @@ impl Setup for Fake {
         let image = FakeImage::new("haproxy", "3.0", Behaviour::Healthy);
         self.host.load(&reference, &image);
         reference
+    }
+
+    fn pause(&self, container: &str) {
+        let mut world = self.host.world();
+        let mut all = world.containers.iter_mut();
+        all.find(|c| c.id == container).expect("it is there").paused = true;
     }
 
     fn probed_address(&self) -> String {
@@ -252,6 +261,12 @@ impl Setup for Real {
 
     fn gateway_image(&self) -> String {
         lab("gateway")
+    }
+
+    fn pause(&self, container: &str) {
+        let paused = Command::new("docker").args(["pause", container]).output();
+        let paused = paused.expect("docker runs");
+        assert!(paused.status.success(), "{paused:?}");
     }
 
     fn probed_address(&self) -> String {

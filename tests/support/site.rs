@@ -14,7 +14,8 @@ use belay_agent::journal::Journal;
 use belay_agent::layout::Layout;
 use belay_agent::lock::{self, HostLock, Locking};
 use belay_agent::{adopt, backup, engine_process, records, state};
-use belay_model::config::{ImageSource, WishedStrategy};
+use belay_model::composition::continuity::{Meant, Unsaid};
+use belay_model::config::{DataMeaning, ImageSource, WishedStrategy};
 use belay_model::digest::sha256;
 use belay_model::judgement::health::{DegradedRule, HealthAnswer, HealthRules, VersionCheck};
 use belay_model::replacement::strategy::Strategy;
@@ -80,6 +81,14 @@ impl Version {
             0o644,
             "cache\n".to_owned(),
         ));
+        version
+    }
+
+    /// Like the first, with the database's data in another volume.
+    pub fn with_moved_data(tag: &str) -> Self {
+        let mut version = Version::first(tag);
+        version.compose["services"]["db"]["volumes"] = json!(["store:/var/lib/db"]);
+        version.compose["volumes"] = json!({"store": null});
         version
     }
 
@@ -239,6 +248,19 @@ pub fn plan_for(work: PlannedWork) -> Plan {
 
 pub fn deployment_of(version: &Version) -> Plan {
     plan_for(PlannedWork::Deploy(Box::new(version.work())))
+}
+
+/// One to production, that takes the database's data along.
+pub fn copying_deployment_of(version: &Version) -> Plan {
+    let mut plan = deployment_of(version);
+    plan.continuity = ContinuityRules {
+        unsaid: Unsaid::Refuse,
+        meant: vec![Meant {
+            source: "data".to_owned(),
+            meaning: DataMeaning::Copied,
+        }],
+    };
+    plan
 }
 
 pub fn rollback_to(to: RollbackTo) -> Plan {

@@ -29,6 +29,7 @@ mod names;
 pub mod pack;
 mod read;
 pub mod rebuild;
+mod relay;
 mod shelf;
 mod steady;
 mod stream;
@@ -55,6 +56,7 @@ pub use manifest::{
 };
 pub use names::{BackupName, Leads, NotABackupName};
 pub use read::{SavedData, VerifyError, extract_file, verify};
+pub use relay::{Content, Relayed, content, relay};
 pub use shelf::{BackupEntry, Unrecorded, estimate, free_bytes, list, remove, sweep, unrecorded};
 pub use write::{PublishPoint, create, create_watched};
 

@@ -435,6 +435,11 @@ impl<R> Hashing<R> {
             hash: Sha256::new(),
         }
     }
+
+    /// The hash of what was read.
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.hash.finalize().to_vec()
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {

@@ -134,7 +134,7 @@ pub(super) fn copy_stream(
 }
 
 /// The record that an entry holds.
-fn record_in<R: Read>(tar: &mut TarReader<R>, entry: &TarEntry) -> io::Result<Packed> {
+pub(super) fn record_in<R: Read>(tar: &mut TarReader<R>, entry: &TarEntry) -> io::Result<Packed> {
     let mut text = vec![];
     EntryContent(tar)
         .take(LONGEST_RECORD)
@@ -152,12 +152,12 @@ fn broken_off(mut noticed: Noticed, at: &str) -> Noticed {
     noticed
 }
 
-fn first_part(path: &[u8]) -> &[u8] {
+pub(super) fn first_part(path: &[u8]) -> &[u8] {
     path.split(|b| *b == b'/').next().unwrap_or(path)
 }
 
 /// A path of the stream as a path of the archive: its top directory becomes `place`.
-fn replanted(path: &[u8], top: &[u8], place: &str) -> Option<Vec<u8>> {
+pub(super) fn replanted(path: &[u8], top: &[u8], place: &str) -> Option<Vec<u8>> {
     let rest = path.strip_prefix(top)?;
     if !rest.is_empty() && !rest.starts_with(b"/") {
         return None;
@@ -179,7 +179,7 @@ fn database(path: &[u8], head: &[u8]) -> Option<&'static str> {
 }
 
 /// The content of a stream's current entry.
-struct EntryContent<'a, R>(&'a mut TarReader<R>);
+pub(super) struct EntryContent<'a, R>(pub(super) &'a mut TarReader<R>);
 
 impl<R: Read> Read for EntryContent<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

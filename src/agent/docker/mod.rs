@@ -14,7 +14,7 @@ mod shim;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ struct EngineInfo {
     live_restore_enabled: bool,
     #[serde(default)]
     server_errors: Vec<String>,
+    #[serde(default)]
+    docker_root_dir: PathBuf,
     #[serde(default)]
     driver_status: Option<Vec<Vec<String>>>,
 }
@@ -381,9 +383,12 @@ impl Host for RealHost {
     fn up(&self, composition: &Composition, service: &str) -> Result<(), HostError> {
         let containers = self.containers(&composition.project)?;
         for container in containers.iter().filter(|c| c.service == service) {
-            // Compose may start one that has ended. One that is paused has its shim for good reason.
-            if matches!(container.state, RunState::Exited(_)) {
-                shim::await_end(&container.id);
+            match container.state {
+                // Compose may start it.
+                RunState::Exited(_) => shim::await_end(&container.id),
+                // Compose would, too, and Docker does not start one that is held still.
+                RunState::Paused => self.unpause(&container.id)?,
+                RunState::Created | RunState::Running | RunState::Restarting => {}
             }
         }
         let _alone = COMPOSE_CHANGES
@@ -427,6 +432,14 @@ impl Host for RealHost {
 
     fn start(&self, container: &str) -> Result<(), HostError> {
         self.start_within(container, SHORT)
+    }
+
+    fn unpause(&self, container: &str) -> Result<(), HostError> {
+        let path = format!("/containers/{container}/unpause");
+        match gone_is_fine(self.api()?.post(&path, None, SHORT)) {
+            Err(HostError::Command { said, .. }) if said.contains("is not paused") => Ok(()),
+            done => done,
+        }
     }
 
     fn set_restart_policy(&self, container: &str, policy: &str) -> Result<(), HostError> {
@@ -568,6 +581,10 @@ impl Host for RealHost {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn data_root(&self) -> Result<PathBuf, HostError> {
+        Ok(self.info()?.docker_root_dir)
     }
 
     fn data_reader<'a>(&'a self, project: &'a str) -> Box<dyn DataReader + 'a> {

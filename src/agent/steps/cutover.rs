@@ -147,7 +147,7 @@ fn runs(work: &StepContext<'_>, service: &str) -> Result<bool, AgentError> {
 fn stop_incumbents(work: &StepContext<'_>, service: &str) -> Result<(), AgentError> {
     let grace = work.grace(service)?;
     for container in work.sides(service)?.incumbents {
-        if container.is_alive() {
+        if container.is_under_way() {
             work.host.stop_within(&container.id, grace)?;
         }
     }
@@ -155,10 +155,11 @@ fn stop_incumbents(work: &StepContext<'_>, service: &str) -> Result<(), AgentErr
 }
 
 pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
-    match work.restoration() {
-        // The version before must not see data that was put back; its own comes first.
-        Some(_) => Ok(()),
-        None => go_back::go_back(work),
+    // The version before must not see data that was put back; its own comes first. And where its services were stopped for
+    // a copy of their data, they come back with all that, once.
+    match work.restoration().is_some() || !work.copying().is_empty() {
+        true => Ok(()),
+        false => go_back::go_back(work),
     }
 }
 

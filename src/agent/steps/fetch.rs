@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{StepContext, files, mounted, prune};
-use crate::continuity::{Before, Part};
+use crate::continuity::{Before, Candidate, Part};
+use crate::copying::examine;
 use crate::error::AgentError;
 use crate::host::{Image, ImageContent, ImageName};
 use crate::images::{Images, Wanted};
@@ -12,6 +13,7 @@ use crate::records;
 use crate::state;
 use belay_model::composition::compose::ComposeFile;
 use belay_model::composition::compose::ReleaseFile;
+use belay_model::composition::copying::{Copying, GAP_FOR_A_COPY};
 use belay_model::composition::data_view::DataView;
 use belay_model::composition::image::Content;
 use belay_model::composition::project::{pin, repository_prefix};
@@ -49,6 +51,8 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
     if work.restoration().is_some() {
         moves.announce_a_gap("everything stops while its data is put back");
     }
+    let copying = copying(work, &release, previous.as_ref())?;
+    moves.announce_a_gap_of(&copying.writers, GAP_FOR_A_COPY);
     if let Some(gap) = gateway_gap(&moves.gateway, previous.is_none()) {
         work.note(format!("a gap is to be expected {gap}"));
     }
@@ -56,7 +60,36 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
         images,
         strategies: strategies(&moves, previous.is_none()),
         moves,
+        copying: Box::new(copying),
     })
+}
+
+/// What is copied to its new place; refused here, before anything changes, when it cannot be.
+fn copying(
+    work: &StepContext<'_>,
+    release: &Release,
+    previous: Option<&Release>,
+) -> Result<Copying, AgentError> {
+    if work.deploy().is_none() || !work.plan.continuity.may_copy() {
+        return Ok(Copying::default());
+    }
+    let (host, layout) = (work.host, work.layout);
+    let view = DataView::of_file(&with_image_volumes(work, release)?, &release.project);
+    let before = match previous {
+        Some(previous) => Before::serving(host, layout, previous)?,
+        None => Before::elsewhere(host, layout, &release.project, work.plan, &view)?,
+    };
+    let Some(before) = before else {
+        return Ok(Copying::default());
+    };
+    let candidate = Candidate {
+        tag: &release.tag,
+        view: &view,
+        is_rollback: false,
+        rules: &work.plan.continuity,
+    };
+    let besides = work.preflight()?.backup_estimate_bytes;
+    examine(host, layout, &before, &candidate, besides)
 }
 
 /// Now that the images are known: data of what serves that is in volumes without a name.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::services::{
-    LOOK, await_listening, up, verify_running, wait_for_dependencies, without_image,
+    LOOK, await_listening, start_again, up, verify_running, wait_for_dependencies, without_image,
 };
 use super::{Sides, StepContext, candidates, files, long_running, traffic};
 use crate::error::AgentError;
@@ -80,7 +80,7 @@ fn revive(work: &StepContext<'_>, service: &str) -> Result<Vec<Container>, Agent
     let mut revived = vec![];
     for container in work.sides(service)?.incumbents {
         if work.ran(&container) && !container.is_alive() {
-            work.host.start(&container.id)?;
+            start_again(work, &container)?;
             revived.push(container);
         }
     }

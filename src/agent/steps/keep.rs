@@ -18,6 +18,7 @@ use belay_model::replacement::strategy::Strategy;
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::duty::Duty;
 use belay_model::transaction::phase::Phase;
+use belay_model::transaction::step::Step;
 use belay_model::versions::release::Release;
 use belay_model::versions::revival::has_done_its_work;
 
@@ -27,11 +28,15 @@ const TRIES: u32 = 5;
 
 /// How often each was brought back.
 #[derive(Debug, Default)]
-pub(crate) struct Tries(BTreeMap<String, u32>);
+pub(crate) struct Tries {
+    of_each: BTreeMap<String, u32>,
+    /// Something is left as it is for the moment.
+    pub(crate) is_waiting: bool,
+}
 
 impl Tries {
     fn allows(&mut self, what: &str) -> bool {
-        let tries = self.0.entry(what.to_owned()).or_default();
+        let tries = self.of_each.entry(what.to_owned()).or_default();
         *tries += 1;
         *tries <= TRIES
     }
@@ -45,19 +50,57 @@ pub(crate) fn keep(work: &StepContext<'_>, tries: &mut Tries) -> Result<Vec<Stri
         return leave_to(work, phase, &release);
     }
     let duty = Duty::at(phase, work.plan.work.restores());
+    let mut told = match duty {
+        Duty::Nobody => return Ok(vec![]),
+        _ => let_go(work, tries, phase)?,
+    };
     let wanted = match (duty, work.previous()?) {
-        (Duty::Nobody, _) | (Duty::Before | Duty::BeforeBesideReplaced, None) => return Ok(vec![]),
+        (Duty::Nobody, _) | (Duty::Before | Duty::BeforeBesideReplaced, None) => return Ok(told),
         (Duty::Before, Some(previous)) => before(work, previous)?,
         (Duty::BeforeBesideReplaced, Some(previous)) => {
             beside_replaced(work, before(work, previous)?)?
         }
         (Duty::After, _) => match lost_candidate(work)? {
-            Some(reason) => return Ok(vec![go_back(work, &reason)?]),
+            Some(reason) => {
+                told.push(go_back(work, &reason)?);
+                return Ok(told);
+            }
             None => after(work)?,
         },
         (Duty::Committed, _) => committed(work)?,
     };
-    all(work, tries, &wanted)
+    told.extend(all(work, tries, &wanted)?);
+    Ok(told)
+}
+
+/// Lets containers run on that somebody holds still: on either side, because no version does that to itself. A backup may
+/// hold some for a moment, and lets go of them itself.
+fn let_go(
+    work: &StepContext<'_>,
+    tries: &mut Tries,
+    phase: Phase,
+) -> Result<Vec<String>, AgentError> {
+    let mut held = work.containers()?;
+    held.retain(|c| {
+        let is_off = work.was_there(c) && !work.ran(c) || work.is_stopped_for_a_copy(&c.service);
+        c.state == RunState::Paused && !is_off
+    });
+    let is_saving = matches!(
+        phase,
+        Phase::Performing {
+            step: Step::Backup,
+            ..
+        }
+    );
+    tries.is_waiting = is_saving && !held.is_empty();
+    held.retain(|c| !is_saving && tries.allows(&c.id));
+    for container in &held {
+        work.host.unpause(&container.id)?;
+    }
+    let told = held
+        .iter()
+        .map(|c| format!("{} had been paused; it runs on", c.service));
+    Ok(told.collect())
 }
 
 /// Treats both versions as the transaction wants it at this moment, in a gateway that has forgotten it.
@@ -121,7 +164,7 @@ fn before(work: &StepContext<'_>, previous: Release) -> Result<Wanted, AgentErro
     let mut names = long_running(&previous, &file)?;
     names.push(GATEWAY_SERVICE.to_owned());
     let running = &work.preflight()?.running;
-    names.retain(|name| running.contains(name));
+    names.retain(|name| running.contains(name) && !work.is_stopped_for_a_copy(name));
     Ok(Wanted::of(previous, &work.moves(), names, Side::Incumbent))
 }
 

@@ -1,11 +1,12 @@
 //! Migrate: runs the one-shot services of a new release, once, and insists that each ends well.
 //!
-//! A rollback runs none of them: data stays as it is, unless it asks for the data of a backup ([`super::restore`]). What a migration did to data is not undone either; the backup that
-//! was just taken holds the data from before.
+//! Data that the release has at another place is copied there first ([`super::copy`]). A rollback runs no services: data
+//! stays as it is, unless it asks for the data of a backup ([`super::restore`]). What a migration did to data is not undone
+//! either; the backup that was just taken holds the data from before.
 
 use std::time::Duration;
 
-use super::{StepContext, container_of, go_back, one_shots, restore, services};
+use super::{StepContext, container_of, copy, go_back, one_shots, restore, services};
 use crate::error::AgentError;
 use crate::host::RunState;
 use belay_model::composition::compose::{ComposeFile, Condition};
@@ -22,12 +23,17 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
             None => Ok(Output::Nothing),
         };
     }
+    let copying = work.copying();
+    let copied = match copying.is_empty() {
+        true => vec![],
+        false => copy::perform(work, &copying)?,
+    };
     let release = work.candidate()?;
     let services = one_shots(&release, &work.normalised(&release.name)?)?;
     for service in &services {
         run(work, &release, service)?;
     }
-    Ok(Output::Migrated { services })
+    Ok(Output::Migrated { services, copied })
 }
 
 /// Takes away all that is new: Compose makes networks, volumes and the containers of dependencies for a migration, too.
@@ -35,6 +41,10 @@ pub(super) fn perform(work: &mut StepContext<'_>) -> Result<Output, AgentError> 
 pub(super) fn undo(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     if let Some(restoration) = work.restoration() {
         restore::undo(work, &restoration)?;
+    }
+    let copying = work.copying();
+    if !copying.is_empty() {
+        copy::undo(work, &copying)?;
     }
     let project = work.preflight()?.project.clone();
     let previous = work.previous()?;

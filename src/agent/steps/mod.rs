@@ -8,6 +8,7 @@ pub(super) mod backup;
 mod bake;
 mod candidates;
 mod confirm;
+mod copy;
 mod cutover;
 mod drain;
 mod fetch;
@@ -40,6 +41,7 @@ use super::state;
 use crate::error::AgentError;
 use crate::records;
 use belay_model::composition::compose::ComposeFile;
+use belay_model::composition::copying::Copying;
 use belay_model::composition::data::Restoration;
 use belay_model::composition::data_view::DataView;
 use belay_model::replacement::moves::Moves;
@@ -54,6 +56,7 @@ use belay_model::versions::release::{Release, ReleaseName};
 
 pub(super) use preflight::rollback_target;
 pub use preflight::settle_project;
+pub(super) use services::name_image_again;
 
 /// Performs a step.
 pub fn perform(step: Step, work: &mut StepContext<'_>) -> Result<Output, AgentError> {
@@ -216,6 +219,25 @@ impl<'a> StepContext<'a> {
             Some(Output::Preflight(output)) => output.restoration.clone(),
             _ => None,
         }
+    }
+
+    /// The data that this transaction copies to its new place, if any.
+    pub(crate) fn copying(&self) -> Copying {
+        match journal::output(self.entries(), Step::Fetch) {
+            Some(Output::Fetched { copying, .. }) => copying.as_ref().clone(),
+            _ => Copying::default(),
+        }
+    }
+
+    /// Whether the version before has services stopped for that, which nobody must start on data that is left.
+    pub(crate) fn is_stopped_for_a_copy(&self, service: &str) -> bool {
+        let mut entries = self.entries().iter();
+        let begins =
+            |e: &Entry| matches!(e.event, Event::Started { step } if step == Step::Migrate);
+        let is_over =
+            |e: &Entry| matches!(e.event, Event::UndoDone { step } if step == Step::Migrate);
+        let writers = || self.copying().writers;
+        entries.any(begins) && !entries.any(is_over) && writers().iter().any(|w| w == service)
     }
 
     /// The name of the release that this transaction brings.

@@ -87,12 +87,12 @@ fn there_before(work: &StepContext<'_>, project: String) -> Result<PreflightOutp
     let running = containers
         .iter()
         // One that keeps crashing is meant to run, and an unwind has to take the candidate out of its place.
-        .filter(|c| c.is_alive() && !c.one_off)
+        .filter(|c| c.is_under_way() && !c.one_off)
         .map(|c| c.service.clone());
     let before = containers.iter().map(|c| KnownContainer {
         id: c.id.clone(),
         service: c.service.clone(),
-        ran: c.is_alive(),
+        ran: c.is_under_way(),
     });
     let prefix = repository_prefix(&project);
     Ok(PreflightOutput {
@@ -132,7 +132,7 @@ fn find_images_of(
         return work.note_in_record(&before, &previous);
     }
     let containers = work.host.containers(project)?;
-    let mut alive = containers.iter().filter(|c| c.is_alive() && !c.one_off);
+    let mut alive = containers.iter().filter(|c| c.is_under_way() && !c.one_off);
     if alive.any(|c| missing.iter().any(|(service, _)| *service == c.service)) {
         return Err(AgentError::new(format!(
             "containers of this project run, but Docker has no images of {}, which is recorded as serving: there would be \

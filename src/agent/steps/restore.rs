@@ -9,7 +9,7 @@ use crate::backup::{
     DataKind, DataWriter, EntryRecord, SavedData, SourceKind, SourceRecord, SourceState,
 };
 use crate::error::AgentError;
-use crate::host::{Container, RunState};
+use crate::host::Container;
 use belay_model::composition::data::{Restoration, RestoredSource};
 use belay_model::replacement::wishes::GATEWAY_SERVICE;
 use belay_model::transaction::journal::Output;
@@ -118,10 +118,10 @@ pub(super) fn perform(
     restoration: &Restoration,
 ) -> Result<Output, AgentError> {
     let saved = SavedData::open(work.layout.root(), &restoration.backup)?;
-    stop_all(work)?;
+    stop(work, |_| true)?;
     work.note("everything is stopped while its data is put back");
     let safety = backup::before_restore(work, restoration)?;
-    remove_start_first(work)?;
+    remove_start_first(work, |_| true)?;
     let mark = work.seq()?.to_string();
     for source in &restoration.sources {
         if let Some(reason) = work.wish_to_stop()? {
@@ -162,7 +162,7 @@ pub(super) fn undo(
     work: &mut StepContext<'_>,
     restoration: &Restoration,
 ) -> Result<(), AgentError> {
-    stop_all(work)?;
+    stop(work, |_| true)?;
     let mark = work.seq()?.to_string();
     for source in &restoration.sources {
         with_writer(work, |writer| writer.put_back(source, &mark)).map_err(|e| {
@@ -192,14 +192,17 @@ pub(super) fn forget(work: &mut StepContext<'_>) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// The gateway goes on: it has nobody to give requests to, and says so.
-fn stop_all(work: &StepContext<'_>) -> Result<(), AgentError> {
+/// Stops what may write, of these containers. The gateway goes on: it has nobody to give requests to, and says so.
+pub(super) fn stop(
+    work: &StepContext<'_>,
+    is_meant: impl Fn(&Container) -> bool,
+) -> Result<(), AgentError> {
     let order = match work.previous()? {
         Some(previous) => long_running(&previous, &work.normalised(&previous.name)?)?,
         None => vec![],
     };
     let mut containers = work.containers()?;
-    containers.retain(|c| c.service != GATEWAY_SERVICE && may_write(c));
+    containers.retain(|c| c.service != GATEWAY_SERVICE && c.is_under_way() && is_meant(c));
     // Whoever needs another one stops before it.
     containers.sort_by_key(|c| std::cmp::Reverse(order.iter().position(|s| *s == c.service)));
     for container in containers {
@@ -209,17 +212,13 @@ fn stop_all(work: &StepContext<'_>) -> Result<(), AgentError> {
     Ok(())
 }
 
-fn may_write(container: &Container) -> bool {
-    match container.state {
-        RunState::Running | RunState::Restarting | RunState::Paused => true,
-        RunState::Created | RunState::Exited(_) => false,
-    }
-}
-
 /// Compose would start them again beside the candidates. The others stay, for Compose to replace: they may have data in
 /// volumes without a name, which it hands on.
-fn remove_start_first(work: &StepContext<'_>) -> Result<(), AgentError> {
-    for service in work.moves().start_first() {
+pub(super) fn remove_start_first(
+    work: &StepContext<'_>,
+    is_meant: impl Fn(&str) -> bool,
+) -> Result<(), AgentError> {
+    for service in work.moves().start_first().filter(|s| is_meant(s)) {
         for container in work.sides(service)?.incumbents {
             work.remove(&container)?;
         }
@@ -227,7 +226,7 @@ fn remove_start_first(work: &StepContext<'_>) -> Result<(), AgentError> {
     Ok(())
 }
 
-fn with_writer<T>(
+pub(super) fn with_writer<T>(
     work: &StepContext<'_>,
     act: impl FnOnce(&dyn DataWriter) -> Result<T, crate::backup::ReadError>,
 ) -> Result<T, AgentError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{StepContext, container_of};
 use crate::error::AgentError;
-use crate::host::{Composition, Container, DockerHealth, HostError, RunState};
+use crate::host::{Composition, Container, DockerHealth, Host, HostError, RunState};
 use crate::images::Images;
 use crate::state;
 use crate::trouble::Trouble;
@@ -26,6 +26,16 @@ pub(super) fn up(
     let composition = composed(work, release, service);
     let done = composition.and_then(|composition| work.host.up(&composition, service));
     done.map_err(|e| could_not_start(release, service, e))
+}
+
+/// Starts a container that does not run, or lets it run on.
+pub(super) fn start_again(work: &StepContext<'_>, container: &Container) -> Result<(), HostError> {
+    match container.state {
+        RunState::Paused => work.host.unpause(&container.id),
+        RunState::Created | RunState::Running | RunState::Restarting | RunState::Exited(_) => {
+            work.host.start(&container.id)
+        }
+    }
 }
 
 /// Makes containers of a service until it has so many, and starts none ([`crate::host::Host::create`]).
@@ -48,17 +58,26 @@ pub(super) fn composed(
     release: &Release,
     service: &str,
 ) -> Result<Composition, HostError> {
+    name_image_again(work.host, release, service)?;
+    Ok(work.composition(release))
+}
+
+pub(crate) fn name_image_again(
+    host: &dyn Host,
+    release: &Release,
+    service: &str,
+) -> Result<(), HostError> {
     if let Some(known) = release.service(service)
         // What was there before Belay has no name of Belay's.
         && !known.pin.is_empty()
         && !known.engine_id().is_empty()
-        && work.host.image(&known.pin)?.is_none()
-        && work.host.image(known.engine_id())?.is_some()
+        && host.image(&known.pin)?.is_none()
+        && host.image(known.engine_id())?.is_some()
     {
         // Where it cannot have that name Compose says what it lacks.
-        let _ = work.host.name_image(known.engine_id(), &known.pin);
+        let _ = host.name_image(known.engine_id(), &known.pin);
     }
-    Ok(work.composition(release))
+    Ok(())
 }
 
 /// The services of a release whose images are on the host no more, by whatever name.

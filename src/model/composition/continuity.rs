@@ -34,6 +34,8 @@ pub enum Change {
         target: String,
         /// What is there then.
         by: Source,
+        /// All of both is what is mounted there, not a folder in it.
+        is_whole: bool,
     },
     /// The service has it, at another place.
     Retargeted {
@@ -75,16 +77,19 @@ impl Finding {
                 service,
                 target,
                 by: Source::Memory,
+                ..
             } => format!("{service} has only memory at {target}, where it had {data}"),
             Change::Replaced {
                 service,
                 target,
                 by: Source::Unnamed { .. },
+                ..
             } => format!("{service} has a volume without a name at {target}, where it had {data}"),
             Change::Replaced {
                 service,
                 target,
                 by,
+                ..
             } => format!("{service} has {by} at {target}, where it had {data}"),
             Change::Retargeted { service, from, to } => {
                 format!("{service} has {data} at {to}, and nothing where it was, at {from}")
@@ -126,11 +131,13 @@ fn change(mount: &DataMount, before: &DataView, after: &DataView) -> Option<Chan
     match after.at(&service, &target) {
         Some(there) if there.has_the_same(mount) => return None,
         Some(there) => {
+            let is_whole = mount.is_all() && after.has_all_of(&there);
             let by = there.source;
             return Some(Change::Replaced {
                 service,
                 target,
                 by,
+                is_whole,
             });
         }
         None => {}

@@ -134,6 +134,11 @@ impl DataMount {
             }
     }
 
+    /// Whether all of a volume is mounted, not a folder in it.
+    pub(super) fn is_all(&self) -> bool {
+        self.folder.is_empty()
+    }
+
     /// What is at a path inside of this mount.
     fn inside(&self, path: &str) -> Option<DataMount> {
         let rest = below(path, &self.target)?;
@@ -200,6 +205,11 @@ impl DataView {
         innermost.inside(target)
     }
 
+    /// Whether a mount is one that a file says, and not a folder in it ([`DataView::at`]).
+    pub(super) fn has_all_of(&self, mount: &DataMount) -> bool {
+        mount.is_all() && self.mounts.contains(mount)
+    }
+
     /// The volumes without a name.
     #[must_use]
     pub fn unnamed(&self) -> Vec<UnnamedVolume> {
@@ -211,6 +221,12 @@ impl DataView {
             Source::Volume { .. } | Source::Path(_) | Source::Memory => None,
         });
         unnamed.collect()
+    }
+
+    /// The services that have data of these sources.
+    pub fn services_with(&self, is_meant: impl Fn(&Source) -> bool) -> Vec<String> {
+        let mounts = self.mounts.iter().filter(|mount| is_meant(&mount.source));
+        mounts.map(|mount| mount.service.clone()).collect()
     }
 
     /// Docker's names of the volumes that have one.
@@ -396,7 +412,7 @@ fn clean(path: &str) -> String {
 }
 
 /// The rest of a clean path below another one, empty for itself; nothing when it is elsewhere.
-fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
+pub(super) fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(above.trim_end_matches('/'))?;
     match rest.strip_prefix('/') {
         Some(rest) => Some(rest),

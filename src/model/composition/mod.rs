@@ -3,6 +3,7 @@
 pub mod build;
 pub mod compose;
 pub mod continuity;
+pub mod copying;
 pub mod data;
 pub mod data_view;
 pub mod definitions;

@@ -330,6 +330,9 @@ choice! {
 choice! {
     /// What is meant to become of data.
     pub enum DataMeaning {
+        /// It is copied to its new place within the deployment, while everything that writes to it is stopped; the old one
+        /// stays as it is.
+        Copied = "copied",
         /// It has been brought to its new place already; the old one stays as it is.
         Moved = "moved",
         /// It stays on the host, and the new version begins without it.

@@ -63,6 +63,14 @@ impl Moves {
         }
     }
 
+    /// The same for some of them.
+    pub fn announce_a_gap_of(&mut self, services: &[String], reason: &str) {
+        let all = self.services.iter_mut();
+        for service in all.filter(|s| services.contains(&s.service)) {
+            service.gap = Some(reason.to_owned());
+        }
+    }
+
     /// The ports of the services that get candidates.
     #[must_use]
     pub fn fronts_moved(&self) -> Vec<Front> {

@@ -46,6 +46,7 @@ fn output_of(step: Step) -> Output {
             }],
             strategies: vec![],
             moves: Moves::default(),
+            copying: Box::default(),
         },
         Step::Bake => Output::Baked(Baked {
             verdict: Verdict::Healthy,

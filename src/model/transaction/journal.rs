@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Failure;
 use super::step::Step;
+use crate::composition::copying::{CopiedData, Copying};
 use crate::composition::data::Restoration;
 use crate::judgement::health::Verdict;
 use crate::judgement::measure::Measured;
@@ -261,6 +262,9 @@ pub enum Output {
         /// What every later step goes by; empty in journals from before there was a gateway.
         #[serde(default)]
         moves: Moves,
+        /// The data that is copied to its new place.
+        #[serde(default, skip_serializing_if = "Copying::is_empty")]
+        copying: Box<Copying>,
     },
     /// Of Backup.
     BackedUp {
@@ -275,6 +279,9 @@ pub enum Output {
     Migrated {
         /// The one-shot services that ran to their end.
         services: Vec<String>,
+        /// The data that was copied to its new place before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        copied: Vec<CopiedData>,
     },
     /// Of Migrate, when data was put back.
     Restored {

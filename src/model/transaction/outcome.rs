@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::step::Step;
+use crate::composition::copying::CopiedData;
 use crate::composition::service_changes::ServiceChange;
 use crate::judgement::error_lines::ErrorLines;
 use crate::judgement::health::Verdict;
@@ -181,6 +182,9 @@ pub struct Outcome {
     pub backup: Option<BackupReport>,
     /// Data that was put back.
     pub restored: Option<RestoredReport>,
+    /// Data that was copied to its new place, and is where it was, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<CopiedData>,
     /// What Prune removed.
     pub removed: Vec<Removal>,
     /// How each service was replaced.

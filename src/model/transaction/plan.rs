@@ -63,6 +63,15 @@ pub struct ContinuityRules {
     pub meant: Vec<Meant>,
 }
 
+impl ContinuityRules {
+    /// Whether some data is to be copied, if any of it is mounted otherwise.
+    #[must_use]
+    pub fn may_copy(&self) -> bool {
+        let mut meant = self.meant.iter();
+        meant.any(|meant| meant.meaning == DataMeaning::Copied)
+    }
+}
+
 /// How downtime is measured while the transaction is at work, and how much of it is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRules {

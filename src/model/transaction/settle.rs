@@ -149,11 +149,11 @@ fn take_in_output(outcome: &mut Outcome, output: &Output) {
                 safety: safety.clone(),
             });
         }
+        Output::Migrated { copied, .. } => outcome.copied.clone_from(copied),
         Output::Pruned { removed } => outcome.removed.clone_from(removed),
         Output::Nothing
         | Output::Preflight(_)
         | Output::Unpacked { .. }
-        | Output::Migrated { .. }
         | Output::Started { .. }
         | Output::Probed { .. }
         | Output::CutOver { .. }

@@ -86,6 +86,7 @@ pub(crate) fn blank(work: Work, asked: &str) -> Outcome {
         verdict: None,
         backup: None,
         restored: None,
+        copied: vec![],
         removed: vec![],
         strategies: vec![],
         warnings: vec![],

@@ -25,6 +25,8 @@ fn findings(outlook: DataOutlook) -> Vec<Finding> {
         warnings,
         unnamed,
         unused,
+        // The warning says what is copied.
+        stops: _,
     } = outlook;
     let mut found: Vec<Finding> = refusal.into_iter().map(|f| of_failure(WHAT, f)).collect();
     let known = "see `data` in docs/configuration.md";
@@ -81,6 +83,7 @@ mod tests {
                 bytes: Some(4_200_000),
                 created: "2024-11-02T08:00:00Z".parse().ok(),
             }],
+            stops: vec![],
         };
         let found = findings(outlook);
         assert!(is_bad(&found));
