@@ -85,6 +85,11 @@ fn a_restore_survives_a_crash_anywhere() {
     sweep(Case::Restore);
 }
 
+#[test]
+fn a_copy_of_data_survives_a_crash_at_any_call() {
+    sweep(Case::Copied);
+}
+
 /// Crashes, then crashes again while the recovery is at work, at each of its calls.
 fn sweep_twice(case: Case, in_a_run: usize) {
     let prepared = case.prepare();
@@ -127,6 +132,11 @@ fn a_restore_survives_a_crash_of_its_recovery() {
 #[test]
 fn a_rollback_survives_a_crash_of_its_recovery() {
     sweep_twice(Case::Rollback, 14);
+}
+
+#[test]
+fn a_copy_of_data_survives_a_crash_of_its_recovery() {
+    sweep_twice(Case::Copied, 46);
 }
 
 #[test]

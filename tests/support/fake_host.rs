@@ -1072,7 +1072,11 @@ impl Attentive for FakeHost {
 
 impl Drop for FakeHost {
     fn drop(&mut self) {
-        if let Some(attention) = self.world().attention.as_mut().filter(|_| self.is_apart) {
+        // The others may go while somebody has the world in hand.
+        if !self.is_apart {
+            return;
+        }
+        if let Some(attention) = &mut self.world().attention {
             attention.has_keeper = false;
         }
     }

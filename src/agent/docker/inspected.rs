@@ -156,6 +156,9 @@ struct InspectedState {
 #[serde(rename_all = "PascalCase")]
 struct InspectedHealth {
     status: String,
+    /// How many checks have failed since the last good one.
+    #[serde(default)]
+    failing_streak: u32,
     #[serde(default)]
     log: Option<Vec<InspectedCheck>>,
 }
@@ -284,6 +287,15 @@ fn run_state(status: &str, exit_code: i32) -> RunState {
 fn docker_health(health: InspectedHealth) -> Option<DockerHealth> {
     match health.status.as_str() {
         "healthy" => Some(DockerHealth::Healthy),
+        // Docker calls a container so when its checks are suspended, as while it is paused, and until the next one after that
+        // (moby/moby, `CloseMonitorChannel`). What the last check said holds.
+        "unhealthy" if health.failing_streak == 0 => {
+            let was_checked = health.log.is_some_and(|log| !log.is_empty());
+            Some(match was_checked {
+                true => DockerHealth::Healthy,
+                false => DockerHealth::Starting,
+            })
+        }
         "unhealthy" => {
             let last = health
                 .log
@@ -297,5 +309,25 @@ fn docker_health(health: InspectedHealth) -> Option<DockerHealth> {
         }
         "starting" => Some(DockerHealth::Starting),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_check_that_was_suspended_has_not_failed() {
+        let health = |streak: u32, log: &[&str]| {
+            let log: Vec<_> = log.iter().map(|said| json!({"Output": said})).collect();
+            let said = json!({"Status": "unhealthy", "FailingStreak": streak, "Log": log});
+            docker_health(serde_json::from_value(said).expect("readable"))
+        };
+        let failed = DockerHealth::Unhealthy("no database".to_owned());
+        assert_eq!(health(3, &["ok", "no database\n"]), Some(failed));
+        assert_eq!(health(0, &["ok"]), Some(DockerHealth::Healthy));
+        assert_eq!(health(0, &[]), Some(DockerHealth::Starting));
     }
 }
