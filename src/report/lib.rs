@@ -26,6 +26,7 @@ pub mod failure;
 pub mod host_status;
 
 pub mod markdown;
+mod moved_data;
 pub mod notification;
 pub mod outputs;
 pub mod plan;

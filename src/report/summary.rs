@@ -11,6 +11,7 @@ use super::charts;
 use super::console;
 use super::failure::FailureLines;
 use super::markdown::{Document, Inline};
+use super::moved_data;
 use super::story;
 use super::words;
 
@@ -132,7 +133,7 @@ fn facts(page: &mut Document, outcome: &Outcome, detail: Detail) {
     rows.extend(answered_by(outcome).map(|text| ("Answered by", text)));
     rows.extend(public_downtime(outcome).map(|text| ("Downtime at the public URL", text)));
     rows.extend(backup(outcome).map(|text| ("Backup", text)));
-    rows.extend(restored(outcome).map(|text| ("Data", text)));
+    rows.extend(moved_data::restored(outcome).map(|text| ("Data", text)));
     rows.extend(copied(outcome, detail).map(|text| ("Data", text)));
     rows.push(("Started", Inline::text(&words::utc(outcome.started))));
     if outcome.durations.total_ms > 0 {
@@ -224,32 +225,12 @@ fn backup(outcome: &Outcome) -> Option<Inline> {
     Some(Inline::code(&backup.path).say(", ").then(size))
 }
 
-/// What was put back, and where that is which was there before.
-fn restored(outcome: &Outcome) -> Option<Inline> {
-    let restored = outcome.restored.as_ref()?;
-    let sources = restored.sources.iter().map(|source| Inline::code(source));
-    let put_back = Inline::joined(sources.collect(), ", ").say(" as in ");
-    let from = Inline::code(&restored.backup).say("; what was there before is in ");
-    Some(put_back.then(from).then(Inline::code(&restored.safety)))
-}
-
 /// What is at two places now, of which the application writes to one.
 fn copied(outcome: &Outcome, detail: Detail) -> Option<Inline> {
-    if outcome.copied.is_empty() || outcome.word != Word::Deployed {
-        return None;
-    }
-    let each = outcome.copied.iter().map(|copied| {
-        let to = Inline::code(&copied.from).say(" was copied to ");
-        let size = Inline::text(&words::size(copied.bytes));
-        to.then(Inline::code(&copied.to))
-            .say(" (")
-            .then(size)
-            .say(")")
-    });
-    let end =
-        "; the old data stays as it was, and what is written from now on is only in the new place";
-    let shown = first(each, outcome.copied.len(), detail);
-    Some(Inline::joined(shown, ", ").say(end))
+    let each = moved_data::copies(outcome);
+    let count = each.len();
+    let shown = first(each.into_iter(), count, detail);
+    (count > 0).then(|| Inline::joined(shown, ", ").say(moved_data::STAYS))
 }
 
 fn time(ms: u64) -> Inline {

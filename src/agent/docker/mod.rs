@@ -10,6 +10,7 @@ mod compose;
 mod events;
 mod inspected;
 mod revival;
+mod runtime;
 mod shim;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,12 +191,6 @@ impl RealHost {
         shim::await_end(container);
         let path = format!("/containers/{container}/start");
         self.api()?.post(&path, None, deadline)
-    }
-
-    /// Sends a line to the gateway's runtime API.
-    fn runtime(&self, gateway: &str, line: &str) -> Result<String, HostError> {
-        let port = gateway::RUNTIME_PORT.to_string();
-        self.api()?.exec(gateway, &["sh", "-c", SPEAK, line, &port])
     }
 
     /// Compose 1.x puts a container's ID before its name while it is replaced. When the new one could not start and the
@@ -595,11 +590,3 @@ impl Host for RealHost {
         Box::new(DockerWriter::new(Path::new(THIS_PROGRAM), project))
     }
 }
-
-/// Sends a line to `HAProxy`'s runtime API. It listens inside the gateway's container alone, where nobody else can reach it,
-/// so a program in there has to speak to it: bash in Debian's images, busybox's `nc` in Alpine's.
-const SPEAK: &str = r#"if command -v bash >/dev/null 2>&1; then
-exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1 && printf "%s\n" "$0" >&3 &&
-while IFS= read -r line <&3; do printf "%s\n" "$line"; done' "$0" "$1"
-else printf "%s\n" "$0" | nc 127.0.0.1 "$1"
-fi"#;
