@@ -1,4 +1,4 @@
-//! The gateway's runtime API: HAProxy is asked and told from within its own container.
+//! The gateway's runtime API: `HAProxy` is asked and told from within its own container.
 //!
 //! Runs on the host.
 
